@@ -1,0 +1,272 @@
+"""What noise does to a variance: the paper's formulas, and the exact law they approximate.
+
+Pure functions, nothing of the project imported. Noise is a multiplicative factor m with E[m] = 1 and
+Var(m) = `noise_variance` (sigma^2 in prose), independent of the activations it multiplies. Every dropout
+rate here is a DROP rate (the paper's p is the keep probability, 1 - rate), and every ratio is
+Var_test / Var_train, the paper's Delta: below 1 means that BatchNorm divides by too much at test time.
+Equation numbers are those of arXiv 1801.05134.
+
+The scalar formulas take floats, numpy arrays, pandas columns and tensors alike. The functions that take a
+layer read only its weight and its geometry, so they run under `torch.func.vmap` and `functional_call`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NOISES = ("none", "dropout", "uout", "gaussian")
+
+Quantity: TypeAlias = Any  # a float, a numpy array, a pandas column or a tensor: anything with arithmetic
+Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+_CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+# --- noise families
+
+
+def noise_variance(noise: str, strength: float) -> float:
+    """Var(m), the one axis on which the noise families compare.
+
+    `dropout` at drop rate q in [0, 1): q / (1 - q). `uout` with beta in [0, 1]: beta^2 / 3 (m uniform on
+    [1 - beta, 1 + beta]). `gaussian` with std >= 0: std^2. `none`: 0, its strength must be 0.
+
+    Raises ValueError for an unknown noise or a strength out of range.
+    """
+    _check_noise(noise)
+    allowed, inside = {
+        "none": ("0", strength == 0),
+        "dropout": ("a drop rate in [0, 1)", 0 <= strength < 1),
+        "uout": ("a beta in [0, 1]", 0 <= strength <= 1),
+        "gaussian": ("a finite std >= 0", 0 <= strength < math.inf),
+    }[noise]
+    if not inside:
+        raise ValueError(f"strength of noise '{noise}' is {strength!r}; allowed: {allowed}")
+    if noise == "dropout":
+        return strength / (1 - strength)
+    if noise == "uout":
+        return strength**2 / 3
+    return float(strength**2)
+
+
+def strength_for(noise: str, noise_variance: float) -> float:
+    """The strength at which a noise family has this variance: the inverse of `noise_variance`.
+
+    Raises ValueError for an unknown noise and for a variance the family cannot have: `uout` reaches 1/3 at
+    most, `none` only 0.
+    """
+    _check_noise(noise)
+    largest = {"none": 0.0, "uout": 1 / 3}.get(noise, math.inf)
+    rounding = 1e-9 * largest if noise == "uout" else 0.0  # 1/3 may arrive as 0.33333333333333337
+    if not (0 <= noise_variance <= largest + rounding and noise_variance < math.inf):
+        allowed = "a finite value >= 0" if largest == math.inf else f"0 to {largest:.6g}"
+        raise ValueError(f"noise variance of '{noise}' is {noise_variance!r}; allowed: {allowed}")
+    if noise == "dropout":
+        return noise_variance / (1 + noise_variance)
+    if noise == "uout":
+        return min(1.0, math.sqrt(3 * noise_variance))
+    return math.sqrt(noise_variance)
+
+
+def _check_noise(noise: str) -> None:
+    if noise not in NOISES:
+        raise ValueError(f"unknown noise {noise!r}; allowed: {', '.join(NOISES)}")
+
+
+# --- the paper's ratios
+
+
+def ratio_before_bn(c: Quantity, v: Quantity, noise_variance: Quantity) -> Quantity:
+    """Var_test / Var_train of X = m x, noise straight into BatchNorm: v / (v + sigma^2 (c^2 + v)). Eq 8.
+
+    c, v: mean and variance of the noise's input x. Exact for one channel; for a layer, c and v are averages.
+    """
+    return v / (v + noise_variance * (c**2 + v))
+
+
+def ratio_nominal(noise_variance: Quantity) -> Quantity:
+    """Eq 8 for a zero-mean input (c = 0): 1 / (1 + sigma^2). Eq 15 is its Uout case, 3 / (3 + beta^2).
+
+    For dropout it is the keep probability 1 - rate. Behind a ReLU c is not 0, and the true ratio is lower.
+    """
+    return 1 / (1 + noise_variance)
+
+
+def ratio_before_weight(
+    c: Quantity, v: Quantity, rho: Quantity, d_cos2: Quantity, noise_variance: Quantity
+) -> Quantity:
+    """Var_test / Var_train of X = sum_i w_i m_i x_i, noise before a weight layer. Eq 12.
+
+        (v + v rho (d cos^2 - 1)) / (v + sigma^2 (c^2 + v) + v rho (d cos^2 - 1))
+
+    Assumes that all d inputs share one mean c, one variance v and one correlation rho.
+    d_cos2: fan-in times squared cosine, d * (sum w)^2 / (d sum w^2) = (sum w)^2 / sum w^2.
+    `exact_ratio` needs none of these assumptions.
+    """
+    from_correlation = v * rho * (d_cos2 - 1)
+    return (v + from_correlation) / (v + noise_variance * (c**2 + v) + from_correlation)
+
+
+def shift_magnitude(ratio: Quantity) -> Quantity:
+    """max(ratio, 1 / ratio) >= 1, the paper's Figure 4: how far off, whichever way.
+
+    nan stays nan, and a ratio of 0 gives inf.
+    """
+    if isinstance(ratio, float | int) and ratio == 0:
+        return math.inf
+    inverse = 1 / ratio
+    return (ratio + inverse + abs(ratio - inverse)) / 2  # the maximum, in arithmetic that every type here has
+
+
+# --- what Eq 12 needs from a layer
+
+
+def fan_in(weight: Tensor) -> int:
+    """d, the number of inputs of one filter (k x k: channels * k * k). weight: [filters, fan-in...]."""
+    return math.prod(weight.shape[1:])
+
+
+def squared_cosine(weight: Tensor) -> Tensor:
+    """cos^2 of the angle between each filter and the all-ones vector: (sum w)^2 / (d sum w^2), in [0, 1].
+
+    weight: [filters, fan-in...] -> [filters]. Section 3.2 of the paper, which plots it in Figure 3. A
+    filter of zeros gives nan.
+    """
+    flat = weight.flatten(1)  # [filters, fan_in]
+    return flat.sum(1) ** 2 / (fan_in(weight) * (flat**2).sum(1))
+
+
+def input_correlation(variance_of_sum: Quantity, mean_variance: Quantity, fan_in: int) -> Quantity:
+    """rho: mean off-diagonal covariance of the d inputs over their mean variance v, from Var(sum_i x_i).
+
+        rho = (Var(sum_i x_i) - d v) / (d (d - 1)) / v
+
+    which spares forming the d x d matrix (`patch_sum` gives the sums). Both variances must be of one kind,
+    biased or unbiased, over the same samples. With fan_in = 1 there is no pair to correlate: nan.
+    """
+    if fan_in == 1:
+        return mean_variance * math.nan
+    pairs = fan_in * (fan_in - 1)
+    return (variance_of_sum - fan_in * mean_variance) / pairs / mean_variance
+
+
+def patch_sum(layer: nn.Module | None, x: Tensor) -> Tensor:
+    """sum_i x_i over the d inputs that every output of the layer sees.
+
+    Linear: x [..., features] -> [..., 1].
+    Convolution: x [batch, channels, *space] -> [batch, groups, *out_space], each group's patch summed over
+    its own channels, with the layer's stride, padding and dilation.
+    None (noise straight into BatchNorm): x itself, d = 1.
+    """
+    if layer is None:
+        return x
+    if isinstance(layer, nn.Linear):
+        return x.sum(-1, keepdim=True)
+    layer = _as_convolution(layer)
+    return _convolve(layer, x, layer.weight.new_ones(layer.groups, *layer.weight.shape[1:]))
+
+
+# --- the exact law
+
+
+def response_without_bias(layer: nn.Module | None, x: Tensor) -> Tensor:
+    """The linear part of a layer. x: the layer's input -> the layer's output shape. None is the identity."""
+    return x if layer is None else _apply_weight(layer, x, _weight_of(layer))
+
+
+def squared_response(layer: nn.Module | None, x: Tensor) -> Tensor:
+    """L2(x^2): the same layer with squared weights and no bias, applied to x^2.
+
+    Multiplied by sigma^2 it is the variance that elementwise noise on x adds to each output. x: the layer's
+    input -> the layer's output shape. None (noise straight into BatchNorm) is the identity, hence x^2.
+    """
+    return x**2 if layer is None else _apply_weight(layer, x**2, _weight_of(layer) ** 2)
+
+
+def squared_response_shared(layer: nn.Module | None, x: Tensor) -> Tensor:
+    """Sum over input channels of (that channel's contribution to the output)^2.
+
+    What `squared_response` is to elementwise noise, for noise that a whole channel shares (Dropout2d style).
+    Convolution: x [batch, channels, *space] -> [batch, out_channels, *out_space]. A Linear layer's features
+    are channels of one entry each, and None is the identity: for both this equals `squared_response`.
+    """
+    if layer is None or isinstance(layer, nn.Linear):
+        return squared_response(layer, x)
+    layer = _as_convolution(layer)
+    by_group = x.unflatten(1, (layer.groups, -1))  # [batch, groups, channels / groups, *space]
+    # One channel of every group at a time, because all at once would hold channels times the output.
+    contributions = (
+        _convolve(layer, by_group[:, :, channel], layer.weight[:, channel : channel + 1])
+        for channel in range(by_group.shape[2])
+    )
+    total = next(contributions) ** 2
+    for contribution in contributions:
+        total = total + contribution**2
+    return total
+
+
+def exact_train_variance(
+    test_variance: Quantity, noise_variance: Quantity, mean_squared_response: Quantity
+) -> Quantity:
+    """Var_train = Var_test + sigma^2 * mean over samples and positions of L2(x^2).
+
+    Ours: no homogeneity assumed. Per output channel, upstream as in training: the law of the *local* shift,
+    that of this layer's own noise alone.
+    Var_test and Var_train are pooled over samples and positions, both unbiased (or both of a population).
+    mean_squared_response: the mean of `squared_response`, or of `squared_response_shared`.
+    """
+    return test_variance + noise_variance * mean_squared_response
+
+
+def exact_ratio(
+    test_variance: Quantity, noise_variance: Quantity, mean_squared_response: Quantity
+) -> Quantity:
+    """Var_test / Var_train by `exact_train_variance`; what Eq 8 and Eq 12 approximate."""
+    return test_variance / exact_train_variance(test_variance, noise_variance, mean_squared_response)
+
+
+# --- layers with any weight
+
+
+def _as_convolution(layer: nn.Module) -> Convolution:
+    if not isinstance(layer, Convolution):
+        raise TypeError(
+            f"no theory for {type(layer).__name__}; allowed: Linear, Conv1d, Conv2d, Conv3d or None"
+        )
+    return layer
+
+
+def _weight_of(layer: nn.Module) -> Tensor:
+    return layer.weight if isinstance(layer, nn.Linear) else _as_convolution(layer).weight
+
+
+def _apply_weight(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+    return (
+        F.linear(x, weight) if isinstance(layer, nn.Linear) else _convolve(_as_convolution(layer), x, weight)
+    )
+
+
+def _convolve(layer: Convolution, x: Tensor, weight: Tensor) -> Tensor:
+    """The layer's convolution, geometry and all, with another weight and no bias."""
+    padding = layer.padding
+    if layer.padding_mode != "zeros":
+        x, padding = F.pad(x, _padding_widths(layer), mode=layer.padding_mode), 0
+    convolve = _CONVOLVE[weight.dim() - 2]
+    return convolve(x, weight, None, layer.stride, padding, layer.dilation, layer.groups)
+
+
+def _padding_widths(layer: Convolution) -> list[int]:
+    """Widths before and after every axis, last axis first, as F.pad wants them."""
+    widths = []
+    for axis in reversed(range(len(layer.kernel_size))):
+        if layer.padding == "same":  # an odd total has its extra entry at the end, as in torch
+            total = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+            widths += [total // 2, total - total // 2]
+        elif layer.padding == "valid":
+            widths += [0, 0]
+        else:
+            widths += [int(layer.padding[axis])] * 2
+    return widths
