@@ -1,0 +1,51 @@
+"""The one form in which every data set reaches the rest of the harness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+class DataError(ValueError):
+    """Data that cannot be used; one line: key, value, and what is allowed or what to put where."""
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A whole data set as tensors on one device; N samples of one shape, N differing between train and test.
+
+    Inputs have no unit. `digits` is standardised by one mean and standard deviation of the training part, image
+    sets by one pair per channel; both divide by N, not N - 1. `gaussian` stays as drawn, for its moments are its
+    point.
+
+    Attributes:
+        name: the name in `conf/data`.
+        train_inputs, test_inputs: float32 [N, *sample_shape]; flat sets [N, features], images
+            [N, channel, height, width].
+        train_labels, test_labels: int64 [N], from 0 to `classes` - 1.
+        classes: number of classes, also of those that a small selection of samples happens to miss.
+    """
+
+    name: str
+    train_inputs: Tensor
+    train_labels: Tensor
+    test_inputs: Tensor
+    test_labels: Tensor
+    classes: int
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.train_inputs.shape[1:])
+
+    def to(self, device: torch.device | str) -> Data:
+        """Give the same data set on `device`; what is there already is shared, not copied."""
+        return replace(
+            self,
+            train_inputs=self.train_inputs.to(device),
+            train_labels=self.train_labels.to(device),
+            test_inputs=self.test_inputs.to(device),
+            test_labels=self.test_labels.to(device),
+        )
