@@ -16,9 +16,9 @@ class DataError(ValueError):
 class Data:
     """A whole data set as tensors on one device; N samples of one shape, N differing between train and test.
 
-    Inputs have no unit. `digits` is standardised by one mean and standard deviation of the training part, image
-    sets by one pair per channel; both divide by N, not N - 1. `gaussian` stays as drawn, for its moments are its
-    point.
+    Inputs have no unit. `digits` is standardised by one mean and standard deviation of the training part, an
+    image set by one pair per channel; both divide by N, not N - 1. `gaussian` stays as drawn: its moments are
+    its point.
 
     Attributes:
         name: the name in `conf/data`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .dataset import Data
@@ -19,16 +20,11 @@ def load_digits() -> Data:
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
 
-    pixels, labels = datasets.load_digits(return_X_y=True)
-    train_pixels, test_pixels, train_labels, test_labels = train_test_split(
-        pixels, labels, test_size=TEST_SAMPLES, stratify=labels, random_state=0
+    pixels, labels = map(np.asarray, datasets.load_digits(return_X_y=True))
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=TEST_SAMPLES, stratify=labels, random_state=0
     )
-    mean, std = train_pixels.mean(), train_pixels.std()
-    return Data(
-        name="digits",
-        train_inputs=torch.from_numpy((train_pixels - mean) / std).float(),
-        train_labels=torch.from_numpy(train_labels).long(),
-        test_inputs=torch.from_numpy((test_pixels - mean) / std).float(),
-        test_labels=torch.from_numpy(test_labels).long(),
-        classes=10,
-    )
+    mean, std = pixels[train].mean(), pixels[train].std()
+    inputs = torch.from_numpy((pixels - mean) / std).float()
+    targets = torch.from_numpy(labels).long()
+    return Data("digits", inputs[train], targets[train], inputs[test], targets[test], classes=10)

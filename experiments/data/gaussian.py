@@ -1,4 +1,4 @@
-"""Gaussian inputs whose mean, variance and correlation are known, for checking the theory where its assumptions hold."""
+"""Gaussian inputs of known mean, variance and correlation: the theory's assumptions, fulfilled."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def load_gaussian(
 ) -> Data:
     """Draw inputs [N, features] that are jointly Gaussian, every feature with the same moments.
 
-        x_i = mean + sqrt(variance) (sqrt(correlation) z_0 + sqrt(1 - correlation) z_i),   z independent N(0, 1)
+        x_i = mean + sqrt(variance) (sqrt(correlation) z_0 + sqrt(1 - correlation) z_i),   all z iid N(0, 1)
 
     so that E[x_i] = mean (the theory's c), Var x_i = variance (v) and Corr(x_i, x_j) = correlation (rho).
-    The label is the largest of `classes` fixed random linear scores of the centred inputs. It is read off the inputs
-    and never put into them: the moments above hold exactly, and a linear classifier can reach zero error.
+    The label is the largest of `classes` fixed random linear scores of the centred inputs. It is read off the
+    inputs and never put into them: the moments above hold exactly, and a linear classifier can make no error.
     """
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(classes, features, generator=generator)  # [classes, features]
     if features > 1:
-        # Rows that sum to zero do not see z_0, which at a high correlation would else decide nearly every label.
+        # Rows that sum to zero do not see z_0, which at high correlation would else decide every label.
         directions -= directions.mean(dim=1, keepdim=True)
     directions = torch.nn.functional.normalize(directions, dim=1)
 
@@ -40,9 +40,8 @@ def load_gaussian(
         """Give inputs [samples, features] and their labels [samples]."""
         common = torch.randn(samples, 1, generator=generator)
         centred = torch.randn(samples, features, generator=generator)
-        centred.mul_(math.sqrt(1 - correlation)).add_(common, alpha=math.sqrt(correlation)).mul_(
-            math.sqrt(variance)
-        )
+        centred.mul_(math.sqrt(1 - correlation)).add_(common, alpha=math.sqrt(correlation))
+        centred.mul_(math.sqrt(variance))
         labels = (centred @ directions.T).argmax(dim=1)
         return centred.add_(mean), labels
 

@@ -26,14 +26,18 @@ def _real(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-COUNT = Rule("a whole number of at least 1", lambda value: _whole(value) and value >= 1)
-SIZE = Rule(
-    "null for all, or a whole number of at least 1", lambda value: value is None or COUNT.accepts(value)
-)
+def _count(value: Any) -> bool:
+    return _whole(value) and value >= 1
+
+
+def _path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike) and os.fspath(value) != ""
+
+
+COUNT = Rule("a whole number of at least 1", _count)
+SIZE = Rule("null for all, or a whole number of at least 1", lambda value: value is None or _count(value))
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
-FOLDER = Rule(
-    "the path of a folder", lambda value: isinstance(value, str | os.PathLike) and os.fspath(value) != ""
-)
+FOLDER = Rule("the path of a folder", _path)
 
 FILE_RULES = {"root": FOLDER, "download": SWITCH, "train_size": SIZE, "test_size": SIZE}
 RULES: dict[str, dict[str, Rule]] = {
@@ -56,7 +60,7 @@ DATA_NAMES = tuple(RULES)
 
 
 def validate_data_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Check names, types and ranges of a data configuration and give it as a plain dict, interpolations resolved.
+    """Check names, types and ranges of a data configuration; give it as a plain dict, values resolved.
 
     Raises:
         DataError: the first key that is unknown, missing or out of range. No file is looked at.
