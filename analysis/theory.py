@@ -10,10 +10,12 @@ The scalar formulas take floats, numpy arrays, pandas columns and tensors alike.
 layer read only its weight and its geometry, so they run under `torch.func.vmap` and `functional_call`.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -174,7 +176,12 @@ def patch_sum(layer: nn.Module | None, x: Tensor) -> Tensor:
 
 def response_without_bias(layer: nn.Module | None, x: Tensor) -> Tensor:
     """The linear part of a layer. x: the layer's input -> the layer's output shape. None is the identity."""
-    return x if layer is None else _apply_weight(layer, x, _weight_of(layer))
+    if layer is None:
+        return x
+    if isinstance(layer, nn.Linear):
+        return F.linear(x, layer.weight)
+    layer = _as_convolution(layer)
+    return _convolve(layer, x, layer.weight)
 
 
 def squared_response(layer: nn.Module | None, x: Tensor) -> Tensor:
@@ -182,8 +189,17 @@ def squared_response(layer: nn.Module | None, x: Tensor) -> Tensor:
 
     Multiplied by sigma^2 it is the variance that elementwise noise on x adds to each output. x: the layer's
     input -> the layer's output shape. None (noise straight into BatchNorm) is the identity, hence x^2.
+    A padding that repeats inputs (reflect, replicate, circular) repeats them with their noise: where one
+    patch holds copies of one input, their weights are added before they are squared.
     """
-    return x**2 if layer is None else _apply_weight(layer, x**2, _weight_of(layer) ** 2)
+    if layer is None:
+        return x**2
+    if isinstance(layer, nn.Linear):
+        return F.linear(x**2, layer.weight**2)
+    layer = _as_convolution(layer)
+    if layer.padding_mode == "zeros":
+        return _convolve(layer, x**2, layer.weight**2)
+    return _squared_response_with_copies(layer, x)
 
 
 def squared_response_shared(layer: nn.Module | None, x: Tensor) -> Tensor:
@@ -239,23 +255,42 @@ def _as_convolution(layer: nn.Module) -> Convolution:
     return layer
 
 
-def _weight_of(layer: nn.Module) -> Tensor:
-    return layer.weight if isinstance(layer, nn.Linear) else _as_convolution(layer).weight
-
-
-def _apply_weight(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    return (
-        F.linear(x, weight) if isinstance(layer, nn.Linear) else _convolve(_as_convolution(layer), x, weight)
-    )
-
-
 def _convolve(layer: Convolution, x: Tensor, weight: Tensor) -> Tensor:
     """The layer's convolution, geometry and all, with another weight and no bias."""
-    padding = layer.padding
-    if layer.padding_mode != "zeros":
-        x, padding = F.pad(x, _padding_widths(layer), mode=layer.padding_mode), 0
+    if layer.padding_mode == "zeros":
+        return _convolve_padded(layer, x, weight, layer.padding)
+    return _convolve_padded(layer, F.pad(x, _padding_widths(layer), mode=layer.padding_mode), weight)
+
+
+def _convolve_padded(layer: Convolution, x: Tensor, weight: Tensor, padding: Any = 0) -> Tensor:
     convolve = _CONVOLVE[weight.dim() - 2]
     return convolve(x, weight, None, layer.stride, padding, layer.dilation, layer.groups)
+
+
+def _squared_response_with_copies(layer: Convolution, x: Tensor) -> Tensor:
+    """`squared_response` where padding copies inputs: the sum of w w' x^2 over pairs of copies of one input.
+
+    The pairs are visited by the offset between their two entries in the kernel; offset 0 pairs every entry
+    with itself, and is all there is away from the border.
+    """
+    widths, mode = _padding_widths(layer), layer.padding_mode
+    inputs = torch.arange(math.prod(x.shape[2:]), device=x.device, dtype=torch.double).view(
+        1, 1, *x.shape[2:]
+    )
+    squares, inputs = F.pad(x**2, widths, mode=mode), F.pad(inputs, widths, mode=mode)  # [..., *padded space]
+    total = _convolve_padded(layer, squares, layer.weight**2)
+    for offset in itertools.product(*(range(1 - size, size) for size in layer.kernel_size)):
+        steps = [entries * dilation for entries, dilation in zip(offset, layer.dilation, strict=True)]
+        copies = inputs == _shifted(inputs, steps, fill=-1)
+        if any(offset) and copies.any():
+            pair_weight = layer.weight * _shifted(layer.weight, offset, fill=0)
+            total = total + _convolve_padded(layer, squares * copies, pair_weight)
+    return total
+
+
+def _shifted(values: Tensor, steps: Sequence[int], fill: float) -> Tensor:
+    """values[..., i + step] at every i of the last axes, and `fill` where that is outside."""
+    return F.pad(values, [width for step in reversed(steps) for width in (-step, step)], value=fill)
 
 
 def _padding_widths(layer: Convolution) -> list[int]:
