@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from .cifar import CIFAR10, CIFAR100, load_cifar
 from .dataset import Data, DataError
 from .digits import load_digits
+from .fashion_mnist import load_fashion_mnist
 from .gaussian import load_gaussian
 from .settings import DATA_NAMES, validate_data_config
 
 __all__ = ["DATA_NAMES", "Data", "DataError", "load_data", "validate_data_config"]
 
-LOADERS = {"digits": load_digits, "gaussian": load_gaussian}
+LOADERS: dict[str, Callable[..., Data]] = {
+    "digits": load_digits,
+    "fashion_mnist": load_fashion_mnist,
+    "cifar10": partial(load_cifar, CIFAR10),
+    "cifar100": partial(load_cifar, CIFAR100),
+    "gaussian": load_gaussian,
+}
 
 
 def load_data(config: Mapping[str, Any]) -> Data:

@@ -9,7 +9,10 @@ from torch import Tensor
 
 
 class DataError(ValueError):
-    """Data that cannot be used; one line: key, value, and what is allowed or what to put where."""
+    """Data that cannot be used; its text is one line: key, value, what is allowed or what to put where."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.split()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,51 @@
+"""From 8-bit images and labels to a standardised `Data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .dataset import Data, DataError
+
+
+class Images(NamedTuple):
+    """Images as files hold them: pixels uint8 [N, channel, height, width] and labels uint8 [N]."""
+
+    pixels: Tensor
+    labels: Tensor
+
+
+def check_labels(labels: Tensor, classes: int, path: Path) -> None:
+    """Raise DataError when the file at `path` held a label of `classes` or above."""
+    if (highest := int(labels.max())) >= classes:
+        raise DataError(
+            f"data.root: {path} holds the label {highest}, allowed is 0 to {classes - 1}; replace it"
+        )
+
+
+def select_first(images: Images, key: str, size: int | None) -> Images:
+    """Give the first `size` images, all for None; raise DataError naming `key` when there are fewer."""
+    available = len(images.labels)
+    if size is not None and size > available:
+        raise DataError(f"data.{key}={size}: must be at most {available}, the number of samples in the files")
+    return Images(images.pixels[:size], images.labels[:size])
+
+
+def image_data(name: str, train: Images, test: Images, classes: int) -> Data:
+    """Standardise both parts by the mean and standard deviation of each channel over the training part.
+
+    Works on one float copy in place, so that memory peaks at little over 1.25 times the size of the result.
+    """
+    train_inputs = train.pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    test_inputs = test.pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    std, mean = torch.std_mean(train_inputs, dim=(0, 2, 3), correction=0, keepdim=True)  # [1, channel, 1, 1]
+    if not bool((std > 0).all()):
+        raise DataError(
+            f"data={name}: all training images have one value throughout a channel; replace the files"
+        )
+    for inputs in (train_inputs, test_inputs):
+        inputs.sub_(mean).div_(std)
+    return Data(name, train_inputs, train.labels.long(), test_inputs, test.labels.long(), classes)
