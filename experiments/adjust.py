@@ -1,0 +1,33 @@
+"""BN adjustment: re-estimate the stored statistics without noise (the paper's Table 3)."""
+
+import torch
+from torch import Tensor
+
+from experiments.evaluate import EVALUATION_BATCH, capture_norm_inputs
+from experiments.moments import Moments
+from experiments.networks.network import Network
+
+
+@torch.no_grad()
+def adjust_stack(stack: Network, members: int, inputs: Tensor) -> None:
+    """Replace the running mean and variance of every BN layer by those of `inputs` [N, *sample shape].
+
+    The adjustment is joint: noise off, every BN normalising by its batch, so that each layer's statistics are
+    taken behind layers that are adjusted already. Re-estimating all layers behind the old statistics and
+    swapping them at once makes each one stale as soon as the layers before it change. Moments are pooled
+    exactly over all samples, the variance unbiased, as BN's running variance is.
+    """
+    stack.train()
+    moments = {norm_input.norm: Moments() for norm_input in stack.norm_inputs()}
+    # Whole batches of like size: a remainder of one sample could not be normalised.
+    batches = inputs.tensor_split(-(-len(inputs) // (2 * EVALUATION_BATCH)))
+    with capture_norm_inputs(stack) as captured:
+        for x in batches:
+            stack(x.expand(members, *x.shape))
+            for name, moment in moments.items():
+                moment.update(captured[name])
+    for name, moment in moments.items():
+        norm = stack.get_submodule(name)
+        norm.running_mean.copy_(moment.mean)  # type: ignore[union-attr, operator]
+        norm.running_var.copy_(moment.variance)  # type: ignore[union-attr, operator]
+    stack.eval()

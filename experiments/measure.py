@@ -1,0 +1,181 @@
+"""Measuring variance shift: every BN layer of every member, weights frozen.
+
+Each BN layer's input is looked at three times over the same training samples: in train mode (noise on, every
+BN normalising by its batch), in train mode with only this layer's own noise taken out, and in eval mode. All
+variances are unbiased and pooled over samples and positions per channel; a layer's value is the channel mean,
+and ratios are ratios of those means.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from analysis import theory
+from experiments.data import Data
+from experiments.evaluate import capture_norm_inputs
+from experiments.members import Member
+from experiments.moments import Moments
+from experiments.networks.network import Network, NormInput, Source
+from experiments.stack import ChunkNoise
+from experiments.train import stacked_batches
+
+
+@dataclass
+class OwnNoise:
+    """Streamed moments of a BN layer's own noise: its input without it, and what theory needs of each source."""
+
+    clean: Moments = field(default_factory=Moments)  # BN's input with its own noise taken out
+    added: dict[Source, Moments] = field(default_factory=dict)  # L2(x^2), the squared response
+    noise_inputs: dict[Source, Moments] = field(default_factory=dict)  # x, the input to the noise
+    patch_sums: dict[Source, Moments] = field(default_factory=dict)  # sum of x over a filter's patch
+
+
+@dataclass
+class TrainModePass:
+    """What the passes in train mode found: error in percent [members], BN inputs, own noise by BN name."""
+
+    error: Tensor
+    norm_moments: dict[str, Moments]
+    own_noise: dict[str, OwnNoise]
+
+
+class _LayerFunction(nn.Module):
+    """Calls `function(layer, x)`: lets `functional_call` swap the layer's weight for one member's."""
+
+    def __init__(self, layer: nn.Module, function: Callable[[nn.Module, Tensor], Tensor]):
+        super().__init__()
+        self.layer, self.function = layer, function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer, x)
+
+
+def for_each_member(function: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module | None, x: Tensor) -> Tensor:
+    """Apply a `function(layer, x)` of `analysis.theory` to each member's weight and x [members, ...]."""
+    if layer is None:
+        return function(None, x)  # type: ignore[arg-type]
+    called = _LayerFunction(layer, function)
+    return vmap(lambda weight, x: functional_call(called, {"layer.weight": weight}, (x,)))(layer.weight, x)
+
+
+@contextmanager
+def frozen_statistics(stack: Network) -> Iterator[None]:
+    """Give every buffer (BN's running statistics) its old value back at the end."""
+    saved = {name: buffer.clone() for name, buffer in stack.named_buffers()}
+    try:
+        yield
+    finally:
+        for name, buffer in stack.named_buffers():
+            buffer.copy_(saved[name])
+
+
+@contextmanager
+def _capture_site_inputs(stack: Network, names: set[str]) -> Iterator[dict[str, Tensor]]:
+    captured: dict[str, Tensor] = {}
+
+    def keep(name: str):
+        return lambda _, args: captured.__setitem__(name, args[0])
+
+    hooks = [stack.get_submodule(name).register_forward_pre_hook(keep(name)) for name in names]
+    try:
+        yield captured
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def measure_train_mode(
+    stack: Network, members: list[Member], noise: ChunkNoise, data: Data, recipe: Mapping, draws: int
+) -> TrainModePass:
+    """Run the stack in train mode over one epoch of batches, `draws` times with fresh noise and order."""
+    norm_inputs = stack.norm_inputs()
+    moments = {norm_input.norm: Moments() for norm_input in norm_inputs}
+    active = {n.norm: [source for source in n.sources if source.site in noise.active] for n in norm_inputs}
+    own = {name: OwnNoise() for name, sources in active.items() if sources}
+    wrong = torch.zeros(len(members), dtype=torch.double, device=data.train_inputs.device)
+    seen = 0
+    batch = recipe["batch_size"]
+    stack.train()
+    with (
+        frozen_statistics(stack),
+        capture_norm_inputs(stack) as norm_captured,
+        _capture_site_inputs(stack, set(noise.active)) as site_captured,
+    ):
+        for draw in range(draws):
+            # Epochs count on from training's last, so that neither order nor noise is one already trained on.
+            batches = stacked_batches(data, members, recipe["epochs"] + draw, batch)
+            for index, (inputs, labels) in enumerate(batches):
+                with noise.on(f"measure {draw} {index}", batch):
+                    logits = stack(inputs)
+                    factors = {name: stack.sites()[name].factor for name in noise.active}
+                wrong += (logits.argmax(-1) != labels).sum(1)
+                seen += batch
+                for name, moment in moments.items():
+                    moment.update(norm_captured[name])
+                for name, sources in active.items():
+                    if sources:
+                        _update_own_noise(own[name], stack, sources, norm_captured[name], site_captured, factors)
+    return TrainModePass(100 * wrong / seen, moments, own)
+
+
+def _update_own_noise(
+    own: OwnNoise,
+    stack: Network,
+    sources: list[Source],
+    norm_input: Tensor,
+    site_inputs: dict[str, Tensor],
+    factors: dict[str, Tensor | None],
+) -> None:
+    """Add one batch: subtract what each source's noise brought in, exact because all in between is linear."""
+    clean = norm_input
+    for source in sources:
+        layer = stack.get_submodule(source.layer) if source.layer else None
+        x = site_inputs[source.site]
+        clean = clean - for_each_member(theory.response_without_bias, layer, x * (factors[source.site] - 1))
+        own.added.setdefault(source, Moments()).update(for_each_member(theory.squared_response, layer, x))
+        own.noise_inputs.setdefault(source, Moments()).update(x)
+        if layer is not None:
+            own.patch_sums.setdefault(source, Moments()).update(for_each_member(theory.patch_sum, layer, x))
+    own.clean.update(clean)
+
+
+def predicted_train_variance(own: OwnNoise, noise: ChunkNoise) -> Tensor:
+    """Return the exact law's train-mode variance [members, channels] from the clean input and L2(x^2)."""
+    variance = own.clean.variance
+    for source, squared in own.added.items():
+        noise_variance = noise.active[source.site].noise_variance.double().unsqueeze(1)
+        variance = theory.exact_train_variance(variance, noise_variance, squared.mean)
+    return variance
+
+
+def weight_columns(stack: Network, norm_input: NormInput) -> dict[str, Tensor | int]:
+    """Return fan-in d, and the filter means of cos^2 and d cos^2 [members], of the layer before a BN."""
+    weight = stack.get_submodule(norm_input.layer).weight.detach()  # type: ignore[union-attr]
+    cos2 = torch.stack([theory.squared_cosine(member) for member in weight]).mean(1)  # type: ignore[union-attr]
+    d = theory.fan_in(weight[0])  # type: ignore[index]
+    return {"fan_in": d, "cos2": cos2, "d_cos2": d * cos2}
+
+
+def source_columns(own: OwnNoise, source: Source, noise: ChunkNoise, weights: Mapping) -> dict[str, Tensor]:
+    """Return c, v, rho of one source's noise input and the paper's ratio made of them, each [members].
+
+    Eq 8 where the noise goes straight in, Eq 12 through a layer; no ratio where the layer joins a shortcut,
+    of which Eq 12 says nothing.
+    """
+    inputs = own.noise_inputs[source]
+    c, v = inputs.mean.mean(1), inputs.variance.mean(1)
+    columns = {"input_mean": c, "input_var": v}
+    noise_variance = noise.active[source.site].noise_variance.double()
+    if source.layer is None:
+        columns["ratio_paper"] = theory.ratio_before_bn(c, v, noise_variance)
+        return columns
+    rho = theory.input_correlation(own.patch_sums[source].variance.mean(1), v, weights["fan_in"])
+    columns["input_corr"] = rho
+    if not source.joins_shortcut:
+        columns["ratio_paper"] = theory.ratio_before_weight(c, v, rho, weights["d_cos2"], noise_variance)
+    return columns

@@ -1,0 +1,149 @@
+"""Training a stack: every member takes the same steps, side by side."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.sgd import sgd
+
+from experiments.data import Data
+from experiments.members import Member
+from experiments.networks.network import Network
+from experiments.seeds import generator
+from experiments.stack import ChunkNoise
+
+
+@dataclass
+class Outcome:
+    """How far each member of a stack came: its finished steps, and whether its loss left the finite numbers."""
+
+    steps: list[int]
+    diverged: list[bool]
+
+
+class StackedSGD:
+    """SGD with momentum for stacked parameters, each member with its own learning rate and weight decay.
+
+    Neighbours that share both are one slice, updated by torch's fused kernel in place.
+    """
+
+    def __init__(self, params: Sequence[Tensor], members: Sequence[Member], momentum: float, nesterov: bool):
+        self.params = list(params)
+        self.momentum, self.nesterov = momentum, nesterov
+        self.buffers = [torch.zeros_like(param) for param in self.params]
+        changes = [
+            index
+            for index in range(1, len(members))
+            if (members[index - 1].lr, members[index - 1].weight_decay) != (members[index].lr, members[index].weight_decay)
+        ]
+        bounds = [0, *changes, len(members)]
+        self.slices = [
+            (slice(start, stop), members[start].lr, members[start].weight_decay)
+            for start, stop in zip(bounds, bounds[1:], strict=False)
+        ]
+
+    @torch.no_grad()
+    def step(self, grads: Sequence[Tensor], lr_factor: float) -> None:
+        """Move every member by its own learning rate times `lr_factor`."""
+        for part, lr, weight_decay in self.slices:
+            sgd(
+                [param[part] for param in self.params],
+                [grad[part] for grad in grads],
+                [buffer[part] for buffer in self.buffers],  # type: ignore[misc]
+                fused=True,
+                weight_decay=weight_decay,
+                momentum=self.momentum,
+                lr=lr * lr_factor,
+                dampening=0.0,
+                nesterov=self.nesterov and self.momentum > 0,
+                maximize=False,
+            )
+
+
+def learning_rate_factor(recipe: Mapping, step: int, total_steps: int) -> float:
+    """Return the learning rate at `step` (0 = first) as a fraction of its maximum.
+
+    `constant`: 1. `one_cycle`: a half cosine from 1/25 up to 1 over the first 30 % of the steps, then one
+    down to 1/250,000 at the last step; torch's OneCycleLR with its defaults and a fixed momentum.
+    """
+    if recipe["schedule"] == "constant":
+        return 1.0
+    start, end, rise = 1 / 25, 1 / 25 / 1e4, 0.3 * total_steps - 1
+    if step <= rise:
+        low, high, share = start, 1.0, step / rise
+    else:
+        low, high, share = 1.0, end, (step - rise) / (total_steps - 1 - rise)
+    return high + (low - high) * (1 + math.cos(math.pi * share)) / 2
+
+
+def epoch_batches(seed: int, epoch: int, samples: int, batch: int, device: torch.device) -> Tensor:
+    """Return the sample numbers of one epoch's batches, [steps, batch]; the last, partial batch is dropped."""
+    order = torch.randperm(samples, generator=generator(seed, "batches", epoch)).to(device)
+    steps = samples // batch
+    return order[: steps * batch].view(steps, batch)
+
+
+def stacked_batches(
+    data: Data, members: Sequence[Member], epoch: int, batch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each step's inputs [members, batch, *sample shape] and labels [members, batch] of one epoch.
+
+    Members of one seed see the same batches; a chunk of one seed gets one batch expanded, not copied.
+    """
+    device = data.train_inputs.device
+    seeds = sorted({member.seed for member in members})
+    order = torch.stack([epoch_batches(s, epoch, len(data.train_inputs), batch, device) for s in seeds], 1)
+    seed_index = torch.tensor([seeds.index(member.seed) for member in members], device=device)
+    for index in order:  # [seeds, batch]
+        if len(seeds) == 1:
+            inputs, labels = data.train_inputs[index[0]], data.train_labels[index[0]]
+            yield inputs.expand(len(members), *inputs.shape), labels.expand(len(members), batch)
+        else:
+            index = index[seed_index]
+            yield data.train_inputs[index], data.train_labels[index]
+
+
+def member_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return each member's mean cross entropy [members] of logits [members, batch, classes]."""
+    return F.cross_entropy(logits.mT, labels, reduction="none").mean(1)
+
+
+def train_stack(
+    stack: Network,
+    members: Sequence[Member],
+    noise: ChunkNoise,
+    data: Data,
+    recipe: Mapping,
+    report_steps: Callable[[int], None] = lambda steps: None,
+) -> Outcome:
+    """Train all members of `stack` in place and say how far each came.
+
+    `report_steps` is told of finished member-steps, once an epoch. A member whose loss is not finite has
+    diverged; members share no arithmetic, so its neighbours do not notice.
+    """
+    params = list(stack.parameters())
+    optimizer = StackedSGD(params, members, recipe["momentum"], recipe["nesterov"])
+    batch, epochs = recipe["batch_size"], recipe["epochs"]
+    steps_per_epoch = len(data.train_inputs) // batch
+    total_steps = epochs * steps_per_epoch
+    finite_epochs = torch.zeros(len(members), device=data.train_inputs.device)
+    still_finite = torch.ones(len(members), dtype=torch.bool, device=data.train_inputs.device)
+    stack.train()
+    step = 0
+    for epoch in range(epochs):
+        for inputs, labels in stacked_batches(data, members, epoch, batch):
+            with noise.on(step, batch):
+                losses = member_losses(stack(inputs), labels)
+            # A sum, so that each member's gradient is that of its own loss alone.
+            optimizer.step(torch.autograd.grad(losses.sum(), params), learning_rate_factor(recipe, step, total_steps))
+            step += 1
+        still_finite &= losses.detach().isfinite()  # type: ignore[possibly-undefined]
+        finite_epochs += still_finite
+        report_steps(steps_per_epoch * len(members))
+    return Outcome(
+        steps=[int(count) * steps_per_epoch for count in finite_epochs],
+        diverged=(~still_finite).tolist(),
+    )

@@ -1,0 +1,120 @@
+"""Chunks on all cores: a pool of single-thread processes, and the steps they report.
+
+Small members scale better over processes of one thread than over threads of one process. The processes are
+forked from a server that has imported torch once, while the main process was still reading its configuration.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from experiments.config import Job
+    from experiments.data import Data
+    from experiments.members import Member
+
+Rows = tuple[list[dict], list[dict]]
+POLL_SECONDS = 0.2
+_CONTEXT = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+
+# What a worker process was started with.
+_job: Any = None
+_data: Any = None
+_steps: Any = None
+
+
+def start_server() -> None:
+    """Start importing torch in the background, for the worker processes to come."""
+    if sys.platform != "win32":
+        from multiprocessing import forkserver
+
+        _CONTEXT.set_forkserver_preload(["experiments.chunk"])
+        forkserver.ensure_running()
+
+
+def run_chunks(
+    job: "Job",
+    chunks: Sequence[list["Member"]],
+    data: "Data",
+    processes: int,
+    report_steps: Callable[[int], None],
+) -> Iterator[tuple[list["Member"], Rows | Exception]]:
+    """Yield each chunk with its rows, or with the error it raised, as they finish.
+
+    One process means this one. `report_steps` is told of finished member-steps several times a second.
+    """
+    if processes == 1 or len(chunks) == 1:
+        from experiments.chunk import run_chunk
+
+        for chunk in chunks:
+            try:
+                yield chunk, run_chunk(job, chunk, data, report_steps)
+            except Exception as error:
+                yield chunk, error
+        return
+    steps = _CONTEXT.Value("q", 0)
+    arrays = {name: getattr(data, name).numpy() for name in _TENSORS}  # plain bytes: shared memory may be small
+    pool = ProcessPoolExecutor(
+        min(processes, len(chunks)), _CONTEXT, _start_worker, (job, replace(data, **arrays), steps)
+    )
+    try:
+        futures = {pool.submit(_run_chunk, chunk): chunk for chunk in chunks}
+        yield from _as_completed(futures, steps, report_steps)
+        pool.shutdown()
+    except BaseException:  # Ctrl-C too: nobody waits for the chunks under way
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+
+
+def _as_completed(
+    futures: dict[Future, list["Member"]], steps: Any, report_steps: Callable[[int], None]
+) -> Iterator[tuple[list["Member"], Rows | Exception]]:
+    reported, pending = 0, set(futures)
+    while pending:
+        done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+        report_steps(steps.value - reported)
+        reported = steps.value
+        for future in done:
+            error = future.exception()
+            yield futures[future], error if isinstance(error, Exception) else future.result()
+
+
+_TENSORS = ("train_inputs", "train_labels", "test_inputs", "test_labels")
+
+
+def _start_worker(job: "Job", arrays: "Data", steps: Any) -> None:
+    """Prepare a worker process: one thread, its data, and an end when the main process ends."""
+    import torch
+
+    global _job, _data, _steps
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _job, _steps = job, steps
+    _data = replace(arrays, **{name: torch.from_numpy(getattr(arrays, name)) for name in _TENSORS})
+
+
+def _exit_with_parent() -> None:
+    """End this process as soon as the main process is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run_chunk(chunk: list["Member"]) -> Rows:
+    from experiments.chunk import run_chunk
+
+    def report(steps: int) -> None:
+        with _steps.get_lock():
+            _steps.value += steps
+
+    return run_chunk(_job, chunk, _data, report)
