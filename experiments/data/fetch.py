@@ -72,6 +72,7 @@ def download(remote: Remote, target: Path) -> None:
         FetchError: no connection, a connection that broke off, or bytes that are not the published ones.
     """
     from http.client import HTTPException
+    from urllib.error import HTTPError
     from urllib.request import urlopen
 
     from rich.console import Console
@@ -86,6 +87,8 @@ def download(remote: Remote, target: Path) -> None:
                     file.write(chunk)
                     progress.advance(bar, len(chunk))
     except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it carries the server's answer, and with it the connection
         raise FetchError(f"downloading {remote.url} failed ({error})") from error
     received = target.stat().st_size
     if received < size:
