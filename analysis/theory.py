@@ -134,8 +134,8 @@ def fan_in(weight: Tensor) -> int:
 def squared_cosine(weight: Tensor) -> Tensor:
     """cos^2 of the angle between each filter and the all-ones vector: (sum w)^2 / (d sum w^2), in [0, 1].
 
-    weight: [filters, fan-in...] -> [filters]. Section 3.2 of the paper, which plots it in Figure 3. A
-    filter of zeros gives nan.
+    weight: [filters, fan-in...] -> [filters]. The paper plots it in Figure 3. A filter of zeros
+    gives nan.
     """
     flat = weight.flatten(1)  # [filters, fan_in]
     return flat.sum(1) ** 2 / (fan_in(weight) * (flat**2).sum(1))
