@@ -76,7 +76,11 @@ def moving_variances(stack: Network) -> dict[str, Tensor]:
 
 
 def layer_columns(
-    stack: Network, noise: ChunkNoise, in_train_mode: TrainModePass, train: Evaluation, moving: dict[str, Tensor]
+    stack: Network,
+    noise: ChunkNoise,
+    in_train_mode: TrainModePass,
+    train: Evaluation,
+    moving: dict[str, Tensor],
 ) -> list[dict]:
     """Return for each BN layer its columns of layers.csv, each a tensor [members] or one value for all."""
     layers = []

@@ -35,7 +35,8 @@ def job_chunks(job: Job, data: Data, device: torch.device, processes: int) -> li
         network = build_network(job.config["model"], data.sample_shape, data.classes, seed=0)
         shapes = site_shapes(network, data.train_inputs[:2].cpu())
         capacity = min(
-            chunk_capacity(shapes, job.config["recipe"]["batch_size"], device), -(-len(job.members) // processes)
+            chunk_capacity(shapes, job.config["recipe"]["batch_size"], device),
+            -(-len(job.members) // processes),
         )
     return sorted(plan_chunks(job.members, capacity), key=len, reverse=True)
 
@@ -66,7 +67,9 @@ def run_job(job: Job) -> list[str]:
     def position(row: dict) -> int:
         return order[tuple(row[field.name] for field in fields(Member))]
 
-    finish_job(job, sorted(member_rows, key=position), sorted(layer_rows, key=position), complete=not failures)
+    finish_job(
+        job, sorted(member_rows, key=position), sorted(layer_rows, key=position), complete=not failures
+    )
     return failures
 
 

@@ -54,7 +54,9 @@ class _LayerFunction(nn.Module):
         return self.function(self.layer, x)
 
 
-def for_each_member(function: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module | None, x: Tensor) -> Tensor:
+def for_each_member(
+    function: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module | None, x: Tensor
+) -> Tensor:
     """Apply a `function(layer, x)` of `analysis.theory` to each member's weight and x [members, ...]."""
     if layer is None:
         return function(None, x)  # type: ignore[arg-type]
@@ -119,7 +121,9 @@ def measure_train_mode(
                     moment.update(norm_captured[name])
                 for name, sources in active.items():
                     if sources:
-                        _update_own_noise(own[name], stack, sources, norm_captured[name], site_captured, factors)
+                        _update_own_noise(
+                            own[name], stack, sources, norm_captured[name], site_captured, factors
+                        )
     return TrainModePass(100 * wrong / seen, moments, own)
 
 

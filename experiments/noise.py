@@ -36,7 +36,9 @@ class NoiseSite(nn.Module):
         return x if self.factor is None else x * self.factor
 
 
-def uniform_draws(keys: Sequence[tuple], batch: int, sample_shape: Sequence[int], device: torch.device) -> Tensor:
+def uniform_draws(
+    keys: Sequence[tuple], batch: int, sample_shape: Sequence[int], device: torch.device
+) -> Tensor:
     """Return u ~ U[0, 1), [keys, batch, *sample_shape]: a function of each key and the shape alone.
 
     Vectors are laid out in memory as [features, batch], as stacked activations are.
@@ -71,7 +73,12 @@ class SiteNoise:
     """The noise of a chunk of members at one site, step after step."""
 
     def __init__(
-        self, site: str, placement: str, sample_shape: Sequence[int], members: Sequence[Member], device: torch.device
+        self,
+        site: str,
+        placement: str,
+        sample_shape: Sequence[int],
+        members: Sequence[Member],
+        device: torch.device,
     ):
         self.site, self.sample_shape, self.device = site, tuple(sample_shape), device
         self.count = len(members)
@@ -83,7 +90,10 @@ class SiteNoise:
             if noise != "none":
                 self.runs.append(self._run(noise, indices, members))
         self.noise_variance = torch.tensor(
-            [member.noise_variance if noise != "none" else 0.0 for member, noise in zip(members, active, strict=True)],
+            [
+                member.noise_variance if noise != "none" else 0.0
+                for member, noise in zip(members, active, strict=True)
+            ],
             device=device,
         )  # [members]
 

@@ -50,7 +50,9 @@ def site_shapes(network: Network, sample: Tensor) -> dict[str, tuple[int, ...]]:
     """
     shapes: dict[str, tuple[int, ...]] = {}
     hooks = [
-        site.register_forward_pre_hook(lambda _, args, name=name: shapes.__setitem__(name, tuple(args[0].shape[1:])))
+        site.register_forward_pre_hook(
+            lambda _, args, name=name: shapes.__setitem__(name, tuple(args[0].shape[1:]))
+        )
         for name, site in network.sites().items()
     ]
     was_training = network.training
@@ -66,11 +68,16 @@ class ChunkNoise:
     """The noise of all members of a chunk at all sites; only sites where some member has noise do work."""
 
     def __init__(
-        self, stack: Network, shapes: dict[str, tuple[int, ...]], members: Sequence[Member], device: torch.device
+        self,
+        stack: Network,
+        shapes: dict[str, tuple[int, ...]],
+        members: Sequence[Member],
+        device: torch.device,
     ):
         self.sites = stack.sites()
         noises = {
-            name: SiteNoise(name, site.placement, shapes[name], members, device) for name, site in self.sites.items()
+            name: SiteNoise(name, site.placement, shapes[name], members, device)
+            for name, site in self.sites.items()
         }
         self.active = {name: noise for name, noise in noises.items() if noise.is_active}
 
@@ -97,7 +104,8 @@ def plan_chunks(members: Sequence[Member], capacity: int) -> list[list[Member]]:
     chunks = []
     placement = lambda member: "after_last_bn" if member.placement == "none" else member.placement  # noqa: E731
     for name in sorted({placement(member) for member in members}):
-        group = sorted((m for m in members if placement(m) == name), key=lambda m: m.seed)
+        group = [member for member in members if placement(member) == name]
+        group.sort(key=lambda m: (m.seed, m.noise, m.strength, m.lr, m.weight_decay))
         per_seed = max(sum(m.seed == seed for m in group) for seed in {m.seed for m in group})
         size = capacity // per_seed * per_seed or capacity
         pieces = -(-len(group) // size)

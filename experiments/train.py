@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -37,12 +38,13 @@ class StackedSGD:
         changes = [
             index
             for index in range(1, len(members))
-            if (members[index - 1].lr, members[index - 1].weight_decay) != (members[index].lr, members[index].weight_decay)
+            if (members[index - 1].lr, members[index - 1].weight_decay)
+            != (members[index].lr, members[index].weight_decay)
         ]
         bounds = [0, *changes, len(members)]
         self.slices = [
             (slice(start, stop), members[start].lr, members[start].weight_decay)
-            for start, stop in zip(bounds, bounds[1:], strict=False)
+            for start, stop in pairwise(bounds)
         ]
 
     @torch.no_grad()
@@ -138,7 +140,9 @@ def train_stack(
             with noise.on(step, batch):
                 losses = member_losses(stack(inputs), labels)
             # A sum, so that each member's gradient is that of its own loss alone.
-            optimizer.step(torch.autograd.grad(losses.sum(), params), learning_rate_factor(recipe, step, total_steps))
+            optimizer.step(
+                torch.autograd.grad(losses.sum(), params), learning_rate_factor(recipe, step, total_steps)
+            )
             step += 1
         still_finite &= losses.detach().isfinite()  # type: ignore[possibly-undefined]
         finite_epochs += still_finite

@@ -59,7 +59,9 @@ def run_chunks(
                 yield chunk, error
         return
     steps = _CONTEXT.Value("q", 0)
-    arrays = {name: getattr(data, name).numpy() for name in _TENSORS}  # plain bytes: shared memory may be small
+    arrays = {
+        name: getattr(data, name).numpy() for name in _TENSORS
+    }  # plain bytes: shared memory may be small
     pool = ProcessPoolExecutor(
         min(processes, len(chunks)), _CONTEXT, _start_worker, (job, replace(data, **arrays), steps)
     )

@@ -30,7 +30,9 @@ def build_network(config: Mapping, sample_shape: tuple[int, ...], classes: int, 
     usual uniform one, normalisation from scale 1 and shift 0.
     """
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws numbers too; they are replaced
-        network = NETWORKS[config["name"]](sample_shape, classes, width=config["width"], depth=config["depth"])
+        network = NETWORKS[config["name"]](
+            sample_shape, classes, width=config["width"], depth=config["depth"]
+        )
     initialise(network, generator(seed, "weights"))
     return network
 

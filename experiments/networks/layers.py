@@ -41,4 +41,3 @@ class BatchNorm(nn.BatchNorm1d):
         scale = self.weight * torch.rsqrt(running[1] + self.eps)  # [members, features]
         shift = self.bias - running[0] * scale
         return input * scale.unsqueeze(-2) + shift.unsqueeze(-2)
-

@@ -30,10 +30,8 @@ class StackedLinear(Function):
         """Return the gradients of x (None when x is data) and weight."""
         x, weight = ctx.saved_tensors
         grad = grads[0].mT  # [members, out, batch]
-        if x.stride(0) == 0:
-            grad_weight = (grad.flatten(0, 1) @ x[0]).view_as(weight)
-        else:
-            grad_weight = torch.bmm(grad, x)
+        shared = x.stride(0) == 0
+        grad_weight = (grad.flatten(0, 1) @ x[0]).view_as(weight) if shared else torch.bmm(grad, x)
         grad_x = torch.bmm(weight.mT, grad).mT if ctx.needs_input_grad[0] else None
         return grad_x, grad_weight
 
@@ -47,7 +45,13 @@ class StackedBatchNorm(Function):
 
     @staticmethod
     def forward(
-        ctx, x: Tensor, weight: Tensor, bias: Tensor, running: tuple[Tensor, Tensor], momentum: float, eps: float
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running: tuple[Tensor, Tensor],
+        momentum: float,
+        eps: float,
     ) -> Tensor:
         """Return gamma (x - mean) / sqrt(var + eps) + beta."""
         rows = x.mT  # [members, features, batch]: one contiguous row a feature
@@ -84,4 +88,11 @@ class StackedBatchNorm(Function):
             ctx.eps,
             (True, True, True),
         )
-        return grad_x.view_as(rows).mT, grad_weight.view_as(weight), grad_bias.view_as(weight), None, None, None
+        return (
+            grad_x.view_as(rows).mT,
+            grad_weight.view_as(weight),
+            grad_bias.view_as(weight),
+            None,
+            None,
+            None,
+        )

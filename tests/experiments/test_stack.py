@@ -1,0 +1,162 @@
+"""Stacks: a member is the same alone, in any company, in any chunk; and neighbours do not touch each other."""
+
+import pytest
+import torch
+from torch.func import functional_call, stack_module_state, vmap
+
+from experiments.chunk import run_chunk
+from experiments.members import Member
+from experiments.networks import build_network
+from experiments.stack import (
+    ChunkNoise,
+    chunk_capacity,
+    plan_chunks,
+    site_shapes,
+    stack_members,
+    unstack_member,
+)
+from experiments.train import train_stack
+from tests.experiments.small import EVERYTHING, small_data, small_job
+
+CPU = torch.device("cpu")
+DATA = small_data()
+RATES = {"lr": [0.05, 0.1], "weight_decay": [0.0, 1e-3]}
+
+
+def train(members: list[Member], epochs: int = 5, **recipe):
+    """Train in double precision, where rounding does not grow into differences; 12 steps an epoch."""
+    job = small_job(EVERYTHING, recipe={"epochs": epochs} | recipe)
+    data = small_data()
+
+    def build(seed):
+        return build_network(job.config["model"], data.sample_shape, data.classes, seed).double()
+
+    object.__setattr__(data, "train_inputs", data.train_inputs.double())
+    stack = stack_members(members, build)
+    noise = ChunkNoise(stack, site_shapes(build(0), data.train_inputs[:2]), members, CPU)
+    outcome = train_stack(stack, members, noise, data, job.config["recipe"])
+    return stack, outcome, build
+
+
+def test_a_member_alone_is_the_member_in_the_stack():
+    members = small_job(EVERYTHING | RATES | {"seed": [3, 8]}).members
+    members = [m for index, m in enumerate(members) if index % 8 in (0, 3)]
+    stack, outcome, _ = train(members)
+    assert outcome.steps == [60] * len(members)
+    assert {m.placement for m in members} == {"none", "before_bn", "before_weight", "after_last_bn"}
+    assert {m.noise for m in members} == {"none", "dropout", "uout", "gaussian"}
+    for index, member in enumerate(members):
+        alone, _, _ = train([member])
+        for name, value in alone.state_dict().items():
+            torch.testing.assert_close(
+                stack.state_dict()[name][index], value[0], rtol=1e-7, atol=1e-9, msg=f"{member} {name}"
+            )
+
+
+def test_chunks_change_no_row():
+    job = small_job(EVERYTHING)
+    whole = {}
+    for capacity in (100, 3, 1):
+        rows = []
+        for chunk in plan_chunks(job.members, capacity):
+            member_rows, layer_rows = run_chunk(job, chunk, DATA)
+            rows += member_rows + layer_rows
+        for row in rows:
+            key = (row["placement"], row["noise"], row["strength"], row["seed"], row.get("layer_index"))
+            numbers = {k: v for k, v in row.items() if isinstance(v, float) and k != "seconds" and v == v}
+            if capacity == 100:
+                whole[key] = numbers
+            else:
+                # Single precision, 24 steps: the few kernels that sum in another order show in the last digits.
+                assert numbers == pytest.approx(whole[key], rel=2e-2, abs=2e-2)
+    assert len(whole) == len(job.members) * 4
+
+
+def test_learning_rate_and_decay_of_a_member_are_its_own():
+    members = small_job({"seed": [0], "none": True} | RATES).members
+    stack, _, _ = train(members, epochs=1)
+    for index, member in enumerate(members):
+        alone, _, _ = train([member], epochs=1, lr=member.lr, weight_decay=member.weight_decay)
+        torch.testing.assert_close(stack.classifier.weight[index], alone.classifier.weight[0])
+    assert (stack.classifier.weight[0] - stack.classifier.weight[2]).abs().max() > 1e-3
+
+
+def test_a_diverging_member_leaves_its_neighbours_alone():
+    members = small_job(
+        {"seed": [0], "none": True, "lr": [0.1, 1e30], "dropout": EVERYTHING["dropout"]}
+    ).members
+    members.sort(key=lambda m: m.lr)
+    stack, outcome, _ = train(members)
+    calm = [m for m in members if m.lr == 0.1]
+    alone, _, _ = train(calm)
+    assert outcome.diverged == [m.lr > 1 for m in members]
+    assert all(steps < 60 for steps, m in zip(outcome.steps, members, strict=True) if m.lr > 1)
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(stack.state_dict()[name][: len(calm)], value, rtol=1e-9, atol=1e-12)
+        assert value.isfinite().all()
+
+
+def test_stacked_layers_agree_with_vmap_over_plain_ones():
+    job = small_job(EVERYTHING)
+    build = lambda seed: build_network(job.config["model"], (20,), 10, seed).double()  # noqa: E731
+    members = [Member("none", "none", 0.0, seed, 0.1, 0.0) for seed in range(4)]
+    stack, plain = stack_members(members, build), [build(seed) for seed in range(4)]
+    x = torch.randn(4, 16, 20, dtype=torch.double)
+    base = build(0).to("meta")
+    for training in (True, False):
+        params, _ = stack_module_state(plain)  # type: ignore[arg-type]
+        buffers = {name: buffer.clone() for name, buffer in stack.named_buffers()}
+        stack.train(training)
+        base.train(training)
+
+        def call(params, buffers, x, base=base):
+            return functional_call(base, (params, buffers), (x,))
+
+        expected = vmap(call)(params, buffers, x)
+        ours = stack(x)
+        torch.testing.assert_close(ours, expected)
+        shared = stack(x[:1].expand(4, 16, 20))
+        copied = stack(x[:1].expand(4, 16, 20).contiguous())
+        torch.testing.assert_close(shared, copied)
+        ours_grads = torch.autograd.grad(ours.square().sum(), list(stack.parameters()))
+        grads = torch.autograd.grad(expected.square().sum(), list(params.values()))
+        for name, ours_grad, grad in zip(params, ours_grads, grads, strict=True):
+            torch.testing.assert_close(ours_grad, grad, msg=name)
+
+
+def test_gradient_reaches_a_shared_input_that_wants_one():
+    stack = stack_members([Member("none", "none", 0.0, s, 0.1, 0.0) for s in (0, 1)], lambda seed: _net(seed))
+    x = torch.randn(1, 5, 20, dtype=torch.double, requires_grad=True)
+    (grad,) = torch.autograd.grad(stack.eval()(x.expand(2, 5, 20)).sum(), x)
+    copies = x.detach().expand(2, 5, 20).clone().requires_grad_()
+    (expected,) = torch.autograd.grad(stack(copies).sum(), copies)
+    torch.testing.assert_close(grad, expected.sum(0, keepdim=True))
+
+
+def _net(seed: int):
+    return build_network(small_job(EVERYTHING).config["model"], (20,), 10, seed).double()
+
+
+def test_unstacked_member_is_an_ordinary_network():
+    members = [Member("none", "none", 0.0, seed, 0.1, 0.0) for seed in (5, 6)]
+    stack = stack_members(members, _net).eval()
+    x = torch.randn(7, 20, dtype=torch.double)
+    for index in range(2):
+        plain = unstack_member(stack, index, _net(0)).eval()
+        torch.testing.assert_close(plain(x), stack(x.expand(2, 7, 20))[index])
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 5, 11, 12, 30, 500])
+def test_a_plan_holds_every_member_once_and_no_chunk_too_many(capacity):
+    members = small_job(EVERYTHING | {"seed": [0, 1, 2, 3, 4]}).members
+    chunks = plan_chunks(members, capacity)
+    assert sorted(str(m) for chunk in chunks for m in chunk) == sorted(map(str, members))
+    assert all(0 < len(chunk) <= capacity for chunk in chunks)
+    assert all(len({m.placement for m in chunk} - {"none"}) <= 1 for chunk in chunks)
+    assert chunks == plan_chunks(list(reversed(members)), capacity)
+
+
+def test_capacity_is_at_least_one_and_falls_with_width():
+    narrow, wide, vast = ({"blocks.0.before_bn": (width,)} for width in (16, 256, 10**9))
+    assert chunk_capacity(narrow, 64, CPU) > chunk_capacity(wide, 64, CPU) > 1
+    assert chunk_capacity(vast, 64, CPU) == 1
