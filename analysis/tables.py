@@ -1,0 +1,172 @@
+"""Read a study: its two tables, checked and typed, and what it says about its own origin.
+
+A study is the folder that the jobs of a sweep share. Whatever is wrong with it is said in one line (`StudyError`),
+before anything is drawn.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+PLACEMENTS = ["before_bn", "before_weight", "after_last_bn"]
+NOISES = ["dropout", "uout", "gaussian"]
+
+NETWORK = ["data", "model", "depth", "norm"]  # means and figures stay within one of these
+RECIPE = ["lr", "weight_decay", "batch_size"]  # and, where a study varies it, within one of these
+IDENTITY = [*NETWORK, "width", "placement", "noise", "strength", "noise_variance", "seed"]
+
+ALLOWED = {
+    "placement": ["none", *PLACEMENTS],
+    "noise": ["none", *NOISES],
+    "status": ["ok", "diverged", "failed"],
+}
+WHOLE = ["width", "depth", "seed", "layer_index"]
+NUMBERS = {
+    "members.csv": ["test_error", "test_error_adjusted"],
+    "layers.csv": [
+        *["shift_ratio", "local_ratio", "local_ratio_exact", "ratio_paper", "input_corr", "d_cos2"],
+    ],
+}
+REQUIRED = {
+    "members.csv": [*IDENTITY, "status", *NUMBERS["members.csv"]],
+    "layers.csv": [*IDENTITY, "layer_index", *NUMBERS["layers.csv"]],
+}
+FILLED = ["width", "strength", "noise_variance", "seed", "layer_index"]  # may not be empty
+PROVENANCE = ["environment.json", "jobs/*/config.yaml"]
+
+
+class StudyError(ValueError):
+    """A folder that cannot be read as a study; the message is one line that says what is wrong and where."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The tables of a study, or of a part of it.
+
+    Attributes:
+        name: the folder's name; of a part, what sets it apart.
+        members: a row per member.
+        layers: a row per member and BN layer.
+    """
+
+    name: str
+    members: pd.DataFrame
+    layers: pd.DataFrame
+
+    def finished(self) -> "Study":
+        """The study without the members that diverged or failed, and without their layers."""
+        members = self.members[self.members["status"] == "ok"]
+        return replace(self, members=members, layers=_layers_of(members, self.layers))
+
+    def left_out(self) -> pd.DataFrame:
+        """The members that diverged or failed: no mean includes them."""
+        return self.members[self.members["status"] != "ok"]
+
+    def networks(self) -> Iterator["Study"]:
+        """A study for each data set, model, depth, normaliser and recipe, in the table's order, named by them."""
+        varied = [name for name in RECIPE if name in self.members and self.members[name].nunique() > 1]
+        for _, members in self.members.groupby([*NETWORK, *varied], sort=False, dropna=False):
+            yield Study(_label(members.iloc[0], varied), members, _layers_of(members, self.layers))
+
+
+def read_study(folder: Path) -> Study:
+    """Read and check a study.
+
+    Args:
+        folder: the study's folder, with members.csv and layers.csv.
+
+    Returns:
+        Both tables: whole numbers as Int64, the other numbers named above as float, with NaN where they are empty
+        or infinite; everything else as str.
+
+    Raises:
+        StudyError: no such folder; a table that is missing, unreadable or lacks a column; a value that cannot be;
+            no member, or one that appears twice.
+    """
+    if not folder.is_dir():
+        raise StudyError(f"{folder}: no such folder; name a study, for example outputs/variance_shift")
+    members, layers = (_read_table(folder / name) for name in REQUIRED)
+    if members.empty:
+        raise StudyError(f"{folder / 'members.csv'}: no rows; has any job of this study finished?")
+    repeated = members[members.duplicated(_key(members, layers))]
+    if len(repeated):
+        raise StudyError(
+            f"{folder / 'members.csv'}: more than one row for {member_label(repeated.iloc[0])}; jobs that differ in "
+            "something else, such as epochs, must be studies of their own"
+        )
+    return Study(folder.resolve().name, members, layers)
+
+
+def read_provenance(folder: Path) -> dict[str, str]:
+    """What a study keeps about its own origin, environment and each job's configuration: path in it -> text."""
+    files = [path for pattern in PROVENANCE for path in sorted(folder.glob(pattern))]
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8", errors="replace")
+        for path in files
+    }
+
+
+def member_label(member: pd.Series) -> str:
+    """Name a member in words, for example 'width 16, before_bn, dropout 0.7, seed 3'."""
+    noise = f"{member['placement']}, {member['noise']} {member['strength']:g}"
+    return f"width {member['width']}, {'no noise' if member['noise'] == 'none' else noise}, seed {member['seed']}"
+
+
+def _label(member: pd.Series, varied: list[str]) -> str:
+    """Name a member's network in words, for example 'digits, mlp, depth 3, batch norm, lr 0.1'."""
+    depth = [] if pd.isna(member["depth"]) else [f"depth {member['depth']}"]
+    recipe = [f"{name.replace('_', ' ')} {member[name]:g}" for name in varied]
+    return ", ".join([member["data"], member["model"], *depth, f"{member['norm']} norm", *recipe])
+
+
+def _layers_of(members: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `layers` that belong to `members`."""
+    key = _key(members, layers)
+    return layers[pd.MultiIndex.from_frame(layers[key]).isin(pd.MultiIndex.from_frame(members[key]))]
+
+
+def _key(members: pd.DataFrame, layers: pd.DataFrame) -> list[str]:
+    """The columns that name a member in both tables."""
+    return [*IDENTITY, *(name for name in RECIPE if name in members and name in layers)]
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV file, check that its columns are there and hold what they should, and give them their types."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; is this a study's folder, and has a job finished?") from None
+    except (OSError, ValueError) as error:  # pandas' parser errors and broken UTF-8 are ValueErrors
+        raise StudyError(f"{path}: not a readable CSV table ({str(error).splitlines()[0]})") from None
+    missing = [column for column in REQUIRED[path.name] if column not in table]
+    if missing:
+        raise StudyError(f"{path}: no column {', '.join(missing)}")
+    numbers = {"strength", "noise_variance", *NUMBERS[path.name], *WHOLE, *RECIPE}
+    for column in table.columns:
+        if column in numbers:
+            table[column] = _numbers(path, table[column])
+        elif column in ALLOWED:
+            _check(path, table[column], table[column].isin(ALLOWED[column]), ", ".join(ALLOWED[column]))
+    return table
+
+
+def _numbers(path: Path, column: pd.Series) -> pd.Series:
+    whole, filled = column.name in WHOLE, column.name in FILLED
+    empty = column.isna() | column.str.lower().isin(["", "nan"])
+    number = pd.to_numeric(column.mask(empty), errors="coerce")
+    known = number.notna() & ((number % 1 == 0) | (not whole))
+    allowed = ("a whole number" if whole else "a number") + ("" if filled else " or empty")
+    _check(path, column, known | (empty & (not filled)), allowed)
+    return number.astype("Int64") if whole else number.astype(float).replace([np.inf, -np.inf], np.nan)
+
+
+def _check(path: Path, column: pd.Series, good: pd.Series, allowed: str) -> None:
+    """Raise for the first row that is not good."""
+    if not good.all():
+        row = int((~good).to_numpy().argmax())
+        raise StudyError(
+            f"{path}: {column.name} in row {row + 1} is {column.iloc[row]!r}; allowed: {allowed}"
+        )
