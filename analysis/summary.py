@@ -1,0 +1,58 @@
+"""A study in one short table: for each placement, noise and strength the shift, beside theory, and its cost.
+
+Needs no plotting, so that a run can print it in the terminal when it ends.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.stats import over_seeds
+from analysis.tables import NETWORK, NOISES, PLACEMENTS, Study
+
+KIND = ["placement", "noise", "strength"]
+ORDER = {word: place for place, word in enumerate(["none", *PLACEMENTS, *NOISES])}
+
+
+def summary_table(members: pd.DataFrame, layers: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Means over everything but the kind of noise, with 95 % intervals over seeds.
+
+    Args:
+        members: a study's members.csv.
+        layers: its layers.csv.
+        by: columns that get rows of their own, such as width. Data set, model, depth and normaliser do where the
+            study varies them.
+
+    Returns:
+        A row per kind of noise, the baseline first: the columns that were kept apart, placement, noise, strength;
+        finished and left_out (members); shift_ratio (over all BN layers) with shift_ratio_low and _high;
+        local_ratio and local_ratio_exact (over BN layers with noise of their own, NaN where there is none);
+        test_error with _low and _high, and test_error_adjusted, in percent. Members that did not finish count
+        nowhere but in left_out.
+    """
+    varied = [column for column in NETWORK if column not in by and members[column].nunique() > 1]
+    keys = [*varied, *by, *KIND]
+    is_ok = members["status"] == "ok"
+    counts = members.assign(finished=is_ok, left_out=~is_ok).groupby(keys, dropna=False)
+    finished = Study("", members, layers).finished()
+    columns: list[pd.DataFrame | pd.Series] = [
+        counts[["finished", "left_out"]].sum(),
+        _means(finished.layers, "shift_ratio", keys),
+        _means(finished.layers, "local_ratio", keys)[["local_ratio"]],
+        _means(finished.layers, "local_ratio_exact", keys)[["local_ratio_exact"]],
+        _means(finished.members, "test_error", keys),
+        _means(finished.members, "test_error_adjusted", keys)[["test_error_adjusted"]],
+    ]
+    table = pd.concat(columns, axis=1).reset_index()
+    return table.sort_values(keys, key=_in_order, ignore_index=True)
+
+
+def _means(table: pd.DataFrame, value: str, keys: list[str]) -> pd.DataFrame:
+    intervals = over_seeds(table, value, keys).set_index(keys)
+    return intervals.rename(columns={"mean": value, "low": f"{value}_low", "high": f"{value}_high"}).drop(
+        columns="n"
+    )
+
+
+def _in_order(column: pd.Series) -> pd.Series:
+    return column.map(ORDER) if column.name in ("placement", "noise") else column
