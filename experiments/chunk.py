@@ -44,6 +44,7 @@ def run_chunk(
     noise = ChunkNoise(stack, site_shapes(build(members[0].seed), data.train_inputs[:2]), members, device)
 
     outcome = train_stack(stack, members, noise, data, recipe, report_steps)
+    trained = time.perf_counter()
     in_train_mode = measure_train_mode(stack, members, noise, data, recipe, job.config["measure"]["draws"])
     moving = moving_variances(stack)
     train = evaluate(stack, count, data.train_inputs, data.train_labels)
@@ -63,7 +64,8 @@ def run_chunk(
         "test_loss": test.loss,
         "test_loss_adjusted": adjusted_test.loss,
     }
-    seconds = (time.perf_counter() - start) / count
+    end = time.perf_counter()
+    seconds = {"seconds": (end - start) / count, "seconds_measuring": (end - trained) / count}
     return member_rows(job, members, outcome, errors, seconds), layer_rows(job, members, outcome, layers)
 
 
@@ -157,12 +159,12 @@ def identity(job: Job, member: Member) -> Row:
 
 
 def member_rows(
-    job: Job, members: list[Member], outcome: Outcome, errors: dict[str, Tensor], seconds: float
+    job: Job, members: list[Member], outcome: Outcome, errors: dict[str, Tensor], seconds: dict[str, float]
 ) -> list[Row]:
     """Return a row of members.csv for each member; a diverged one has its status and no errors."""
     rows: list[Row] = []
     for index, member in enumerate(members):
-        row = identity(job, member) | {"status": "ok", "steps": outcome.steps[index], "seconds": seconds}
+        row = identity(job, member) | {"status": "ok", "steps": outcome.steps[index], **seconds}
         if outcome.diverged[index]:
             row |= {"status": "diverged", "reason": "the training loss left the finite numbers"}
         else:

@@ -36,20 +36,26 @@ class NoiseSite(nn.Module):
         return x if self.factor is None else x * self.factor
 
 
+def empty_activations(count: int, batch: int, sample_shape: Sequence[int], device: torch.device) -> Tensor:
+    """Return an unset tensor [count, batch, *sample_shape], laid out in memory as activations are.
+
+    A product with activations then reads both in order. Vectors lie as [count, features, batch], see
+    `networks.stacked`; images as [count, batch, height, width, channels].
+    """
+    if len(sample_shape) == 1:
+        return torch.empty((count, *sample_shape, batch), device=device).mT
+    channels, *space = sample_shape
+    return torch.empty((count, batch, *space, channels), device=device).movedim(-1, 2)
+
+
 def uniform_draws(
     keys: Sequence[tuple], batch: int, sample_shape: Sequence[int], device: torch.device
 ) -> Tensor:
-    """Return u ~ U[0, 1), [keys, batch, *sample_shape]: a function of each key and the shape alone.
-
-    Vectors are laid out in memory as [features, batch], as stacked activations are.
-    """
-    if len(sample_shape) == 1:
-        uniform = torch.empty((len(keys), *sample_shape, batch), device=device)
-    else:
-        uniform = torch.empty((len(keys), batch, *sample_shape), device=device)
+    """Return u ~ U[0, 1), [keys, batch, *sample_shape]: a function of each key and the shape alone."""
+    uniform = empty_activations(len(keys), batch, sample_shape, device)
     for draw, key in zip(uniform, keys, strict=True):
         draw.uniform_(generator=generator(*key, device=device))
-    return uniform.mT if len(sample_shape) == 1 else uniform
+    return uniform
 
 
 def standard_normal(uniform: Tensor) -> Tensor:
@@ -117,9 +123,7 @@ class SiteNoise:
         keys = [(seed, "noise", step, self.site) for seed in self.seeds]
         uniform = uniform_draws(keys, batch, self.sample_shape, self.device)  # [seeds, batch, *sample_shape]
         normal = standard_normal(uniform) if any(run.noise == "gaussian" for run in self.runs) else uniform
-        factor = torch.empty_like(uniform[:1].expand(self.count, *uniform.shape[1:]))
-        if len(self.sample_shape) == 1:
-            factor = uniform.new_empty((self.count, *self.sample_shape, batch)).mT
+        factor = empty_activations(self.count, batch, self.sample_shape, self.device)
         covered = 0
         for run in self.runs:
             factor[covered : run.start] = 1

@@ -8,9 +8,10 @@ from torch import nn
 from experiments.checks import COUNT, ConfigError, Rule, check_section, one_of
 from experiments.networks.mlp import MLP
 from experiments.networks.network import Network
+from experiments.networks.preresnet import PreResNet
 from experiments.seeds import generator
 
-NETWORKS: dict[str, type[Network]] = {"mlp": MLP}
+NETWORKS: dict[str, type[Network]] = {"mlp": MLP, "preresnet": PreResNet}
 NORMS = ("batch",)
 RULES: dict[str, Rule] = {"name": one_of(*NETWORKS), "width": COUNT, "depth": COUNT, "norm": one_of(*NORMS)}
 
@@ -20,34 +21,30 @@ def check_model_config(config: Mapping) -> dict:
     name = config.get("name") if isinstance(config, Mapping) else config
     if name not in NETWORKS:
         raise ConfigError("model.name", name, "one of " + ", ".join(NETWORKS))
-    return check_section("model", config, RULES)
+    return check_section("model", config, RULES | NETWORKS[name].OPTIONS)
 
 
 def build_network(config: Mapping, sample_shape: tuple[int, ...], classes: int, seed: int) -> Network:
-    """Return the network of a checked `model` section with the initial weights of `seed`.
-
-    Weight layers start from He's normal distribution (fan-in), the classifier and all biases from torch's
-    usual uniform one, normalisation from scale 1 and shift 0.
-    """
+    """Return the network of a checked `model` section with the initial weights of `seed`."""
+    network_class = NETWORKS[config["name"]]
+    options = {key: config[key] for key in ("width", "depth", *network_class.OPTIONS)}
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws numbers too; they are replaced
-        network = NETWORKS[config["name"]](
-            sample_shape, classes, width=config["width"], depth=config["depth"]
-        )
+        network = network_class(sample_shape, classes, **options)
     initialise(network, generator(seed, "weights"))
     return network
 
 
 def initialise(network: Network, random: torch.Generator) -> None:
-    """Draw all weights of `network` in the order of its modules from one generator."""
-    feeds_norm = {norm_input.layer for norm_input in network.norm_inputs()}
-    for name, module in network.named_modules():
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        if weight is None or weight.dim() < 2:
-            continue
-        bound = weight[0].numel() ** -0.5
-        if name in feeds_norm:
-            nn.init.uniform_(weight, -bound, bound, generator=random)
-        else:
-            nn.init.uniform_(weight, -bound, bound, generator=random)
-        if bias is not None:
-            nn.init.uniform_(bias, -bound, bound, generator=random)
+    """Draw all weights of `network`, in the order of its modules, from one generator.
+
+    Linear layers and biases start from U(-d^-1/2, d^-1/2) with fan-in d, as torch's do; convolutions from He's
+    normal distribution over the fan-out, as the paper's do; normalisation from scale 1 and shift 0.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=random)
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            nn.init.uniform_(module.weight, -bound, bound, generator=random)
+            if module.bias is not None:
+                nn.init.uniform_(module.bias, -bound, bound, generator=random)

@@ -7,6 +7,7 @@ dimensions counted from the end, is therefore written once.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.networks.stacked import StackedBatchNorm, StackedLinear
@@ -34,10 +35,77 @@ class BatchNorm(nn.BatchNorm1d):
         """Normalise by the batch (train mode) or by the stored statistics (eval mode)."""
         if self.weight.dim() == 1:
             return super().forward(input)
-        running = (self.running_mean, self.running_var)
+        mean, var = _running_statistics(self)
         if self.training:
-            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-            return StackedBatchNorm.apply(input, self.weight, self.bias, running, self.momentum, self.eps)  # type: ignore[return-value]
-        scale = self.weight * torch.rsqrt(running[1] + self.eps)  # [members, features]
-        shift = self.bias - running[0] * scale
+            return StackedBatchNorm.apply(input, self.weight, self.bias, (mean, var), self.momentum, self.eps)  # type: ignore[return-value]
+        scale = self.weight * torch.rsqrt(var + self.eps)  # [members, features]
+        shift = self.bias - mean * scale
         return input * scale.unsqueeze(-2) + shift.unsqueeze(-2)
+
+
+class Conv2d(nn.Conv2d):
+    """Convolution of images. x [..., batch, in_channels, height, width] -> [..., batch, out_channels, ...].
+
+    On a CPU a stack's members are convolved one after the other, which beats a grouped convolution there; on a
+    GPU they are the groups of one.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the layer of one network or of each member of a stack."""
+        if self.weight.dim() == 4:
+            return super().forward(input)
+        members = self.weight.shape[0]
+        biases = [None] * members if self.bias is None else list(self.bias)
+        if input.device.type == "cpu" or members == 1 or self.padding_mode != "zeros":
+            each = zip(input, self.weight, biases, strict=True)
+            return torch.stack([self._conv_forward(x, weight, bias) for x, weight, bias in each])
+        folded = F.conv2d(
+            _fold_members(input),
+            self.weight.flatten(0, 1),
+            None if self.bias is None else self.bias.flatten(),
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups * members,
+        )
+        return _unfold_members(folded, members)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation of images: x [..., batch, channels, height, width], as torch.nn.BatchNorm2d."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise by the batch (train mode) or by the stored statistics (eval mode)."""
+        if self.weight.dim() == 1:
+            return super().forward(input)
+        mean, var = _running_statistics(self)
+        normalised = F.batch_norm(
+            _fold_members(input),
+            mean.view(-1),
+            var.view(-1),
+            self.weight.flatten(),
+            self.bias.flatten(),
+            self.training,
+            self.momentum or 0.0,
+            self.eps,
+        )
+        return _unfold_members(normalised, self.weight.shape[0])
+
+
+def _running_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return the running mean and variance [members, channels] that this pass uses, counting the batch."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    if norm.training and norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    return norm.running_mean, norm.running_var
+
+
+def _fold_members(x: Tensor) -> Tensor:
+    """[members, batch, channels, height, width] -> [batch, members * channels, height, width]."""
+    return x[0] if x.shape[0] == 1 else x.movedim(0, 1).flatten(1, 2)
+
+
+def _unfold_members(x: Tensor, members: int) -> Tensor:
+    """[batch, members * channels, height, width] -> [members, batch, channels, height, width]."""
+    return x.unsqueeze(0) if members == 1 else x.unflatten(1, (members, -1)).movedim(1, 0)

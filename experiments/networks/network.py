@@ -1,9 +1,12 @@
 """What every network of the harness declares: its noise sites and what each BN layer hears of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
+from experiments.checks import Rule
 from experiments.noise import NoiseSite
 
 
@@ -30,7 +33,13 @@ class NormInput:
 
 
 class Network(nn.Module):
-    """A network with all its noise sites in place."""
+    """A network with all its noise sites in place.
+
+    A subclass is made as `NetworkClass(sample_shape, classes, width=..., depth=..., **options)`; `OPTIONS` are
+    the rules of the keys that it takes besides width and depth.
+    """
+
+    OPTIONS: ClassVar[Mapping[str, Rule]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs [..., batch, *sample shape] to logits [..., batch, classes]."""

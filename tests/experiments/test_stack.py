@@ -63,12 +63,12 @@ def test_chunks_change_no_row():
             rows += member_rows + layer_rows
         for row in rows:
             key = (row["placement"], row["noise"], row["strength"], row["seed"], row.get("layer_index"))
-            numbers = {k: v for k, v in row.items() if isinstance(v, float) and k != "seconds" and v == v}
+            numbers = {k: v for k, v in row.items() if isinstance(v, float) and v == v and "seconds" not in k}
             if capacity == 100:
                 whole[key] = numbers
             else:
                 # Single precision, 24 steps: the few kernels that sum in another order show in the last digits.
-                assert numbers == pytest.approx(whole[key], rel=2e-2, abs=2e-2)
+                assert numbers == pytest.approx(whole[key], rel=1e-3, abs=1e-3)
     assert len(whole) == len(job.members) * 4
 
 
