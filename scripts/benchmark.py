@@ -154,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument(
-        "--loop-members", type=int, default=4, help="members that the plain loop trains a width"
+        "--loop-members", type=int, default=4, help="members of each width that the plain loop trains"
     )
     parser.add_argument("--skip-whole", action="store_true", help="leave out the whole sweep as one command")
     parser.add_argument("--skip-scaling", action="store_true", help="leave out 1, 4, 16, 64, 256 members")
