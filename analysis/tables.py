@@ -94,8 +94,8 @@ def read_study(folder: Path) -> Study:
     repeated = members[members.duplicated(_key(members, layers))]
     if len(repeated):
         raise StudyError(
-            f"{folder / 'members.csv'}: more than one row for {member_label(repeated.iloc[0])}; jobs that differ in "
-            "something else, such as epochs, must be studies of their own"
+            f"{folder / 'members.csv'}: more than one row for {member_label(repeated.iloc[0])}; jobs that differ "
+            "in something else, such as epochs, must be studies of their own"
         )
     return Study(folder.resolve().name, members, layers)
 

@@ -1,4 +1,4 @@
-"""Tables of a study that never ran: numbers drawn around the theory, so that what a figure should show is known."""
+"""Tables of a study that never ran: numbers drawn around the theory, so that what they should show is known."""
 
 from itertools import product
 from pathlib import Path

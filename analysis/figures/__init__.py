@@ -1,0 +1,37 @@
+"""The report's figures: modules whose `draw` turns one network's finished members into a `Drawing`."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from analysis.figures import (
+    collapse,
+    error_vs_rate,
+    paper_error,
+    predicted,
+    shift_per_layer,
+    shift_vs_rate,
+    width,
+)
+from analysis.figures.drawing import Drawing
+from analysis.tables import Study
+
+
+class Chart(NamedTuple):
+    """A figure of the report: its file name, the question it answers, and what draws it."""
+
+    name: str
+    question: str
+    draw: Callable[[Study], Drawing]
+
+
+CHARTS = [
+    Chart("shift_vs_rate", "How large is the shift, and does theory say so?", shift_vs_rate.draw),
+    Chart("collapse", "Does the kind of noise matter, or only its variance?", collapse.draw),
+    Chart("shift_per_layer", "Which layers are off?", shift_per_layer.draw),
+    Chart("predicted", "How well does theory predict each layer?", predicted.draw),
+    Chart("width", "Do wider networks shift less?", width.draw),
+    Chart(
+        "error_vs_rate", "What does the noise cost, and does adjusting BN win it back?", error_vs_rate.draw
+    ),
+    Chart("paper_error", "What did the noise cost in the paper?", lambda _: paper_error.draw()),
+]

@@ -1,0 +1,175 @@
+"""Figure 2, the picture of this project: is there one curve of shift against noise variance for all noise?"""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.figures import style
+from analysis.figures.curves import ratio_curve
+from analysis.figures.drawing import Drawing
+from analysis.figures.select import (
+    behind_noise,
+    means,
+    noises_in,
+    placements_in,
+    require,
+    values_in,
+    where,
+)
+from analysis.stats import over_seeds, paired_difference, per_seed
+from analysis.tables import Study
+from analysis.theory import ratio_nominal
+
+KIND = ["placement", "width", "noise", "strength", "noise_variance"]
+ROWS = [  # title, quantity, x axis
+    ("local shift at equal moments", "local_ratio", "effective"),
+    ("local shift", "local_ratio", "noise_variance"),
+    ("cumulative shift", "shift_ratio", "noise_variance"),
+]
+AXIS = {
+    "effective": "$\\sigma^2$ times the layer's noise gain g",
+    "noise_variance": "noise variance $\\sigma^2$",
+}
+LOOK = {  # families that agree lie on top of each other: a dot inside a square, inside a triangle
+    "dropout": {"marker": "o", "ms": 4, "zorder": 5},
+    "uout": {"marker": "^", "ms": 8, "mfc": "none", "zorder": 4},
+    "gaussian": {"marker": "s", "ms": 8, "mfc": "none", "zorder": 4},
+}
+THEORY_LINE = {"color": style.DARK, "lw": 1, "zorder": 2}
+SAME = 0.01  # noise variances this close count as equal, relative: the strengths in a sweep file are rounded
+
+READING = (
+    "Theory: a layer's local shift is 1 / (1 + g sigma^2), where the noise gain g depends on the moments "
+    "of the noise's input and on the weights behind it, but not on the noise. Top: every BN layer behind "
+    "noise, of every width, against g sigma^2, with g from the moments measured in that very network "
+    "(exact law): all should lie on the one curve. Middle and bottom: mean over those layers, a mark for "
+    "each width, against sigma^2 alone; there families part where training under their noise has led to "
+    "other moments (lines: exact law at each family's own moments). Marks are means over seeds with 95 % "
+    "intervals."
+)
+
+
+def points_of(layers: pd.DataFrame) -> pd.DataFrame:
+    """What is drawn, as means with intervals over seeds.
+
+    Rows with `effective` (g sigma^2) are single BN layers; in those without, `layer_index` is 0 and the ratio
+    is the mean over layers.
+    """
+    of_layers = over_seeds(layers, "local_ratio", [*KIND, "layer_index"]).assign(quantity="local_ratio")
+    exact = over_seeds(layers, "local_ratio_exact", [*KIND, "layer_index"])
+    exact = exact.assign(effective=1 / exact["mean"] - 1)[[*KIND, "layer_index", "effective"]]
+    of_means = means(layers, ["local_ratio", "shift_ratio", "local_ratio_exact"], KIND).assign(layer_index=0)
+    return pd.concat([of_layers.merge(exact, on=[*KIND, "layer_index"]), of_means], ignore_index=True)
+
+
+def draw(study: Study) -> Drawing:
+    """Draw the figure from one network's finished members."""
+    layers = study.layers
+    layers = behind_noise(layers[layers["placement"].isin(["before_bn", "before_weight"])])
+    points = require(
+        points_of(require(layers, "BN layer behind noise")), "measured and predicted local shift"
+    )
+    placements = placements_in(points)
+    with style.figure_style():
+        title = "Variance shift against noise variance: one curve for all noise?"
+        shape = {"width": 4.4, "height": 2.6, "sharex": True, "sharey": True}
+        figure, axes = style.panels(len(ROWS), len(placements), title, study.name, **shape)
+        axes[0, 0].set(xscale="log", xlim=_x_range(points), ylim=(0, 1.09))
+        for row, (what, quantity, x) in enumerate(ROWS):
+            for column, placement in enumerate(placements):
+                panel = axes[row, column]
+                panel.set(title=f"{what}, {placement}", xlabel=AXIS[x])
+                panel.xaxis.set_tick_params(labelbottom=True)
+                _draw_panel(panel, where(points, placement=placement), quantity, x)
+            axes[row, 0].set_ylabel(style.RATIO_LABEL)
+        style.legend_below(figure, _legend(noises_in(points)))
+    return Drawing(figure, points, READING, _finding(layers))
+
+
+def _x_range(points: pd.DataFrame) -> tuple[float, float]:
+    x = points[["noise_variance", "effective"]]
+    return 0.7 * x.min().min(), 4 * x.max().max()  # on the right, room for the names of the widths
+
+
+def _draw_panel(panel: Axes, here: pd.DataFrame, quantity: str, x: str) -> None:
+    variances = np.geomspace(*panel.get_xlim(), num=200)
+    panel.plot(
+        variances, ratio_nominal(variances), **(THEORY_LINE if x == "effective" else style.NOMINAL_LINE)
+    )
+    drawn = here[here["effective"].notna() == (x == "effective")]
+    for noise in noises_in(drawn):
+        measured = where(drawn, noise=noise, quantity=quantity)
+        style.error_bars(panel, measured[x], measured, color=style.NOISE_COLOUR[noise], ls="", **LOOK[noise])
+    if x == "noise_variance":
+        _name_widths(panel, where(drawn, quantity=quantity))
+        if quantity == "local_ratio":
+            _draw_theory(panel, where(drawn, quantity="local_ratio_exact"))
+
+
+def _draw_theory(panel: Axes, predicted: pd.DataFrame) -> None:
+    """The exact law at the moments of each width and family."""
+    for noise in noises_in(predicted):
+        for width in values_in(predicted, "width"):
+            here = where(predicted, noise=noise, width=width)
+            if not here.empty:
+                variances = np.geomspace(here["noise_variance"].min(), here["noise_variance"].max(), 100)
+                look: dict = THEORY_LINE | {"color": style.NOISE_COLOUR[noise]}
+                panel.plot(variances, ratio_curve(here, variances), **look)
+
+
+def _name_widths(panel: Axes, measured: pd.DataFrame) -> None:
+    """Write the width beside the strongest dropout marks, where they lie apart."""
+    dropout = where(measured, noise="dropout")
+    ends = where(dropout, noise_variance=dropout["noise_variance"].max())
+    if ends["mean"].sort_values().diff().min() > 0.06:
+        for width, variance, mean in zip(ends["width"], ends["noise_variance"], ends["mean"], strict=True):
+            beside = {"xytext": (9, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5}
+            panel.annotate(f"width {width}", (variance, mean), **beside)
+
+
+def _legend(noises: list[str]) -> list:
+    return [
+        *(style.key(noise, color=style.NOISE_COLOUR[noise], ls="", **LOOK[noise]) for noise in noises),
+        style.key("exact law at the measured moments", **THEORY_LINE),
+        style.key("nominal: $1/(1+\\sigma^2)$", **style.NOMINAL_LINE),
+    ]
+
+
+def family_differences(layers: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """What the families differ by where their noise variances are equal, paired over seeds.
+
+    Returns:
+        A row per placement, width and pair of families with equal noise variance: placement, width,
+        noise_variance, first, second, and the interval of first - second (mean, low, high, n).
+    """
+    rows = []
+    for (placement, width), here in layers.groupby(["placement", "width"]):
+        values = per_seed(here, quantity, ["noise", "noise_variance"])
+        kinds = sorted({(noise, variance) for noise, variance, _ in values.index})
+        for (first, variance), (second, other) in combinations(kinds, 2):
+            if first != second and abs(variance / other - 1) < SAME:
+                difference = paired_difference(values[first, variance], values[second, other])
+                rows.append([placement, width, variance, first, second, *difference])
+    columns = ["placement", "width", "noise_variance", "first", "second", "mean", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _finding(layers: pd.DataFrame) -> str:
+    distance = (layers["local_ratio"] / layers["local_ratio_exact"] - 1).abs()
+    medians = [
+        f"{noise} {100 * distance[layers['noise'] == noise].median():.2g} %" for noise in noises_in(layers)
+    ]
+    said = [f"Median distance of a BN layer from the one curve: {', '.join(medians)}."]
+    for name, quantity in [("local", "local_ratio"), ("cumulative", "shift_ratio")]:
+        differences = family_differences(layers, quantity).dropna(subset=["low"])
+        if len(differences):
+            size = differences["mean"].abs()
+            inside = ((differences["low"] <= 0) & (differences["high"] >= 0)).sum()
+            said.append(
+                f"At equal sigma^2 alone, families differ in the {name} shift by {size.median():.2g} in "
+                f"the median and {size.max():.2g} at most; 0 lies inside the 95 % interval, paired over seeds, in "
+                f"{inside} of {len(differences)} comparisons."
+            )
+    return " ".join(said)

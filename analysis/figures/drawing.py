@@ -1,0 +1,27 @@
+"""What a figure module returns, or why it returns nothing."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+
+class CannotAnswerError(Exception):
+    """The study cannot answer this figure's question; the message is the sentence that takes its place."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure and its caption.
+
+    Attributes:
+        figure: the picture.
+        points: the numbers that it shows.
+        reading: how to read it.
+        finding: what it shows in this study, in numbers.
+    """
+
+    figure: Figure
+    points: pd.DataFrame
+    reading: str
+    finding: str

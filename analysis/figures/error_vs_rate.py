@@ -1,0 +1,114 @@
+"""Figure 6: test error against the strength of the noise, before and after BN adjustment."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.figures import style
+from analysis.figures.drawing import Drawing
+from analysis.figures.select import (
+    example_strength,
+    means,
+    noises_in,
+    placements_in,
+    require,
+    values_in,
+    where,
+)
+from analysis.stats import Interval, mean_interval, per_seed
+from analysis.tables import PLACEMENTS, Study
+
+QUANTITIES = ["test_error", "test_error_adjusted"]
+
+READING = (
+    "Mean over seeds with its 95 % interval. Filled: as trained. Open: after BN adjustment, that is with "
+    "BN's statistics estimated again without noise. Grey: the same network trained without noise."
+)
+
+
+def points_of(members: pd.DataFrame) -> pd.DataFrame:
+    """Mean test error, with its interval over seeds, as trained and adjusted; the baseline has noise none."""
+    return means(members, QUANTITIES, ["noise", "placement", "width", "strength"])
+
+
+def draw(study: Study) -> Drawing:
+    """Draw the figure from one network's finished members."""
+    points = points_of(study.members)
+    baseline = where(points, noise="none", quantity="test_error")
+    noisy = require(points[points["noise"] != "none"], "finished member with noise and a test error")
+    noises, widths = noises_in(noisy), values_in(noisy, "width")
+    with style.figure_style():
+        title = "Test error against the strength of the noise"
+        figure, axes = style.panels(len(noises), len(widths), title, study.name, sharey=True, sharex="row")
+        for row, noise in enumerate(noises):
+            of_noise = where(noisy, noise=noise)
+            for column, width in enumerate(widths):
+                panel = axes[row, column]
+                panel.set(title=f"{noise}, width {width}", xlabel=style.STRENGTH_LABEL[noise])
+                _draw_baseline(panel, where(baseline, width=width))
+                _draw_noisy(panel, where(of_noise, width=width))
+            axes[row, 0].set(xlim=(0, 1.08 * of_noise["strength"].max()), ylabel="test error (%)")
+        style.error_axis(axes[0, 0], points["mean"])
+        style.legend_below(figure, _legend(placements_in(noisy), not baseline.empty), columns=3)
+    return Drawing(figure, points, READING, _finding(study.members))
+
+
+def _draw_baseline(panel: Axes, baseline: pd.DataFrame) -> None:
+    for mean, low, high in baseline[["mean", "low", "high"]].to_numpy():
+        panel.axhline(mean, color=style.GREY, lw=1)
+        if not np.isnan(low):
+            panel.axhspan(low, high, color=style.GREY, alpha=0.18, lw=0)
+
+
+def _draw_noisy(panel: Axes, here: pd.DataFrame) -> None:
+    if here.empty:
+        style.note(panel, "not in this study")
+        return
+    step = 0.009 * here["strength"].max()  # equal errors must not hide each other
+    series = [(placement, quantity) for placement in PLACEMENTS for quantity in QUANTITIES]
+    for place, (placement, quantity) in enumerate(series):
+        points = where(here, placement=placement, quantity=quantity)
+        adjusted = {"fmt": "o--", "mfc": "white"} if quantity == "test_error_adjusted" else {"fmt": "o-"}
+        x = points["strength"] + (place - 2.5) * step
+        style.error_bars(panel, x, points, color=style.PLACEMENT_COLOUR[placement], mew=1.2, **adjusted)
+
+
+def _legend(placements: list[str], baseline: bool) -> list:
+    return [
+        *(style.key(name, color=style.PLACEMENT_COLOUR[name], lw=3) for name in placements),
+        style.key("as trained", color=style.DARK, marker="o"),
+        style.key("BN adjusted", color=style.DARK, marker="o", mfc="white", ls="--", mew=1.2),
+        *[style.key("no noise", color=style.GREY, lw=4, alpha=0.5)] * baseline,
+    ]
+
+
+def _finding(members: pd.DataFrame) -> str:
+    noise = noises_in(members)[0]
+    strength = example_strength(where(members, noise=noise)["strength"])
+    at = where(members, noise=noise, strength=strength)
+    baseline = per_seed(where(members, noise="none"), "test_error", ["width"])
+    parts = []
+    for placement in placements_in(at):
+        error, adjusted = (
+            per_seed(where(at, placement=placement), quantity, ["width"]) for quantity in QUANTITIES
+        )
+        cost, gain = _mean_change(error, baseline), _mean_change(adjusted, error)
+        said = [f"noise {_in_points(cost)}"] * bool(cost.n) + [f"adjustment {_in_points(gain)}"] * bool(
+            gain.n
+        )
+        parts.append(f"{placement}: {', '.join(said) or 'nothing to compare with'}")
+    return (
+        f"Change of the test error in percentage points at {style.STRENGTH_LABEL[noise]} {strength:g}, "
+        f"paired over seeds, mean over widths: {'; '.join(parts)}."
+    )
+
+
+def _mean_change(after: pd.Series, before: pd.Series) -> Interval:
+    """Interval over seeds of after - before, both by width and seed, averaged over the widths of both."""
+    return mean_interval((after - before).dropna().groupby("seed").mean())
+
+
+def _in_points(change: Interval) -> str:
+    return f"{change.mean:+.2f}" + (
+        "" if np.isnan(change.low) else f" [{change.low:+.2f}, {change.high:+.2f}]"
+    )

@@ -1,0 +1,62 @@
+"""Which rows of the tables a figure is about, and the sentence that takes its place when there are none."""
+
+import pandas as pd
+
+from analysis.figures.drawing import CannotAnswerError
+from analysis.stats import over_seeds
+from analysis.tables import NOISES, PLACEMENTS
+
+
+def where(table: pd.DataFrame, /, **wanted) -> pd.DataFrame:
+    """The rows whose columns have the wanted values."""
+    for column, value in wanted.items():
+        table = table[table[column] == value]
+    return table
+
+
+def require(rows: pd.DataFrame, what: str) -> pd.DataFrame:
+    """`rows` themselves; without any, 'This study has no <what>.' takes the figure's place."""
+    if rows.empty:
+        raise CannotAnswerError(f"This study has no {what}.")
+    return rows
+
+
+def noises_in(table: pd.DataFrame) -> list[str]:
+    """The noise families that occur, in the order of the words' table."""
+    return [noise for noise in NOISES if (table["noise"] == noise).any()]
+
+
+def placements_in(table: pd.DataFrame) -> list[str]:
+    """The placements of noise that occur, in the order of the words' table."""
+    return [placement for placement in PLACEMENTS if (table["placement"] == placement).any()]
+
+
+def values_in(table: pd.DataFrame, column: str) -> list:
+    """The values of a column of numbers, each once, in ascending order."""
+    return sorted(table[column].unique().tolist())
+
+
+def of_one_family(layers: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    """For a figure that shows one noise family: dropout if the study has it, else the next; and its rows."""
+    noisy = require(layers[layers["noise"] != "none"], "BN layer of a finished member with noise")
+    noise = noises_in(noisy)[0]
+    return noise, where(noisy, noise=noise)
+
+
+def behind_noise(layers: pd.DataFrame) -> pd.DataFrame:
+    """The BN layers that theory speaks about: those with noise of their own.
+
+    Under after_last_bn no BN layer has any, and all of them stay.
+    """
+    return layers[layers["local_ratio"].notna() | (layers["placement"] == "after_last_bn")]
+
+
+def means(table: pd.DataFrame, quantities: list[str], by: list[str]) -> pd.DataFrame:
+    """`over_seeds` of several columns below each other, told apart by the column `quantity`."""
+    tables = [over_seeds(table, quantity, by).assign(quantity=quantity) for quantity in quantities]
+    return pd.concat(tables, ignore_index=True)
+
+
+def example_strength(strengths: pd.Series) -> float:
+    """The strength at which captions quote numbers: 0.5, which the paper discusses, or else the strongest."""
+    return 0.5 if (strengths == 0.5).any() else float(strengths.max())

@@ -1,0 +1,102 @@
+"""Figure 1: shift ratio against the drop rate, for each placement and width, over theory."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.figures import style
+from analysis.figures.curves import ratio_curve
+from analysis.figures.drawing import Drawing
+from analysis.figures.select import (
+    behind_noise,
+    example_strength,
+    means,
+    of_one_family,
+    placements_in,
+    require,
+    values_in,
+    where,
+)
+from analysis.stats import mean_interval, per_seed
+from analysis.tables import Study
+from analysis.theory import noise_variance, ratio_nominal
+
+THEORIES = {"local_ratio_exact": "-", "ratio_paper": ":"}
+
+READING = (
+    "Each point is the mean over the BN layers with noise of their own (under after_last_bn none has any:"
+    " all layers) and over seeds, with its 95 % interval. Filled: local, only this layer's noise switched"
+    " off, which is what theory speaks of. Open: cumulative, what BN meets at test time, when the noise "
+    "upstream is gone too. Below 1, BN divides by too much."
+)
+
+
+def points_of(layers: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the BN layers, with the interval over seeds, of every quantity in the figure."""
+    by = ["placement", "width", "strength", "noise_variance"]
+    return means(layers, ["local_ratio", "shift_ratio", *THEORIES], by)
+
+
+def draw(study: Study) -> Drawing:
+    """Draw the figure from one network's finished members."""
+    noise, layers = of_one_family(study.layers)
+    layers = behind_noise(layers)
+    points = require(points_of(layers), "BN layer with a measured shift")
+    placements, widths = placements_in(points), values_in(points, "width")
+    label = style.STRENGTH_LABEL[noise]
+    with style.figure_style():
+        title = f"Variance shift against the {label}"
+        figure, axes = style.panels(len(placements), len(widths), title, study.name, sharex=True, sharey=True)
+        for row, placement in enumerate(placements):
+            for column, width in enumerate(widths):
+                axes[row, column].set_title(f"{placement}, width {width}")
+                here = where(points, placement=placement, width=width)
+                _draw_panel(axes[row, column], here, noise, placement)
+            axes[row, 0].set_ylabel(style.RATIO_LABEL)
+        for panel in axes[-1]:
+            panel.set_xlabel(label)
+        axes[0, 0].set(ylim=(0, 1.09), xlim=(0, 1.06 * points["strength"].max()))
+        style.legend_below(figure, _legend(), columns=2)
+    return Drawing(figure, points, READING, _finding(layers, label))
+
+
+def _draw_panel(panel: Axes, here: pd.DataFrame, noise: str, placement: str) -> None:
+    if here.empty:
+        style.note(panel, "not in this study")
+        return
+    colour = style.PLACEMENT_COLOUR[placement]
+    strengths = np.linspace(0, here["strength"].max(), 200)
+    variances = np.array([noise_variance(noise, strength) for strength in strengths])
+    nominal = np.ones_like(variances) if placement == "after_last_bn" else ratio_nominal(variances)
+    panel.plot(strengths, nominal, **style.NOMINAL_LINE)
+    for theory, line in THEORIES.items():
+        predicted = where(here, quantity=theory)
+        if not predicted.empty:
+            panel.plot(strengths, ratio_curve(predicted, variances), color=colour, ls=line, alpha=0.8)
+    dodge = 0.01 * strengths[-1]  # where the two agree, both stay visible
+    for quantity, face, side in [("shift_ratio", "white", 1), ("local_ratio", colour, -1)]:
+        measured = where(here, quantity=quantity)
+        x = measured["strength"] + side * dodge
+        style.error_bars(panel, x, measured, fmt="o", color=colour, mfc=face, mew=1.2)
+
+
+def _legend() -> list:
+    point = {"color": style.DARK, "ls": "", "marker": "o", "mew": 1.2}
+    return [
+        style.key("local: only this layer's noise off", **point),
+        style.key("cumulative: all noise off", mfc="white", **point),
+        style.key("exact law at the measured moments", color=style.DARK),
+        style.key("the paper's Eq 8 or 12 at the measured moments", color=style.DARK, ls=":"),
+        style.key("nominal: Eq 8 with c = 0 (1 under after_last_bn)", **style.NOMINAL_LINE),
+    ]
+
+
+def _finding(layers: pd.DataFrame, label: str) -> str:
+    strength = example_strength(layers["strength"])
+    parts = []
+    for placement in placements_in(where(layers, strength=strength)):
+        here = where(layers, strength=strength, placement=placement)
+        cumulative = mean_interval(per_seed(here, "shift_ratio", []))
+        local = mean_interval(per_seed(here, "local_ratio", []))
+        parts.append(f"{placement} {cumulative} cumulative" + (f", {local} local" if local.n else ""))
+    return f"At {label} {strength:g}, mean over these layers and all widths: {'; '.join(parts)}."

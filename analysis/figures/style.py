@@ -1,0 +1,155 @@
+"""How every figure looks: colours, markers, axes, and files whose bytes depend on nothing but the picture."""
+
+import base64
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+# Two sets of colours that stay apart under every common colour blindness; a word keeps its own everywhere.
+PLACEMENT_COLOUR = {"before_bn": "#d55e00", "before_weight": "#0072b2", "after_last_bn": "#009e73"}
+NOISE_COLOUR = {"dropout": "#332288", "uout": "#dda000", "gaussian": "#cc6699"}
+DARK = "#333333"
+GREY = "#777777"
+NOMINAL_LINE = {"color": GREY, "ls": (0, (4, 2)), "lw": 1.2}
+
+STRENGTH_LABEL = {"dropout": "drop rate", "uout": "Uout beta", "gaussian": "Gaussian std"}
+RATIO_LABEL = "Var$_{test}$ / Var$_{train}$"
+
+_STYLE: dict[Any, Any] = {
+    **sns.axes_style("whitegrid"),
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "figure.titlesize": 12.5,
+    "figure.titleweight": "bold",
+    "axes.edgecolor": "#999999",
+    "axes.linewidth": 0.8,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.5,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "variance-shift",  # otherwise the ids inside an SVG are random
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """The look of all figures, for drawing and for saving; matplotlib's own settings come back afterwards."""
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+def panels(
+    rows: int, columns: int, title: str, subtitle: str, *, width: float = 2.9, height: float = 2.3, **subplots
+) -> tuple[Figure, np.ndarray]:
+    """A figure with a grid of panels.
+
+    Args:
+        rows: panels from top to bottom.
+        columns: panels from left to right.
+        title: what the figure is about.
+        subtitle: the line below, such as the network.
+        width: of one panel, inches; more if there are few.
+        height: of one panel, inches.
+        subplots: passed on to `Figure.subplots`, such as sharey.
+
+    Returns:
+        The figure and its axes, [rows, columns].
+    """
+    across = max(0.6 + width * columns, 7.6)  # room for title and legend above and below a single column
+    figure = Figure(figsize=(across, 1.1 + height * rows), layout="constrained")
+    heading = figure.suptitle(
+        f"{title}\n", x=0.01, ha="left"
+    )  # its empty second line is the subtitle's place
+    below = Annotation(subtitle, (0, 0), xycoords=heading, va="bottom", color=GREY)
+    below.set_in_layout(False)
+    figure.add_artist(below)
+    return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+
+
+def strength_colours(strengths: Iterable[float]) -> dict[float, tuple]:
+    """A colour for each strength, light (weak) to dark (strong)."""
+    ordered = sorted(set(strengths))
+    return dict(zip(ordered, sns.color_palette("flare", len(ordered)), strict=True))
+
+
+def error_bars(axes: Axes, x: pd.Series, points: pd.DataFrame, **look) -> None:
+    """Draw `points` (columns mean, low, high) at `x`; a single seed has no interval and gets no bar."""
+    below = (points["mean"] - points["low"]).fillna(0).to_numpy()
+    above = (points["high"] - points["mean"]).fillna(0).to_numpy()
+    axes.errorbar(x.to_numpy(), points["mean"].to_numpy(), yerr=[below, above], elinewidth=1.2, **look)
+
+
+def error_axis(axes: Axes, means: pd.Series) -> None:
+    """Scale the y axis for error rates: logarithmic if they span more than a factor of 8."""
+    lowest, highest = means.min(), means.max()
+    if lowest > 0 and highest > 8 * lowest:
+        axes.set_yscale("log")
+        axes.set_ylim(lowest / 1.5, min(100, 1.5 * highest))
+        axes.yaxis.set_major_locator(LogLocator(subs=[1, 2, 5]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(0, 1.15 * highest or 1)
+
+
+def note(axes: Axes, sentence: str) -> None:
+    """Say in an empty panel why it is empty."""
+    axes.text(0.5, 0.5, sentence, transform=axes.transAxes, ha="center", va="center", color=GREY)
+
+
+def key(label: str, **look) -> Line2D:
+    """An entry for a legend."""
+    return Line2D([], [], label=label, **look)
+
+
+def legend_below(figure: Figure, entries: list[Line2D], columns: int | None = None) -> None:
+    """One legend for all panels, below them."""
+    figure.legend(handles=entries, loc="outside lower center", ncols=columns or len(entries))
+
+
+def settle(figure: Figure) -> None:
+    """Lay the panels out now, once for all files that the figure is written to: it takes as long as drawing."""
+    with figure_style():
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def svg_bytes(figure: Figure) -> bytes:
+    """The figure as SVG, without dates and random names: equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    with figure_style():
+        figure.savefig(
+            buffer, format="svg", dpi=200, metadata={"Date": None}
+        )  # dpi: of what is rasterised in it
+    return buffer.getvalue()
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as PNG, 160 dots an inch."""
+    buffer = io.BytesIO()
+    with figure_style():
+        figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def data_uri(svg: bytes) -> str:
+    """An SVG as the value of an <img>'s src, so that a page needs no other file."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")

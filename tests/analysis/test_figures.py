@@ -1,0 +1,327 @@
+"""What is drawn equals what a few lines of pandas find in the tables, and no study makes a figure fail."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import paper
+from analysis.figures import (
+    CHARTS,
+    collapse,
+    error_vs_rate,
+    paper_error,
+    predicted,
+    shift_per_layer,
+    shift_vs_rate,
+    style,
+    width,
+)
+from analysis.figures.curves import ratio_curve
+from analysis.figures.drawing import CannotAnswerError
+from analysis.stats import mean_interval
+from analysis.tables import Study
+from tests.analysis import synthetic
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return Study("synthetic", *synthetic.tables())
+
+
+def rows(table: pd.DataFrame, **wanted) -> pd.DataFrame:
+    for column, value in wanted.items():
+        table = table[table[column] == value]
+    return table
+
+
+def panel(figure: Figure, title: str) -> Axes:
+    (axes,) = [axes for axes in figure.axes if axes.get_title() == title]
+    return axes
+
+
+def heights(axes: Axes, *, marker: str, face: str | None = None, line: str | None = None) -> list[np.ndarray]:
+    """The y values of every drawn series with this marker (and face colour, and line style)."""
+    return [
+        np.asarray(series.get_ydata(), dtype=float)
+        for series in axes.get_lines()
+        if series.get_marker() == marker
+        and (face is None or series.get_markerfacecolor() == face)
+        and (line is None or series.get_linestyle() == line)
+    ]
+
+
+def bars(axes: Axes) -> np.ndarray:
+    """Low and high end of every drawn interval, [bars, 2]."""
+    return np.array([segment[:, 1] for bundle in axes.collections for segment in bundle.get_segments()])
+
+
+# --- figure 1
+
+
+def test_shift_vs_rate_draws_the_means_with_their_intervals(study):
+    axes = panel(shift_vs_rate.draw(study).figure, "before_bn, width 64")
+    here = rows(study.layers, noise="dropout", placement="before_bn", width=64)
+    for quantity, face in [("local_ratio", style.PLACEMENT_COLOUR["before_bn"]), ("shift_ratio", "white")]:
+        (drawn,) = heights(axes, marker="o", face=face)
+        assert drawn == pytest.approx(here.groupby("strength")[quantity].mean().to_numpy())
+    seeds = here.groupby(["strength", "seed"])["local_ratio"].mean()
+    expected = [mean_interval(seeds[rate])[1:3] for rate in (0.1, 0.3, 0.5, 0.7)]
+    assert bars(axes)[4:] == pytest.approx(np.array(expected))
+
+
+def test_shift_vs_rate_averages_only_layers_behind_noise(study):
+    axes = panel(shift_vs_rate.draw(study).figure, "before_weight, width 16")
+    here = rows(study.layers, noise="dropout", placement="before_weight", width=16)
+    (drawn,) = heights(axes, marker="o", face="white")
+    behind = here[here["layer_index"] > 1]
+    assert drawn == pytest.approx(behind.groupby("strength")["shift_ratio"].mean().to_numpy())
+
+
+def test_shift_vs_rate_curves(study):
+    figure = shift_vs_rate.draw(study).figure
+    nominal, exact, eq_8 = panel(figure, "before_bn, width 256").get_lines()[:3]
+    rates = np.asarray(nominal.get_xdata())
+    assert nominal.get_ydata() == pytest.approx(1 - rates)  # Eq 8 with c = 0 is the keep probability
+    here = rows(study.layers, noise="dropout", placement="before_bn", width=256)
+    for curve, quantity in [(exact, "local_ratio_exact"), (eq_8, "ratio_paper")]:
+        at = np.interp([0.0, 0.1, 0.3, 0.5, 0.7], rates, curve.get_ydata())
+        assert at == pytest.approx([1, *here.groupby("strength")[quantity].mean()], abs=1e-3)
+    after = panel(figure, "after_last_bn, width 256").get_lines()[0]
+    assert set(after.get_ydata()) == {1.0}
+
+
+def test_a_curve_at_constant_moments_is_eq_8():
+    variance = np.array([0.1, 1.0, 4.0])
+    moments = pd.DataFrame({"noise_variance": variance, "mean": 1 / (1 + 1.4 * variance)})
+    at = np.array([0.0, 0.5, 2.0, 9.0])
+    assert ratio_curve(moments, at) == pytest.approx(1 / (1 + 1.4 * at))
+
+
+# --- figure 2
+
+
+def test_collapse_draws_layers_at_equal_moments_and_means_at_equal_variance(study):
+    figure = collapse.draw(study).figure
+    here = rows(study.layers, noise="uout", placement="before_weight")
+    here = here[here["layer_index"] > 1]
+    of_layers = here.groupby(["width", "strength", "layer_index"])[
+        ["local_ratio", "local_ratio_exact"]
+    ].mean()
+    top = panel(figure, "local shift at equal moments, before_weight")
+    (series,) = [line for line in top.get_lines() if line.get_marker() == style_of("uout")]
+    assert np.sort(series.get_ydata()) == pytest.approx(np.sort(of_layers["local_ratio"]))
+    assert np.sort(series.get_xdata()) == pytest.approx(np.sort(1 / of_layers["local_ratio_exact"] - 1))
+    for title, quantity in [("local shift", "local_ratio"), ("cumulative shift", "shift_ratio")]:
+        (drawn,) = heights(panel(figure, f"{title}, before_weight"), marker=style_of("uout"))
+        assert np.sort(drawn) == pytest.approx(np.sort(here.groupby(["width", "strength"])[quantity].mean()))
+
+
+def style_of(noise: str) -> str:
+    return collapse.LOOK[noise]["marker"]
+
+
+def test_family_differences_find_a_planted_one_and_no_other():
+    _, layers = synthetic.tables(widths=(64,), placements=("before_bn",))
+    layers.loc[layers["noise"] == "gaussian", "local_ratio"] -= 0.1
+    differences = collapse.family_differences(layers[layers["noise"] != "none"], "local_ratio")
+    assert set(differences["first"] + differences["second"]) == {
+        "dropoutgaussian"
+    }  # uout has no equal variance
+    assert len(differences) == 4
+    assert differences["mean"].to_numpy() == pytest.approx(0.1, abs=0.03)
+    assert (differences["low"] > 0).all()
+    assert (differences["n"] == 5).all()
+
+
+# --- figure 3
+
+
+def test_shift_per_layer_draws_magnitudes(study):
+    axes = panel(shift_per_layer.draw(study).figure, "before_weight, width 64")
+    here = rows(study.layers, noise="dropout", placement="before_weight", width=64)
+    cumulative = heights(axes, marker="o", line="-")
+    local = heights(axes, marker="o", line=":")
+    exact = heights(axes, marker="x")
+    for place, rate in enumerate([0.1, 0.3, 0.5, 0.7]):
+        of_layer = rows(here, strength=rate).groupby("layer_index")
+        assert cumulative[place] == pytest.approx(of_layer["shift_magnitude"].mean().to_numpy())
+        inverse = (1 / here["local_ratio"])[here["strength"] == rate].groupby(here["layer_index"]).mean()
+        assert local[place] == pytest.approx(inverse.dropna().to_numpy())  # all below 1: magnitude = inverse
+        assert exact[place] == pytest.approx(inverse.dropna().to_numpy(), rel=0.02)
+
+
+def test_shift_per_layer_shows_every_published_layer_and_marks_the_clipped(study):
+    figure = shift_per_layer.draw(study).figure
+    published = rows(paper.figure4(), placement="before_bn")
+    published = published[published["drop_ratio"] > 0]
+    axes = panel(figure, "before_bn, the paper")
+    clipped = published["read_from"] == "clipped_at_top"
+    assert sum(len(drawn) for drawn in heights(axes, marker="^")) == clipped.sum() > 0
+    dots = np.concatenate(heights(axes, marker="o"))
+    assert np.sort(dots) == pytest.approx(np.sort(published["shift_magnitude"][~clipped]))
+    (sentence,) = panel(figure, "after_last_bn, the paper").texts
+    assert "shows no" in sentence.get_text()
+
+
+def test_shift_per_layer_leaves_the_paper_out_where_it_does_not_compare():
+    gaussian = Study("synthetic", *synthetic.tables(widths=(16,), seeds=(0, 1), noises=("gaussian",)))
+    drawing = shift_per_layer.draw(gaussian)
+    assert len(drawing.figure.axes) == 2
+    assert "paper" not in drawing.reading
+
+
+# --- figure 4
+
+
+def test_predicted_prints_the_median_absolute_error(study):
+    figure = predicted.draw(study).figure
+    for title, theory in [("exact law", "local_ratio_exact"), ("the paper's Eq 8 and Eq 12", "ratio_paper")]:
+        error = (study.layers["local_ratio"] / study.layers[theory] - 1).abs()
+        (said,) = panel(figure, title).texts
+        assert said.get_text() == f"median |error| {100 * error.median():.2g} %\n{error.count()} BN layers"
+        drawn = np.concatenate(heights(panel(figure, title), marker="o"))
+        assert np.sort(drawn) == pytest.approx(np.sort(study.layers["local_ratio"].dropna()))
+
+
+def test_predicted_without_the_papers_formula_shows_the_exact_law_alone():
+    members, layers = synthetic.tables(widths=(16,), seeds=(0,))
+    drawing = predicted.draw(Study("shortcuts", members, layers.assign(ratio_paper=np.nan)))
+    assert len(drawing.figure.axes) == 2
+    assert "Eq 12" not in drawing.finding
+
+
+# --- figure 5
+
+
+def test_width_draws_means_against_width(study):
+    figure = width.draw(study).figure
+    here = rows(study.layers, noise="dropout", placement="before_weight", strength=0.5)
+    titles = {"local shift": "local_ratio", "what Eq 12 says width acts through": "d_cos2"}
+    for title, quantity in titles.items():
+        drawn = heights(panel(figure, title), marker="o")[2]  # the third rate
+        assert drawn == pytest.approx(here.groupby("width")[quantity].mean().to_numpy())
+
+
+def test_width_needs_two_widths_and_the_placement():
+    one = Study("one", *synthetic.tables(widths=(16,), seeds=(0, 1)))
+    with pytest.raises(CannotAnswerError, match=r"one width only \(16\)"):
+        width.draw(one)
+    none = Study("none", *synthetic.tables(seeds=(0,), placements=("before_bn",)))
+    with pytest.raises(CannotAnswerError, match="no BN layer of a finished before_weight member"):
+        width.draw(none)
+
+
+# --- figure 6
+
+
+def test_error_vs_rate_draws_errors_over_the_baseline(study):
+    axes = panel(error_vs_rate.draw(study).figure, "dropout, width 64")
+    here = rows(study.members, noise="dropout", placement="after_last_bn", width=64)
+    colour = style.PLACEMENT_COLOUR["after_last_bn"]
+    trained, adjusted = (
+        np.asarray(line.get_ydata())
+        for line in axes.get_lines()
+        if line.get_marker() == "o" and line.get_color() == colour
+    )
+    assert trained == pytest.approx(here.groupby("strength")["test_error"].mean().to_numpy())
+    assert adjusted == pytest.approx(here.groupby("strength")["test_error_adjusted"].mean().to_numpy())
+    baseline = rows(study.members, noise="none", width=64)["test_error"]
+    assert axes.get_lines()[0].get_ydata() == pytest.approx([baseline.mean()] * 2)
+    (band,) = axes.patches
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx(mean_interval(baseline)[1:3])
+
+
+def test_error_vs_rate_copes_with_no_error_at_all():
+    members, layers = synthetic.tables(widths=(16,), seeds=(0, 1))
+    perfect = Study("perfect", members.assign(test_error=0.0, test_error_adjusted=0.0), layers)
+    error_vs_rate.draw(perfect).figure.draw_without_rendering()
+
+
+def test_paper_error_shows_the_printed_numbers():
+    axes = panel(paper_error.draw().figure, "CIFAR100, DenseNet-BC-100-12")
+    by_placement = {
+        placement: [line for line in axes.get_lines() if line.get_color() == colour]
+        for placement, colour in style.PLACEMENT_COLOUR.items()
+    }
+    before_bn, adjusted = (np.asarray(line.get_ydata()) for line in by_placement["before_bn"][:2])
+    assert before_bn[2] == pytest.approx(31.45, abs=0.005)  # Table 3
+    assert adjusted == pytest.approx([26.98])  # Table 3
+    assert by_placement["after_last_bn"][0].get_ydata() == pytest.approx(
+        [21.86, 22.41, 22.41, 23.49]
+    )  # Table 4
+    assert by_placement["before_weight"][2].get_ydata() == pytest.approx(
+        [22.39, 22.57, 22.35, 22.30]
+    )  # Table 6
+    assert axes.get_lines()[0].get_ydata() == pytest.approx([22.58, 22.58])  # Table 4
+
+
+# --- any study
+
+ODD_STUDIES = {
+    "one seed": {"widths": (16, 64), "seeds": (3,)},
+    "one width": {"widths": (32,), "seeds": (0, 1)},
+    "uout before_bn only": {
+        "widths": (16, 64),
+        "seeds": (0, 1),
+        "noises": ("uout",),
+        "placements": ("before_bn",),
+    },
+    "gaussian only": {"widths": (16, 64), "seeds": (0, 1), "noises": ("gaussian",), "baseline": False},
+    "after_last_bn only": {"widths": (16,), "seeds": (0, 1), "placements": ("after_last_bn",)},
+    "baseline only": {"widths": (16,), "seeds": (0, 1), "noises": ()},
+    "many layers": {"widths": (8,), "seeds": (0,), "noises": ("dropout",), "depth": 40},
+}
+
+
+@pytest.mark.parametrize("shape", ODD_STUDIES.values(), ids=ODD_STUDIES.keys())
+@pytest.mark.parametrize("chart", CHARTS[:-1], ids=lambda chart: chart.name)
+def test_every_figure_is_drawn_or_says_why_not(chart, shape):
+    draw_or_say_why(chart, Study("odd", *synthetic.tables(**shape)))
+
+
+def draw_or_say_why(chart, study: Study) -> None:
+    try:
+        drawing = chart.draw(study)
+    except CannotAnswerError as error:
+        reason = str(error)
+    else:
+        reason = None
+        drawing.figure.draw_without_rendering()
+        assert not drawing.points.empty
+        assert drawing.reading
+        assert drawing.finding
+        assert "nan" not in drawing.finding
+    assert reason is None or reason.startswith("This study has ")
+
+
+@pytest.mark.parametrize("chart", CHARTS[:-1], ids=lambda chart: chart.name)
+def test_every_figure_survives_holes(chart):
+    members, layers = synthetic.tables(widths=(16, 64), seeds=(0, 1), noises=("dropout",))
+    lost = (members["width"] == 16) & (members["placement"] == "before_bn")  # a job's whole placement
+    lost |= (members["strength"] == 0.7) & (members["seed"] == 1)
+    draw_or_say_why(chart, Study("holes", *synthetic.diverge(members, layers, lost)).finished())
+
+
+@pytest.mark.parametrize("chart", CHARTS[:-1], ids=lambda chart: chart.name)
+def test_without_members_or_layers_every_figure_says_why(chart):
+    members, layers = synthetic.tables(widths=(16, 64), seeds=(0, 1))
+    with pytest.raises(CannotAnswerError, match=r"This study has .*\."):
+        chart.draw(Study("nobody", members[:0], layers[:0]))
+    draw_or_say_why(chart, Study("no BN layers", members, layers[:0]))
+
+
+def test_equal_tables_give_equal_bytes():
+    small = synthetic.tables(widths=(16,), seeds=(0, 1))
+    first, second = (shift_per_layer.draw(Study("same", *small)).figure for _ in range(2))
+    assert style.svg_bytes(first) == style.svg_bytes(second)
+    assert style.png_bytes(first) == style.png_bytes(second)
+
+
+def test_drawing_leaves_matplotlib_as_it_was(study):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    width.draw(study)
+    assert dict(matplotlib.rcParams) == before

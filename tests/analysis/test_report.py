@@ -1,0 +1,203 @@
+import base64
+import html.parser
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.figures import CHARTS
+from analysis.report import main, write_report
+from tests.analysis import synthetic
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(html.parser.HTMLParser):
+    """A page's images, ids, links, resources and text; asserts that every element is closed."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.images, self.ids, self.links, self.resources, self.text, self.open = [], [], [], [], "", []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append(attributes)
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if tag == "a":
+            self.links.append(attributes["href"])
+        elif "href" in attributes:
+            self.resources.append(attributes["href"])
+        if "src" in attributes:
+            self.resources.append(attributes["src"])
+        assert tag not in {"script", "iframe"}
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def two_charts(monkeypatch) -> None:
+    """For tests that are not about the figures: only the quickest two, one of which needs two widths."""
+    monkeypatch.setattr(
+        "analysis.report.CHARTS", [chart for chart in CHARTS if chart.name in ("predicted", "width")]
+    )
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory) -> Path:
+    """The folder of a whole study with its report."""
+    folder = synthetic.write(tmp_path_factory.mktemp("outputs") / "full", *synthetic.tables())
+    (folder / "environment.json").write_text('{"machine": "a <b>laptop</b>"}')
+    assert main([str(folder)]) == 0
+    return folder
+
+
+def test_every_figure_lies_beside_the_page_and_in_it(full):
+    report = full / "report"
+    expected = {f"{chart.name}.{kind}" for chart in CHARTS for kind in ("svg", "png")} | {"index.html"}
+    assert {path.name for path in report.iterdir()} == expected
+    page = Page(report / "index.html")
+    inlined = [
+        base64.b64decode(image["src"].removeprefix("data:image/svg+xml;base64,")) for image in page.images
+    ]
+    assert inlined == [(report / f"{chart.name}.svg").read_bytes() for chart in CHARTS]
+    assert all(image["alt"] for image in page.images)
+    assert (report / "collapse.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_needs_no_network_and_no_other_file(full):
+    page = Page(full / "report" / "index.html")
+    assert all(resource.startswith("data:") for resource in page.resources)
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert len(page.ids) == len(set(page.ids))
+    source = (full / "report" / "index.html").read_text()
+    assert "http" not in source.replace(base64_of(page), "")
+    assert "@import" not in source
+    assert "url(" not in source
+    for svg in (full / "report").glob("*.svg"):
+        assert 'href="http' not in svg.read_text()
+    assert len(source) < 10e6
+
+
+def base64_of(page: Page) -> str:
+    return "".join(image["src"] for image in page.images)
+
+
+def test_the_page_holds_the_numbers_of_the_tables(full):
+    members, layers = synthetic.tables()
+    page = Page(full / "report" / "index.html")
+    wanted = (
+        (layers["placement"] == "before_bn") & (layers["noise"] == "dropout") & (layers["strength"] == 0.5)
+    )
+    assert f"{layers.loc[wanted, 'shift_ratio'].mean():.3f}" in page.text
+    wanted = (members["placement"] == "none") & (members["width"] == 64)
+    assert f"{members.loc[wanted, 'test_error'].mean():.2f}" in page.text
+    assert "435 of 435 networks finished" in page.text
+
+
+def test_what_the_files_say_is_shown_not_obeyed(full, tmp_path, two_charts):
+    assert "a <b>laptop</b>" in Page(full / "report" / "index.html").text
+    members, layers = synthetic.tables(widths=(16,), seeds=(0,), noises=("dropout",))
+    wicked = "<script>alert(1)</script>/../../x"
+    both = [pd.concat([table, table.assign(data=wicked)]) for table in (members, layers)]
+    folder = synthetic.write(tmp_path / "wicked", *both)
+    page = Page(write_report(folder, folder / "report"))  # Page refuses a script element
+    assert wicked in page.text
+    assert {path.parent for path in tmp_path.rglob("*.svg")} == {folder / "report"}
+
+
+def test_equal_tables_give_equal_bytes(tmp_path, two_charts):
+    tables = synthetic.tables(widths=(16,), seeds=(0, 1), noises=("dropout",))
+    first, second = (write_report(synthetic.write(tmp_path / "s", *tables), tmp_path / out) for out in "ab")
+    for path in first.parent.iterdir():
+        assert path.read_bytes() == (second.parent / path.name).read_bytes(), path.name
+
+
+def test_one_seed_has_points_but_no_intervals(tmp_path):
+    folder = synthetic.write(
+        tmp_path / "one", *synthetic.tables(widths=(16, 64), seeds=(0,), noises=("dropout",))
+    )
+    page = Page(write_report(folder, folder / "report"))
+    assert len(page.images) == len(CHARTS)
+    assert "±" not in page.text.replace("± the 95 % interval", "")
+    assert "nan" not in page.text
+
+
+def test_members_that_diverged_are_named_and_not_averaged(tmp_path, two_charts):
+    members, layers = synthetic.tables(widths=(16,), noises=("dropout",))
+    lost = (members["strength"] == 0.7) & (members["seed"] < 2) & (members["placement"] == "before_bn")
+    members["reason"] = lost.map({True: "loss is nan at step 12", False: ""})
+    folder = synthetic.write(tmp_path / "holes", *synthetic.diverge(members, layers, lost))
+    page = Page(write_report(folder, folder / "report"))
+    assert "63 of 65 networks finished; the 2 left out" in " ".join(page.text.split())
+    assert "width 16, before_bn, dropout 0.7, seed 1: diverged (loss is nan at step 12)" in page.text
+    assert "1000000000" not in page.text
+
+
+def test_a_study_where_nothing_finished_still_reports(tmp_path):
+    members, layers = synthetic.tables(widths=(16,), seeds=(0,), noises=("dropout",))
+    folder = synthetic.write(tmp_path / "lost", members.assign(status="failed"), layers[:0])
+    page = Page(write_report(folder, folder / "report"))
+    assert "0 of 13 networks finished" in page.text
+    assert (
+        page.text.count("No figure: This study has no ") == len(CHARTS) - 1
+    )  # the paper's errors are always there
+
+
+def test_a_question_that_is_not_answered_is_a_sentence_and_leaves_no_old_figure(tmp_path, two_charts):
+    folder = tmp_path / "study"
+    synthetic.write(folder, *synthetic.tables(widths=(16, 64), seeds=(0,), noises=("dropout",)))
+    write_report(folder, folder / "report")
+    assert (folder / "report" / "width.png").exists()
+    synthetic.write(folder, *synthetic.tables(widths=(16,), seeds=(0,), noises=("dropout",)))
+    page = Page(write_report(folder, folder / "report"))
+    assert "No figure: This study has before_weight members of one width only (16)." in page.text
+    assert not (folder / "report" / "width.png").exists()
+
+
+def test_two_networks_get_a_section_each(tmp_path, two_charts):
+    shape = {"widths": (16,), "seeds": (0,), "noises": ("dropout",)}
+    both = zip(synthetic.tables(**shape), synthetic.tables(**shape, data="cifar10", depth=2), strict=True)
+    folder = synthetic.write(tmp_path / "two", *(pd.concat(tables) for tables in both))
+    page = Page(write_report(folder, folder / "report"))
+    assert {"digits-mlp-depth-3-batch-norm", "cifar10-mlp-depth-2-batch-norm"} <= set(page.ids)
+    assert (folder / "report" / "cifar10-mlp-depth-2-batch-norm-predicted.svg").exists()
+
+
+def test_out_names_another_folder(tmp_path, two_charts):
+    folder = synthetic.write(tmp_path / "s", *synthetic.tables(widths=(16,), seeds=(0,), noises=()))
+    assert main([str(folder), "--out", str(tmp_path / "elsewhere")]) == 0
+    assert (tmp_path / "elsewhere" / "index.html").exists()
+    assert not (folder / "report").exists()
+
+
+def test_no_study_is_one_line_and_status_2(tmp_path):
+    command = [sys.executable, "-m", "analysis.report", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("report: ")
+    assert "members.csv: no such file" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_tables_and_unwritable_output_are_refused_alike(tmp_path, two_charts, capsys):
+    members, layers = synthetic.tables(widths=(16,), seeds=(0,), noises=())
+    empty = synthetic.write(tmp_path / "empty", members[:0], layers[:0])
+    assert main([str(empty)]) == 2
+    assert "no rows" in capsys.readouterr().err
+    good = synthetic.write(tmp_path / "good", members, layers)
+    (tmp_path / "taken").write_text("a file, not a folder")
+    assert main([str(good), "--out", str(tmp_path / "taken")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
