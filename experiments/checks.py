@@ -1,40 +1,50 @@
 """How bad input is found and reported: rules for configuration values, and one line for what breaks them."""
 
+import difflib
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
+
+LONGEST_SHOWN = 80  # characters of a value that an error line repeats
 
 
 class ConfigError(ValueError):
-    """Bad input, found before anything is trained or written. Its text is one line.
+    """Bad input, found before anything is trained or written.
 
-    Arguments: the key as the user would type it, the value that was given, and what is allowed or the mend.
+    Its text is one line: the key as the user would type it, the value that was given, and what is allowed or
+    how to mend it.
     """
 
-    def __init__(self, key: str, value: object, allowed: str):
-        super().__init__(" ".join(f"{key}={value!s}: allowed is {allowed}".split()))
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.split()))
 
 
 class Rule(NamedTuple):
-    """What one key allows: in words for the error line, and as a test."""
+    """What one key allows: in words for the error line, and as a test that never raises."""
 
     allowed: str
     accepts: Callable[[Any], bool]
 
 
 def is_whole(value: Any) -> bool:
-    """Say whether a value is an integer; Python counts True as the number 1, a configuration does not."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Say whether a value is an integer that fits a table's column; Python counts True as the number 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def is_real(value: Any) -> bool:
-    """Say whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Say whether a value is a finite number; integers beyond the range of floats are none."""
+    return is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 COUNT = Rule("a whole number of at least 1", lambda value: is_whole(value) and value >= 1)
+POSITIVE = Rule("a number above 0", lambda value: is_real(value) and value > 0)
+NOT_NEGATIVE = Rule("a number of at least 0", lambda value: is_real(value) and value >= 0)
+FRACTION = Rule("a number in [0, 1)", lambda value: is_real(value) and 0 <= value < 1)
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
-TEXT = Rule("a name", lambda value: isinstance(value, str) and value != "")
+TEXT = Rule("a name", lambda value: isinstance(value, str) and value != "" and value.isprintable())
+ANYTHING = Rule("anything", lambda value: True)
+SECTION = Rule("a section of keys, written {key: value}", lambda value: isinstance(value, Mapping))
 
 
 def one_of(*names: str) -> Rule:
@@ -42,21 +52,48 @@ def one_of(*names: str) -> Rule:
     return Rule("one of " + ", ".join(names), lambda value: isinstance(value, str) and value in names)
 
 
-def check_section(section: str, config: Any, rules: Mapping[str, Rule]) -> dict[str, Any]:
-    """Return one section of the configuration as a dict, if it has exactly the keys of `rules` and obeys them.
+def null_or(rule: Rule, meaning: str = "") -> Rule:
+    """Return the rule of a key that may also be null, or left out; `meaning` says what null does."""
+    null = f"null ({meaning})" if meaning else "null"
+    return Rule(f"{null} or {rule.allowed}", lambda value: value is None or rule.accepts(value))
 
-    `section` is "" for the top level. Raises ConfigError naming the first key that is unknown, missing or
-    out of range.
+
+def shown(value: Any) -> str:
+    """Return a value as an error line repeats it: null, true and lists as in the files of conf, cut when long."""
+    text = str(value) if isinstance(value, str | float) else json.dumps(value, default=str)
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
+
+
+def not_allowed(key: str, value: Any, allowed: str) -> ConfigError:
+    """Return the error of a value that breaks a rule."""
+    return ConfigError(f"{key}={shown(value)}: allowed is {allowed}")
+
+
+def no_such_key(key: str, value: Any, known: Collection[str], otherwise: str) -> ConfigError:
+    """Return the error of an unknown key: it suggests the closest of the `known` ones, or says `otherwise`."""
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else otherwise
+    return ConfigError(f"{key}={shown(value)}: no such key; {hint}")
+
+
+def check_section(section: str, config: Any, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    """Return one section of the configuration as a dict, if it has the keys of `rules` and obeys them.
+
+    `section` is "" for the top level. A key that may be null may be missing too, and is null in the result.
+    Raises ConfigError naming the first key that is unknown, missing or out of range.
     """
-    dotted = (lambda key: f"{section}.{key}") if section else str
+    prefix = f"{section}." if section else ""
+    known = [prefix + key for key in rules]
     if not isinstance(config, Mapping):
-        raise ConfigError(section, config, "a section with the keys " + ", ".join(rules))
-    for key in config:
+        raise not_allowed(section, config, "a section with the keys " + ", ".join(known))
+    for key, value in config.items():
         if key not in rules:
-            raise ConfigError(dotted(key), config[key], "no such key; known are " + ", ".join(map(dotted, rules)))
+            raise no_such_key(f"{prefix}{key}", value, known, "known are " + ", ".join(known))
     for key, rule in rules.items():
-        if key not in config:
-            raise ConfigError(dotted(key), "missing", rule.allowed)
-        if not rule.accepts(config[key]):
-            raise ConfigError(dotted(key), config[key], rule.allowed)
-    return dict(config)
+        value = config.get(key)
+        if not rule.accepts(value):
+            if key not in config:
+                raise ConfigError(f"{prefix}{key} is missing: allowed is {rule.allowed}")
+            raise not_allowed(prefix + key, value, rule.allowed)
+    return {key: config.get(key) for key in rules}

@@ -2,40 +2,62 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.checks import COUNT, SWITCH, TEXT, ConfigError, Rule, check_section, is_real, is_whole, one_of
-from experiments.data import Data, validate_data_config
+from experiments.checks import (
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SECTION,
+    SWITCH,
+    TEXT,
+    ConfigError,
+    Rule,
+    check_section,
+    is_whole,
+    one_of,
+)
+from experiments.data import validate_data_config
+from experiments.device import DEVICE
 from experiments.members import Member, expand_members
 from experiments.networks import check_model_config
 
 # What a job computes; everything else says only where and how fast.
 RESULT_KEYS = ("data", "model", "recipe", "members", "measure")
+# Files may lie anywhere: the folder in which they were found does not change what they hold.
+DATA_KEYS_WITHOUT_EFFECT = ("root", "download")
 
-_SECTION = Rule("a section", lambda value: isinstance(value, Mapping))
 _AUTO_COUNT = Rule(
     "auto, or a whole number of at least 1", lambda value: value == "auto" or COUNT.accepts(value)
 )
 TOP_RULES = {
-    **{key: _SECTION for key in RESULT_KEYS},
-    "study": TEXT,
+    **dict.fromkeys(RESULT_KEYS, SECTION),
+    "study": Rule(
+        "the name of a folder: letters, digits, blanks and _ + - . only, not a dot in front",
+        lambda value: isinstance(value, str) and re.fullmatch(r"[\w+-][\w+. -]{0,99}", value) is not None,
+    ),
     "output": TEXT,
-    "device": TEXT,
+    "device": DEVICE,
     "processes": _AUTO_COUNT,
     "chunk": _AUTO_COUNT,
 }
 RECIPE_RULES = {
     "name": TEXT,
     "epochs": COUNT,
-    "batch_size": Rule("a whole number of at least 2 (BN needs two samples)", lambda v: is_whole(v) and v >= 2),
-    "lr": Rule("a number above 0", lambda value: is_real(value) and value > 0),
+    "batch_size": Rule(
+        "a whole number of at least 2, because BN needs two samples", lambda v: is_whole(v) and v >= 2
+    ),
+    "lr": POSITIVE,
     "schedule": one_of("one_cycle", "constant"),
-    "momentum": Rule("a number in [0, 1)", lambda value: is_real(value) and 0 <= value < 1),
+    "momentum": FRACTION,
     "nesterov": SWITCH,
-    "weight_decay": Rule("a number of at least 0", lambda value: is_real(value) and value >= 0),
+    "weight_decay": NOT_NEGATIVE,
 }
 MEASURE_RULES = {"draws": COUNT}
 
@@ -52,36 +74,48 @@ class Job:
         """Where the study lies."""
         return Path(self.config["output"]) / self.config["study"]
 
-    @property
+    @cached_property
+    def setting(self) -> str:
+        """All that the results depend on besides the members, as text; jobs with equal ones do the same work."""
+        sections = {key: self.config[key] for key in RESULT_KEYS if key != "members"}
+        sections["data"] = without(sections["data"], DATA_KEYS_WITHOUT_EFFECT)
+        return json.dumps({key: _plain(section) for key, section in sections.items()}, sort_keys=True)
+
+    @cached_property
     def name(self) -> str:
         """The job's folder within the study: readable, and different for every different result."""
         model = self.config["model"]
-        results = {key: self.config[key] for key in RESULT_KEYS}
-        # Files may lie anywhere: the folder they were found in does not change what they hold.
-        results["data"] = {k: v for k, v in results["data"].items() if k not in ("root", "download")}
-        digest = hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()[:8]
+        results = self.setting + json.dumps(sorted(map(astuple, self.members)))
         return (
             f"{self.config['data']['name']}-{model['name']}-width{model['width']}-depth{model['depth']}"
-            f"-{model['norm']}-{digest}"
+            f"-{model['norm']}-{hashlib.sha256(results.encode()).hexdigest()[:8]}"
         )
+
+    def overlaps(self, other: "Job") -> bool:
+        """Say whether two jobs train a member that is the same in both."""
+        return self.setting == other.setting and not set(self.members).isdisjoint(other.members)
 
 
 def make_job(config: Mapping[str, Any]) -> Job:
-    """Check a resolved configuration and return its job. Raises ConfigError or DataError, one line each."""
+    """Check a resolved configuration and return its job. Raises ConfigError."""
     config = check_section("", config, TOP_RULES)
-    if "/" in config["study"] or config["study"].startswith("."):
-        raise ConfigError("study", config["study"], "a plain folder name; its parent folder is the key output")
-    validate_data_config(config["data"])
-    check_model_config(config["model"])
-    recipe = check_section("recipe", config["recipe"], RECIPE_RULES)
+    config["data"] = validate_data_config(config["data"])
+    config["model"] = check_model_config(config["model"])
+    recipe = config["recipe"] = check_section("recipe", config["recipe"], RECIPE_RULES)
     if recipe["nesterov"] and recipe["momentum"] == 0:
-        raise ConfigError("recipe.nesterov", True, "false while recipe.momentum=0")
-    check_section("measure", config["measure"], MEASURE_RULES)
+        raise ConfigError("recipe.nesterov=true: allowed is false while recipe.momentum=0")
+    config["measure"] = check_section("measure", config["measure"], MEASURE_RULES)
     return Job(config, expand_members(config["members"], recipe))
 
 
-def check_batch_fits(job: Job, data: Data) -> None:
-    """Raise ConfigError when a batch is larger than the training set."""
-    batch, samples = job.config["recipe"]["batch_size"], len(data.train_inputs)
-    if batch > samples:
-        raise ConfigError("recipe.batch_size", batch, f"at most {samples}, the training samples of {data.name}")
+def without(section: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return a section without some of its keys."""
+    return {key: value for key, value in section.items() if key not in keys}
+
+
+def _plain(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Write 1.0 as 1, so that both name the same job."""
+    return {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value
+        for key, value in section.items()
+    }

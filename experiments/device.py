@@ -1,22 +1,30 @@
 """Where a job computes, and with how many processes."""
 
 import os
+import re
 
-from experiments.checks import ConfigError
+from experiments.checks import Rule, not_allowed
+
+DEVICE = Rule(
+    "auto, cpu, cuda, cuda:NUMBER or mps",
+    lambda value: isinstance(value, str) and re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", value) is not None,
+)
 
 
 def choose_device(name: str):
-    """Return the torch.device of the key `device`; auto is a GPU when there is one."""
+    """Return the torch.device of the key `device`; auto is a GPU when there is one.
+
+    Raises ConfigError when torch cannot compute on it here.
+    """
     import torch
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
-        raise ConfigError("device", name, "auto, cpu, or a GPU that torch can use here") from error
-    return device
+        raise not_allowed("device", name, "auto, cpu, or a GPU that torch can use on this machine") from error
+    return torch.device(name)
 
 
 def choose_processes(setting: int | str, device_type: str) -> int:

@@ -2,35 +2,34 @@
 
 from pathlib import Path
 
-from experiments.plan import CONF
+from experiments.options import CONF, groups
 
-USAGE = """usage: python -m experiments.run [+sweep=NAME] [GROUP=NAME ...] [KEY=VALUE ...]
+USAGE = """usage: python -m experiments.run [+sweep=NAME] [-m] [GROUP=NAME ...] [KEY=VALUE ...]
 
   python -m experiments.run                                 one small job, a few members, seconds
   python -m experiments.run +sweep=variance_shift           the main study
   python -m experiments.run +sweep=variance_shift study=wide model.width=32,128 'members.dropout.rate=[0.2,0.4]'
+  python -m experiments.run -m study=depths model.depth=2,4,8    a study of your own
+  python -m experiments.run model.width=128 --cfg job       show the configuration, run nothing
 
-A list in brackets is one value (of `members`, say); values separated by commas are jobs of their own.
-A study is resumed by the same command: what is finished is not run again.
+A list in brackets is one value (of `members`, say). Values separated by commas are jobs of their own; they need
+a sweep or -m. A study is resumed by the same command: what is finished is not run again.
 """
 
 
 def help_text() -> str:
     """Return the help: usage, groups with their choices, then each file's keys as they stand in it."""
-    groups = sorted(path.name for path in CONF.iterdir() if path.is_dir())
-    sections = [USAGE, "GROUPS (choose with GROUP=NAME; sweep with +sweep=NAME)"]
-    for group in groups:
-        sections.append(f"  {group}")
-        sections += [f"    {path.stem:<16}{_title(path)}" for path in sorted((CONF / group).glob("*.yaml"))]
-    sections.append("\nKEYS (as they stand in conf; the text behind # says what is allowed)")
-    sections += [f"  {line}" for line in _keys(CONF / "config.yaml")]
-    for group in groups:
-        if group == "sweep":
-            continue
-        for path in sorted((CONF / group).glob("*.yaml")):
-            sections.append(f"\n  {group}:    # with {group}={path.stem}")
-            sections += [f"    {line}" for line in _keys(path)]
-    return "\n".join(sections)
+    lines = [USAGE, "GROUPS (choose with GROUP=NAME; a sweep with +sweep=NAME)"]
+    for group, choices in groups().items():
+        lines.append(f"  {group}")
+        lines += [f"    {name:<16}{_title(CONF / group / f'{name}.yaml')}" for name in choices]
+    lines.append("\nKEYS (with their defaults; the text behind # says what is allowed)")
+    lines += [f"  {line}" for line in _keys(CONF / "config.yaml")]
+    for group, choices in groups().items():
+        for name in choices if group != "sweep" else []:
+            lines.append(f"\n  {group}:    # with {group}={name}")
+            lines += [f"    {line}" for line in _keys(CONF / group / f"{name}.yaml")]
+    return "\n".join(lines)
 
 
 def _title(path: Path) -> str:

@@ -1,18 +1,21 @@
 """Running one job: its members in chunks over all cores, and its tables."""
 
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import astuple, fields
 from functools import lru_cache
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments.chunk import failed_rows
+from experiments.chunk import Row, failed_rows
 from experiments.config import Job
 from experiments.data import Data, load_data
 from experiments.device import choose_device, choose_processes
 from experiments.members import Member
 from experiments.networks import build_network
+from experiments.progress import job_progress
 from experiments.stack import chunk_capacity, plan_chunks, site_shapes
 from experiments.study import finish_job, start_job
 from experiments.workers import run_chunks
@@ -28,59 +31,71 @@ def cached_data(job: Job) -> Data:
     return _load(tuple(job.config["data"].items()))
 
 
-def job_chunks(job: Job, data: Data, device: torch.device, processes: int) -> list[list]:
+def job_site_shapes(job: Job, data: Data) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one sample at each noise site of a job's network.
+
+    Raises what torch raises when the network cannot be built, or does not take this data.
+    """
+    network = build_network(job.config["model"], data.sample_shape, data.classes, seed=0)
+    return site_shapes(network, data.train_inputs[:2].cpu())
+
+
+def job_chunks(job: Job, data: Data, device: torch.device, processes: int) -> list[list[Member]]:
     """Cut a job's members into chunks, at least one for each process, the largest first."""
     capacity = job.config["chunk"]
     if capacity == "auto":
-        network = build_network(job.config["model"], data.sample_shape, data.classes, seed=0)
-        shapes = site_shapes(network, data.train_inputs[:2].cpu())
         capacity = min(
-            chunk_capacity(shapes, job.config["recipe"]["batch_size"], device),
+            chunk_capacity(job_site_shapes(job, data), job.config["recipe"]["batch_size"], device),
             -(-len(job.members) // processes),
         )
     return sorted(plan_chunks(job.members, capacity), key=len, reverse=True)
 
 
-def run_job(job: Job) -> list[str]:
-    """Train and measure every member of a job and write its tables; return the reasons of failed chunks."""
-    device = choose_device(job.config["device"])
-    processes = choose_processes(job.config["processes"], device.type)
-    data = cached_data(job).to(device)
-    chunks = job_chunks(job, data, device, processes)
-    recipe = job.config["recipe"]
-    steps = recipe["epochs"] * (len(data.train_inputs) // recipe["batch_size"]) * len(job.members)
+def run_job(job: Job) -> None:
+    """Train and measure every member of a job and write its tables.
+
+    An error takes down the members of its chunk, which become rows that say so; all others go on. The job then
+    counts as unfinished, and the same command runs it again.
+    """
     start_job(job)
-    member_rows, layer_rows, failures = [], [], []
-    with _progress() as progress:
-        bar = progress.add_task(job.name.rsplit("-", 1)[0], total=steps, done=0, members=len(job.members))
-        for chunk, rows in run_chunks(job, chunks, data, processes, lambda n: progress.advance(bar, n)):
-            if isinstance(rows, Exception):
-                reason = f"{type(rows).__name__}: {' '.join(str(rows).split())}"
-                failures.append(reason)
-                member_rows += failed_rows(job, chunk, reason)
-            else:
-                member_rows += rows[0]
-                layer_rows += rows[1]
-            progress.update(bar, done=progress.tasks[bar].fields["done"] + len(chunk))
+    member_rows: list[Row] = []
+    layer_rows: list[Row] = []
+    errors: list[str] = []
+
+    def fail(members: Sequence[Member], error: Exception) -> None:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        member_rows.extend(failed_rows(job, list(members), reason))
+        errors.append("".join(traceback.format_exception(error)))
+
+    try:
+        device = choose_device(job.config["device"])
+        processes = choose_processes(job.config["processes"], device.type)
+        data = cached_data(job).to(device)
+        chunks = job_chunks(job, data, device, processes)
+        recipe = job.config["recipe"]
+        steps = recipe["epochs"] * (len(data.train_inputs) // recipe["batch_size"])
+        with (
+            job_progress(job.name, len(job.members), steps) as progress,
+            closing(run_chunks(job, chunks, data, processes, progress.add_steps)) as results,
+        ):
+            for chunk, result in results:
+                if isinstance(result, Exception):
+                    fail(chunk, result)
+                else:
+                    member_rows += result[0]
+                    layer_rows += result[1]
+                progress.add_members(len(chunk))
+    except Exception as error:  # before the first chunk, or between two
+        reached = {_member(row) for row in member_rows}
+        fail([member for member in job.members if astuple(member) not in reached], error)
+
     order = {astuple(member): index for index, member in enumerate(job.members)}
-
-    def position(row: dict) -> int:
-        return order[tuple(row[field.name] for field in fields(Member))]
-
-    finish_job(
-        job, sorted(member_rows, key=position), sorted(layer_rows, key=position), complete=not failures
-    )
-    return failures
+    for rows in (member_rows, layer_rows):
+        rows.sort(key=lambda row: order[_member(row)])
+    finish_job(job, member_rows, layer_rows, errors)
+    if errors:
+        print(f"{job.name}: {len(errors)} errors, see errors.txt in its folder", file=sys.stderr)
 
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[done]}/{task.fields[members]} members"),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
+def _member(row: Row) -> tuple:
+    return tuple(row[field.name] for field in fields(Member))

@@ -1,19 +1,42 @@
 """Members: the networks of one job, which differ only in numbers."""
 
 import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from analysis.theory import noise_variance
-from experiments.checks import ConfigError
+from experiments.checks import (
+    ANYTHING,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SECTION,
+    SWITCH,
+    ConfigError,
+    Rule,
+    check_section,
+    is_real,
+    is_whole,
+    not_allowed,
+    null_or,
+    one_of,
+    shown,
+)
 
 PLACEMENTS = ("before_bn", "before_weight", "after_last_bn")
 STRENGTH_NAMES = {"dropout": "rate", "uout": "beta", "gaussian": "std"}
-_RANGES = {  # what the strength of each family may be, in words and as a test
-    "dropout": ("a drop rate in [0, 1)", lambda rate: 0 <= rate < 1),
-    "uout": ("in [0, 1]", lambda beta: 0 <= beta <= 1),
-    "gaussian": ("finite and >= 0", lambda std: 0 <= std < math.inf),
+STRENGTHS_ALLOWED = {
+    "dropout": "a drop rate in [0, 1)",
+    "uout": "a beta in [0, 1]",
+    "gaussian": "a standard deviation of at least 0",
+}
+SEED = Rule("a whole number of at least 0", lambda value: is_whole(value) and value >= 0)
+MEMBERS_RULES = {
+    "seed": ANYTHING,  # lists are checked value by value in _values
+    "none": SWITCH,
+    **{noise: null_or(SECTION, "left out") for noise in STRENGTH_NAMES},
+    "lr": ANYTHING,
+    "weight_decay": ANYTHING,
 }
 
 
@@ -38,75 +61,63 @@ class Member:
         return noise_variance(self.noise, self.strength)
 
 
-def expand_members(spec: Mapping, recipe: Mapping) -> list[Member]:
+def expand_members(spec: Any, recipe: Mapping) -> list[Member]:
     """Return every member that `spec` (the config's `members`) names, the baseline of each seed first.
 
     `lr` and `weight_decay` of the members are lists too; null means the recipe's own value.
-    Raises ConfigError, one line, for an unknown name, a value out of range, an empty list or a duplicate.
+    Raises ConfigError for an unknown name, a value out of range, an empty list or a duplicate.
     """
-    unknown = set(spec) - {"seed", "none", "lr", "weight_decay", *STRENGTH_NAMES}
-    if unknown:
-        raise ConfigError(
-            f"members.{sorted(unknown)[0]}", "unknown", "seed, none, lr, weight_decay, dropout, uout, gaussian"
-        )
-    seeds = _numbers(spec, "members", "seed", int, "integers >= 0", lambda seed: seed >= 0)
-    rates = _optimiser_values(spec, "lr", recipe, "finite and > 0", lambda lr: 0 < lr < math.inf)
-    decays = _optimiser_values(spec, "weight_decay", recipe, "finite and >= 0", lambda wd: 0 <= wd < math.inf)
-    if not isinstance(spec.get("none", True), bool):
-        raise ConfigError("members.none", spec["none"], "true (train the baseline too) or false")
-    noises = [("none", "none", 0.0)] if spec.get("none", True) else []
-    for family in STRENGTH_NAMES:
-        noises += _family_noises(family, spec.get(family))
-    members = [
-        Member(placement, noise, strength, seed, lr, decay)
+    spec = check_section("members", spec, MEMBERS_RULES)
+    seeds = _values("members.seed", spec["seed"], SEED)
+    rates, decays = [recipe["lr"]], [recipe["weight_decay"]]
+    if spec["lr"] is not None:
+        rates = _values("members.lr", spec["lr"], POSITIVE)
+    if spec["weight_decay"] is not None:
+        decays = _values("members.weight_decay", spec["weight_decay"], NOT_NEGATIVE)
+    noises = [("none", "none", 0)] if spec["none"] else []
+    for noise in STRENGTH_NAMES:
+        noises += _placed_noises(noise, spec[noise])
+    if not noises:
+        raise ConfigError("members.none=false: without a noise family no member is left; set it to true")
+    return [
+        Member(placement, noise, float(strength), seed, float(lr), float(decay))
         for seed, lr, decay, (placement, noise, strength) in itertools.product(seeds, rates, decays, noises)
     ]
-    if not members:
-        raise ConfigError("members", "no member at all", "at least members.none=true or one noise family")
-    return members
 
 
-def _family_noises(family: str, spec: Mapping | None) -> list[tuple[str, str, float]]:
-    """Return (placement, noise, strength) of one family; none of them when the family is null."""
+def _placed_noises(noise: str, spec: Any) -> list[tuple[str, str, float]]:
+    """Return (placement, noise, strength) of one family; none when it, or its list of strengths, is null."""
     if spec is None:
         return []
-    key, name = f"members.{family}", STRENGTH_NAMES[family]
-    if not isinstance(spec, Mapping):
-        raise ConfigError(key, spec, f"null or {{{name}: [...], placement: [...]}}")
-    unknown = set(spec) - {name, "placement"}
-    if unknown:
-        raise ConfigError(f"{key}.{sorted(unknown)[0]}", "unknown", f"{name}, placement")
-    strengths = _numbers(spec, key, name, float, *_RANGES[family])
-    placements = _list(spec, key, "placement")
-    for placement in placements:
-        if placement not in PLACEMENTS:
-            raise ConfigError(f"{key}.placement", placement, ", ".join(PLACEMENTS))
-    return [(placement, family, strength) for placement in placements for strength in strengths]
+    key, name = f"members.{noise}", STRENGTH_NAMES[noise]
+    spec = check_section(key, spec, {name: ANYTHING, "placement": ANYTHING})
+    placements = _values(f"{key}.placement", spec["placement"], one_of(*PLACEMENTS))
+    if spec[name] is None:
+        return []
+    rule = Rule(STRENGTHS_ALLOWED[noise], lambda value: _has_noise_variance(noise, value))
+    strengths = _values(f"{key}.{name}", spec[name], rule)
+    return [(placement, noise, strength) for placement in placements for strength in strengths]
 
 
-def _optimiser_values(spec: Mapping, name: str, recipe: Mapping, allowed: str, test) -> list[float]:
-    if spec.get(name) is None:
-        return [float(recipe[name])]
-    return _numbers(spec, "members", name, float, allowed, test)
+def _has_noise_variance(noise: str, strength: Any) -> bool:
+    """Say whether the theory knows the variance of this noise; the ranges of the strengths are its own."""
+    try:
+        return is_real(strength) and is_real(float(noise_variance(noise, strength)))
+    except (ValueError, OverflowError):  # the square of a large std is no float any more
+        return False
 
 
-def _numbers(spec: Mapping, key: str, name: str, kind: type, allowed: str, test) -> list:
-    """Return the list `spec[name]` as numbers of `kind`, each of which passes `test`."""
-    values = []
-    for value in _list(spec, key, name):
-        right_type = isinstance(value, int | float if kind is float else int) and not isinstance(value, bool)
-        if not right_type or not test(value):
-            raise ConfigError(f"{key}.{name}", value, allowed)
-        values.append(kind(value))
-    return values
-
-
-def _list(spec: Mapping, key: str, name: str) -> list:
-    """Return `spec[name]`, which must be a list with something in it and nothing twice."""
-    values = spec.get(name)
-    if not isinstance(values, list) or not values:
-        raise ConfigError(f"{key}.{name}", values, f"a list with at least one value, e.g. '{key}.{name}=[...]'")
+def _values(key: str, values: Any, rule: Rule) -> list:
+    """Return a list of the configuration if it has values, all of them obey `rule`, and none is there twice."""
+    if not isinstance(values, list):
+        example = shown(values) if rule.accepts(values) else "..."
+        raise not_allowed(key, values, f"a list of values, written '{key}=[{example}]'")
+    if not values:
+        raise not_allowed(key, values, f"a list of at least one value, each {rule.allowed}")
+    for value in values:
+        if not rule.accepts(value):
+            raise not_allowed(key, value, rule.allowed)
     for value in values:
         if values.count(value) > 1:
-            raise ConfigError(f"{key}.{name}", f"{value} twice", "each value once, or members are duplicates")
+            raise ConfigError(f"{key}={shown(values)}: {value} is there twice, which makes duplicate members")
     return values

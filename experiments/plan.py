@@ -1,108 +1,135 @@
 """The jobs of a command line, composed and checked before Hydra launches the first of them."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from experiments.checks import ConfigError
-from experiments.config import Job, check_batch_fits, make_job
-from experiments.data import load_data
-from experiments.device import choose_device
-
-CONF = Path(__file__).resolve().parent.parent / "conf"
+from experiments.checks import ConfigError, not_allowed
+from experiments.config import Job, make_job
+from experiments.options import CONF, explain
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line will do: its jobs, and the keys along which they differ."""
+    """What a command line will do: its jobs, all of one study, and the keys along which they differ."""
 
     jobs: list[Job]
     swept_keys: list[str]
 
+    @property
+    def folder(self) -> Path:
+        """Where the study lies."""
+        return self.jobs[0].folder
 
-def plan_jobs(overrides: Sequence[str], multirun: bool) -> Plan:
-    """Compose and check every job of a command line; load each data set once.
 
-    `overrides` are Hydra's, `multirun` says whether -m was given. Raises ConfigError or DataError, one line.
+def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
+    """Compose and check every job of a command line; reads no data and writes nothing.
+
+    `arguments` are Hydra's overrides, `multirun` says whether -m was given. Raises ConfigError.
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        own, launch = _split_overrides(overrides)
-        config = _compose([*own, *launch])
-        params: dict[str, str] = {}
-        if multirun or config.hydra.mode == RunMode.MULTIRUN:
-            params = dict(config.hydra.sweeper.params or {})
-        sweeps = _sweeps(params, own)
-        jobs = [make_job(_job_config([*launch, *choice])) for choice in itertools.product(*sweeps.values())]
-    names = [job.name for job in jobs]
-    for job, name in zip(jobs, names, strict=True):
-        if names.count(name) > 1:
-            raise ConfigError("sweep", name, "each job once; two jobs of this command are the same")
-    data = {}
+        overrides = [_parse(argument) for argument in arguments]
+        own = [override for override in overrides if not override.is_hydra_override()]
+        with _explained(plain := [o.input_line for o in overrides if not o.is_sweep_override()]):
+            hydra_config = compose("config", plain, return_hydra_config=True).hydra
+        if multirun or hydra_config.mode == RunMode.MULTIRUN:
+            params = OmegaConf.select(hydra_config, "sweeper.params") or {}
+            own = [_parse(f"{key}={value}") for key, value in params.items()] + own
+        elif sweeping := [override.input_line for override in own if override.is_sweep_override()]:
+            raise ConfigError(f"{sweeping[0]}: several values are several jobs, which need -m or +sweep=NAME")
+        sweeps = _sweeps(own)
+        jobs = [make_job(_compose_job(choice)) for choice in itertools.product(*sweeps.values())]
+    plan = Plan(jobs, [key.lstrip("+") for key, choices in sweeps.items() if len(choices) > 1])
+    _check_distinct(plan)
+    return plan
+
+
+def check_data(jobs: Sequence[Job]) -> None:
+    """Raise ConfigError unless every job's data is there, large enough, and of a kind that its network takes.
+
+    Fetches data that is missing, if its configuration says so: check everything else before.
+    """
+    from experiments.device import choose_device
+    from experiments.job import cached_data, job_site_shapes
+
     for job in jobs:
         choose_device(job.config["device"])
-        key = str(job.config["data"])
-        if key not in data:
-            data[key] = load_data(job.config["data"])
-        check_batch_fits(job, data[key])
-    return Plan(jobs, [key for key, choices in sweeps.items() if len(choices) > 1])
+        data, batch = cached_data(job), job.config["recipe"]["batch_size"]
+        if batch > (samples := len(data.train_inputs)):
+            raise not_allowed(
+                "recipe.batch_size", batch, f"at most {samples}, {data.name}'s training samples"
+            )
+        try:
+            job_site_shapes(job, data)
+        except Exception as error:  # whatever torch has to say of a network too large, or of another shape
+            name, shape = job.config["model"]["name"], list(data.sample_shape)
+            raise ConfigError(
+                f"model={name}: cannot be built for data={data.name}, samples of shape {shape} ({error})"
+            ) from error
 
 
-def _split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split overrides into the job's own and Hydra's (its launcher, its folders)."""
-    own = [override for override in overrides if not override.lstrip("+~").startswith("hydra")]
-    return own, [override for override in overrides if override not in own]
+def _parse(argument: str) -> Override:
+    # The loader serves glob(*), which sweeps over the files of a group.
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    try:
+        return parser.parse_overrides([argument])[0]
+    except Exception as error:  # the parser raises whatever its parts raise
+        reason = str(error).split("\nSee http")[0]
+        raise ConfigError(f"{argument}: nothing that Hydra can read as KEY=VALUE ({reason})") from error
 
 
-def _sweeps(params: dict[str, str], overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Return for every overridden key the list of its `key=value` choices, as Hydra's basic sweeper does."""
-    parsed = _parse([f"{key}={value}" for key, value in params.items()] + list(overrides))
+def _sweeps(overrides: Sequence[Override]) -> dict[str, list[str]]:
+    """Return for every key that is set its choices, each as `key=value`, the way Hydra's basic sweeper does.
+
+    What comes later replaces what came before: the command line stands behind the file of the sweep.
+    """
     sweeps: dict[str, list[str]] = {}
-    for override in parsed:
+    for override in overrides:
         key = override.get_key_element()
-        if override.is_sweep_override():
-            if not override.is_discrete_sweep():
-                raise ConfigError(key, override.input_line, "a list of values, value1,value2 or range(...)")
+        if not override.is_sweep_override():
+            sweeps[key] = [f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
             sweeps[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            sweeps[key] = [f"{key}={override.get_value_element_as_str()}"]
+            raise ConfigError(
+                f"{override.input_line}: allowed is a list, value1,value2 or range(start,stop,step)"
+            )
     return sweeps
 
 
-def _parse(overrides: list[str]):
-    try:
-        return OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        raise _one_line(error, overrides) from error
-
-
-def _compose(overrides: list[str]):
-    """Compose the configuration with the swept keys left at their defaults."""
-    plain = [o.input_line for o in _parse(overrides) if not o.is_sweep_override()]
-    try:
-        return compose("config", plain, return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _one_line(error, plain) from error
-
-
-def _job_config(overrides: list[str]) -> dict:
+def _compose_job(overrides: Sequence[str]) -> dict[str, Any]:
     """Compose one job and resolve it to plain containers."""
+    with _explained(overrides):
+        config = compose("config", list(overrides))
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+@contextmanager
+def _explained(overrides: Sequence[str]) -> Iterator[None]:
+    """Turn what Hydra raises, of many types and lines, into the one line of a ConfigError."""
     try:
-        config = compose("config", overrides)
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _one_line(error, overrides) from error
+        yield
+    except Exception as error:
+        raise explain([_parse(override) for override in overrides], str(error)) from error
 
 
-def _one_line(error: Exception, overrides: Sequence[str]) -> ConfigError:
-    """Turn an error of Hydra's, of several lines, into one that names the override it is about."""
-    text = " ".join(str(error).split())
-    culprits = [o for o in overrides if o.split("=")[0].lstrip("+~") in text]
-    return ConfigError("override", (culprits or list(overrides))[-1], f"what --help lists ({text})")
+def _check_distinct(plan: Plan) -> None:
+    """Raise ConfigError when jobs belong to several studies, or train the same member twice."""
+    swept = " and ".join(plan.swept_keys)
+    if studies := {str(job.folder) for job in plan.jobs if job.folder != plan.folder}:
+        raise ConfigError(f"study={plan.folder}: one command makes one study, not also {', '.join(studies)}")
+    for first, second in itertools.combinations(plan.jobs, 2):
+        if first.overlaps(second):
+            raise ConfigError(
+                f"{swept}: two of the {len(plan.jobs)} jobs train the same members ({first.name})"
+            )

@@ -4,90 +4,138 @@ Order of events: compose and check every job of the command, let Hydra launch th
 print what came out. See `--help` for every key.
 """
 
+import os
+import signal
 import sys
+from typing import TYPE_CHECKING
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.checks import ConfigError
+from experiments.options import CONF
 
-@hydra.main(config_path="../conf", config_name="config", version_base="1.3")
+if TYPE_CHECKING:
+    from experiments.plan import Plan
+
+SWEEP_FLAGS = {"-m", "--multirun"}
+# Hydra's own flags that show something and run nothing.
+SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--version"}
+
+
+@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def launch(config: DictConfig) -> None:
-    """Run one job, as Hydra launches it; skip it when its study holds it finished."""
+    """Run one job, as Hydra launches it, perhaps in another process; skip it when its study holds it finished.
+
+    What becomes of it is told by its files alone.
+    """
     from experiments.config import make_job
     from experiments.job import run_job
     from experiments.study import is_finished
 
+    # Relative paths start where the command was typed, wherever the launcher runs this.
+    os.chdir(HydraConfig.get().runtime.cwd)
     job = make_job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    if not is_finished(job):
-        run_job(job)
-
-
-def main(arguments: list[str]) -> int:
-    """Run the command line and return its exit status: 0, 1 when members failed, 2 for bad input."""
-    if {"--help", "-h"} & set(arguments):
-        from experiments.help import help_text
-
-        print(help_text())
-        return 0
-    if any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
-        # Hydra's other flags (--cfg, --info, --resolve ...) only show things.
-        launch()
-        return 0
-
-    from experiments.workers import start_server
-
-    start_server()
-    from filelock import FileLock, Timeout
-
-    from experiments.checks import ConfigError
-    from experiments.data import DataError
-    from experiments.plan import plan_jobs
-    from experiments.study import check_study, is_finished
-
+    if is_finished(job):
+        return
     try:
-        plan = plan_jobs(
-            [argument for argument in arguments if not argument.startswith("-")],
-            multirun=bool({"-m", "--multirun"} & set(arguments)),
-        )
-        check_study(plan.jobs, plan.swept_keys)
-    except (ConfigError, DataError) as error:
+        run_job(job)
+    except OSError as error:  # a full disk, say; the next job may be luckier
+        print(f"error: {job.name}: {error}", file=sys.stderr)
+
+
+def main() -> int:
+    """Run the command line and return its exit status: 0, 1 when members failed, 2 for bad input."""
+    # A polite kill ends the worker processes as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    arguments = sys.argv[1:]
+    flags = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
+    try:
+        if flags & {"--help", "-h"}:
+            from experiments.help import help_text
+
+            print(help_text())
+            return 0
+        if flags & SHOW_FLAGS:
+            launch()
+            return 0
+        if unknown := flags - SWEEP_FLAGS:
+            known = ", ".join(sorted({"--help"} | SWEEP_FLAGS | SHOW_FLAGS))
+            raise ConfigError(f"{min(unknown)}: no such flag here; known are {known}")
+        overrides = [argument for argument in arguments if not argument.startswith("-")]
+        return run(overrides, multirun=bool(flags))
+    except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    folder = plan.jobs[0].folder
-    folder.mkdir(parents=True, exist_ok=True)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print(
+            "interrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr
+        )
+        return 130
+
+
+def run(overrides: list[str], multirun: bool) -> int:
+    """Check the jobs of a command line, run what is not finished yet, and sum up; return the exit status."""
+    from filelock import FileLock, Timeout
+
+    from experiments.plan import check_data, plan_jobs
+    from experiments.study import check_study
+    from experiments.workers import start_server
+
+    plan = plan_jobs(overrides, multirun)
+    check_study(plan)
+    start_server()  # it gets ready while the data is read
+    check_data(plan.jobs)
+    plan.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            finished = sum(is_finished(job) for job in plan.jobs)
-            if finished:
-                print(f"{finished} of {len(plan.jobs)} jobs are finished already in {folder}", file=sys.stderr)
-            launch()
-            return conclude(plan)
-    except Timeout:
-        print(f"error: study={folder.name}: another process is at work in {folder}", file=sys.stderr)
-        return 2
+        with FileLock(plan.folder / ".lock", timeout=0):
+            return run_plan(plan)
+    except Timeout as error:
+        raise ConfigError(f"study={plan.folder.name}: another process is at work in {plan.folder}") from error
 
 
-def conclude(plan) -> int:
+def run_plan(plan: "Plan") -> int:
+    """Let Hydra launch the jobs, unless all are finished, and sum up; return the exit status."""
+    from experiments.study import is_damaged, is_finished, job_folder
+
+    finished = sum(is_finished(job) for job in plan.jobs)
+    if finished:
+        print(f"{finished} of {len(plan.jobs)} jobs are finished already in {plan.folder}", file=sys.stderr)
+    for job in plan.jobs:
+        if is_damaged(job_folder(job)):
+            print(f"{job.name}: its tables are not as they were written; it runs again", file=sys.stderr)
+    if finished < len(plan.jobs):
+        launch()
+    return conclude(plan, grown=finished < len(plan.jobs))
+
+
+def conclude(plan: "Plan", grown: bool) -> int:
     """Merge the study's tables, print the summary and where everything lies; return the exit status."""
     import pandas as pd
 
-    from analysis.summary import summary_table
-    from experiments.study import merge_tables
-    from experiments.summary import print_table
+    from experiments.study import is_finished, job_folder, merge_tables, record_environment
+    from experiments.summary import print_summary
 
-    folder = plan.jobs[0].folder
-    merge_tables(folder)
+    folder = plan.folder
+    for name in merge_tables(folder):
+        print(f"{name}: left out, its tables are not as they were written; run it again", file=sys.stderr)
+    if grown:
+        record_environment(folder)
     members, layers = pd.read_csv(folder / "members.csv"), pd.read_csv(folder / "layers.csv")
-    print_table(summary_table(members, layers))
-    for status, count in members.status.value_counts().items():
-        print(f"{count} members {status}")
+    print_summary(members, layers)
     print(f"tables: {folder / 'members.csv'}, {folder / 'layers.csv'}")
     print(f"report: python -m analysis.report {folder}")
-    failed = members[members.status == "failed"]
+    unfinished = [job.name for job in plan.jobs if not is_finished(job)]
+    failed = members[members.job.isin(unfinished) & (members.status == "failed")]
     for (job, reason), rows in failed.groupby(["job", "reason"]):
         print(f"error: {len(rows)} members of {job} failed: {reason}", file=sys.stderr)
-    return 1 if len(failed) else 0
+    for job in plan.jobs:
+        if job.name in unfinished and job.name not in set(failed.job):
+            print(f"error: {job_folder(job)} holds no tables; run it again", file=sys.stderr)
+    return 1 if unfinished else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

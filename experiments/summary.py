@@ -1,23 +1,77 @@
-"""The table that a run prints at its end."""
+"""What a run prints at its end: the study in one short table, and how many members came through."""
 
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     import pandas as pd
 
+LONGEST = 20  # rows; a longer table leaves families of noise out, which the report shows
+HEADINGS = {
+    "shift_ratio": "shift ratio",
+    "local_ratio": "local",
+    "local_ratio_exact": "theory",
+    "test_error": "test error %",
+    "test_error_adjusted": "adjusted %",
+}
 
-def print_table(frame: "pd.DataFrame") -> None:
-    """Print a data frame of text and numbers, numbers with four digits."""
-    table = Table(*[str(column) for column in frame.columns])
-    for row in frame.itertuples(index=False):
-        table.add_row(*[_cell(value) for value in row])
-    Console().print(table)
+
+def print_summary(members: "pd.DataFrame", layers: "pd.DataFrame") -> None:
+    """Print a study's two tables as one: measured against theory, per placement, noise and strength."""
+    from analysis.summary import summary_table
+
+    means = summary_table(members, layers)
+    kept = shortened(means)
+    console = Console(highlight=False)
+    console.print(
+        "Means over widths, BN layers and seeds, ± 95 % over seeds. shift ratio: variance at test / variance "
+        "stored by BN. local: by the layer's own noise alone; theory: the exact law for that."
+    )
+    console.print(summary_lines(kept))
+    if left_out := len(means) - len(kept):
+        console.print(
+            f"and {left_out} rows of {', '.join(sorted(set(means.noise) - set(kept.noise)))}: see the report"
+        )
+    counts = members.status.value_counts()
+    console.print(", ".join(f"{count} members {status}" for status, count in counts.items()))
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.4g}"
-    return str(value)
+def shortened(means: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the rows of the first families of noise, as many families as fit; dropout comes first."""
+    kept = means
+    for noise in ("gaussian", "uout"):
+        if len(kept) > LONGEST and set(kept.noise) > {"none", noise}:
+            kept = kept[kept.noise != noise]
+    return kept
+
+
+def summary_lines(means: "pd.DataFrame") -> Table:
+    """Return the table as it is printed, narrow enough for 80 columns."""
+    names = list(means.columns)
+    kept_apart = names[: names.index("placement")]
+    table = Table(*kept_apart, "placement", "noise", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in HEADINGS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in means.to_dict("records"):
+        noise = "none" if row["noise"] == "none" else f"{row['noise']} {row['strength']:g}"
+        table.add_row(
+            *(str(row[name]) for name in kept_apart),
+            row["placement"],
+            noise,
+            *(Text(_number(row, name)) for name in HEADINGS),
+        )
+    return table
+
+
+def _number(row: dict, name: str) -> str:
+    """Return a mean, with half the width of its interval where there is one; nothing for nan."""
+    value, high = row[name], row.get(f"{name}_high")
+    decimals = 1 if name.startswith("test_error") else 3
+    if value != value:  # nan differs from itself
+        return ""
+    # An interval of a single seed is nan too.
+    interval = f" ±{high - value:.{decimals}f}" if high is not None and high == high else ""
+    return f"{value:.{decimals}f}{interval}"

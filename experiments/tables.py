@@ -5,15 +5,18 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-IDENTITY = ("data", "model", "width", "depth", "norm", "placement", "noise", "strength", "noise_variance", "seed")
+# fmt: off
+IDENTITY = (
+    "data", "model", "width", "depth", "norm", "placement", "noise", "strength", "noise_variance", "seed",
+)
 MEMBER_COLUMNS = (
     *IDENTITY,
     "lr", "weight_decay", "batch_size",
-    "status", "steps", "seconds",
+    "status", "steps", "seconds", "seconds_measuring",
     "train_error_train_mode", "train_error_eval_mode",
     "test_error", "test_error_adjusted", "test_loss", "test_loss_adjusted",
     "job", "reason",
-)  # fmt: skip
+)
 LAYER_COLUMNS = (
     *IDENTITY,
     "lr", "weight_decay", "batch_size",
@@ -23,7 +26,8 @@ LAYER_COLUMNS = (
     "input_mean", "input_var", "input_corr", "fan_in", "cos2", "d_cos2",
     "moving_var_adjusted", "test_var_adjusted", "shift_ratio_adjusted",
     "job",
-)  # fmt: skip
+)
+# fmt: on
 
 
 def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
@@ -31,13 +35,12 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, 
 
     Numbers are written with the digits that give the same double back; None and nan as nothing.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # A name of its own, so that what a killed process left behind is written over.
+    partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns), restval="")
+        writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
-        for row in rows:
-            # nan is the only value that differs from itself.
-            writer.writerow({key: "" if value is None or value != value else value for key, value in row.items()})
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
@@ -47,3 +50,8 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """Read the rows of a table as text."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def _cell(value: object) -> object:
+    # nan is the only value that differs from itself.
+    return "" if value is None or value != value else value

@@ -31,11 +31,18 @@ _steps: Any = None
 
 def start_server() -> None:
     """Start importing torch in the background, for the worker processes to come."""
-    if sys.platform != "win32":
-        from multiprocessing import forkserver
+    if sys.platform == "win32":
+        return
+    from multiprocessing import forkserver
 
-        _CONTEXT.set_forkserver_preload(["experiments.chunk"])
+    # Every worker reads the program's main module again, whose imports are those of the plan.
+    _CONTEXT.set_forkserver_preload(["experiments.chunk", "experiments.plan"])
+    # Ctrl-C reaches the whole process group; the server, which inherits this, leaves it to the main process.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
         forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def run_chunks(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from experiments.checks import COUNT, ConfigError, Rule, check_section, one_of
+from experiments.checks import COUNT, Rule, check_section, not_allowed, one_of
 from experiments.networks.mlp import MLP
 from experiments.networks.network import Network
 from experiments.networks.preresnet import PreResNet
@@ -19,8 +19,8 @@ RULES: dict[str, Rule] = {"name": one_of(*NETWORKS), "width": COUNT, "depth": CO
 def check_model_config(config: Mapping) -> dict:
     """Return the section `model` of the configuration as a dict, or raise ConfigError."""
     name = config.get("name") if isinstance(config, Mapping) else config
-    if name not in NETWORKS:
-        raise ConfigError("model.name", name, "one of " + ", ".join(NETWORKS))
+    if not RULES["name"].accepts(name):
+        raise not_allowed("model.name", name, RULES["name"].allowed)
     return check_section("model", config, RULES | NETWORKS[name].OPTIONS)
 
 

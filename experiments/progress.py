@@ -1,0 +1,56 @@
+"""What a running job shows of itself on stderr: a live bar in a terminal, two lines in a log."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class JobProgress:
+    """Counts the finished members of a job, and the training steps of all its members together."""
+
+    def __init__(self, bar: Progress, task: TaskID):
+        self._bar, self._task = bar, task
+        self.members = 0
+
+    def add_steps(self, count: int) -> None:
+        """Report that many more steps, each one step of one member."""
+        self._bar.advance(self._task, count)
+
+    def add_members(self, count: int) -> None:
+        """Report members that are trained, measured and have their rows."""
+        self.members += count
+        self._bar.update(self._task, done=self.members)
+
+
+@contextmanager
+def job_progress(name: str, members: int, steps: int) -> Iterator[JobProgress]:
+    """Show the progress of the job `name`, of so many members of `steps` steps each, while the context lasts.
+
+    The job's name has a line of its own, so that the numbers fit a terminal of 80 columns.
+    """
+    console = Console(stderr=True)
+    console.print(f"{name}: {members} members of {steps:,} steps", highlight=False, soft_wrap=True)
+    start = time.monotonic()
+    bar = Progress(
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[done]}/{task.fields[members]} members"),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+        disable=not console.is_terminal,
+        expand=True,
+        speed_estimate_period=120,  # seconds; chunks report once an epoch, and not in step
+    )
+    with bar:
+        progress = JobProgress(bar, bar.add_task("", total=members * steps, done=0, members=members))
+        yield progress
+    if not console.is_terminal:
+        seconds = time.monotonic() - start
+        console.print(
+            f"{name}: {progress.members} members in {seconds:.1f} s", highlight=False, soft_wrap=True
+        )
