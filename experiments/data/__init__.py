@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 from .cifar import CIFAR10, CIFAR100, load_cifar
-from .dataset import Data, DataError
+from .dataset import Data
 from .digits import load_digits
 from .fashion_mnist import load_fashion_mnist
 from .gaussian import load_gaussian
 from .settings import DATA_NAMES, validate_data_config
 
-__all__ = ["DATA_NAMES", "Data", "DataError", "load_data", "validate_data_config"]
+__all__ = ["DATA_NAMES", "Data", "load_data", "validate_data_config"]
 
 LOADERS: dict[str, Callable[..., Data]] = {
     "digits": load_digits,
@@ -28,7 +28,7 @@ def load_data(config: Mapping[str, Any]) -> Data:
     """Load the data set of a configuration onto the CPU; equal configuration and files give equal tensors.
 
     Raises:
-        DataError: a bad key or value, or files that are missing, damaged or of the wrong kind.
+        ConfigError: a bad key or value, or files that are missing, damaged or of the wrong kind.
     """
     settings = validate_data_config(config)
     return LOADERS[settings.pop("name")](**settings)

@@ -12,8 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from experiments.checks import ConfigError
+
 from . import fetch
-from .dataset import Data, DataError
+from .dataset import Data
 from .images import Images, check_labels, image_data, select_first
 
 SHAPE = (3, 32, 32)
@@ -74,7 +76,7 @@ def load_cifar(
     `train_size` and `test_size` keep the first records, whose order is random already; None keeps all.
 
     Raises:
-        DataError: files absent and not to be fetched, missing, truncated, empty, or with impossible labels.
+        ConfigError: files absent and not to be fetched, missing, truncated, empty, or with impossible labels.
     """
     folder = Path(root).expanduser().absolute() / layout.folder
     if not folder.is_dir():
@@ -105,11 +107,13 @@ def provide(layout: Layout, folder: Path, download: bool) -> None:
         fetch.unpack(archive, layout.train_files + layout.test_files, empty_folder)
 
     if not download and not local_archive.is_file():
-        raise DataError(f"data.root={root}: {layout.name} is not there; {wanted}, or set data.download=true")
+        raise ConfigError(
+            f"data.root={root}: {layout.name} is not there; {wanted}, or set data.download=true"
+        )
     try:
         fetch.place(folder, fill)
     except OSError as error:
-        raise DataError(f"data.root={root}: {error}; {wanted}") from error
+        raise ConfigError(f"data.root={root}: {error}; {wanted}") from error
 
 
 def read_records(layout: Layout, paths: list[Path]) -> Images:
@@ -122,10 +126,10 @@ def read_records(layout: Layout, paths: list[Path]) -> Images:
         try:
             content = np.fromfile(path, dtype=np.uint8)
         except OSError as error:
-            raise DataError(f"data.root: cannot read {path} ({error.strerror}); {mend}") from error
+            raise ConfigError(f"data.root: cannot read {path} ({error.strerror}); {mend}") from error
         if len(content) == 0 or len(content) % record_bytes:
             size = f"{len(content)} bytes, not a whole number (at least 1) of {record_bytes}-byte records"
-            raise DataError(f"data.root: {path} holds {size}; {mend}")
+            raise ConfigError(f"data.root: {path} holds {size}; {mend}")
         part = torch.from_numpy(content).view(-1, record_bytes)  # [records, label bytes and pixel bytes]
         for column, classes in enumerate(layout.label_ranges):
             check_labels(part[:, column], classes, path)

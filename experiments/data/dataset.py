@@ -8,13 +8,6 @@ import torch
 from torch import Tensor
 
 
-class DataError(ValueError):
-    """Data that cannot be used; its text is one line: key, value, what is allowed or what to put where."""
-
-    def __init__(self, message: str):
-        super().__init__(" ".join(message.split()))
-
-
 @dataclass(frozen=True, eq=False)
 class Data:
     """A whole data set as tensors on one device; N samples of one shape, N differing between train and test.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
+from experiments.checks import ConfigError
+
 from . import fetch
-from .dataset import Data, DataError
+from .dataset import Data
 from .idx import read_idx
 from .images import Images, check_labels, image_data, select_first
 
@@ -35,7 +37,7 @@ def load_fashion_mnist(
     `train_size` and `test_size` keep the first images, whose order is random already; None keeps all.
 
     Raises:
-        DataError: files absent and not to be fetched, damaged, of other sizes, or with impossible labels.
+        ConfigError: files absent and not to be fetched, damaged, of other sizes, or with impossible labels.
     """
     folder = Path(root).expanduser().absolute() / FOLDER
     if not folder.is_dir():
@@ -62,13 +64,13 @@ def provide(folder: Path, download: bool) -> None:
             fetch.download(fetch.Remote(f"{ADDRESS}/{name}", md5), empty_folder / name)
 
     if not download:
-        raise DataError(
+        raise ConfigError(
             f"data.root={folder.parent}: {FOLDER} is not there; {wanted}, or set data.download=true"
         )
     try:
         fetch.place(folder, fill)
     except OSError as error:
-        raise DataError(f"data.root={folder.parent}: {error}; {wanted}") from error
+        raise ConfigError(f"data.root={folder.parent}: {error}; {wanted}") from error
 
 
 def read_part(folder: Path, images_name: str, labels_name: str) -> Images:
@@ -77,12 +79,12 @@ def read_part(folder: Path, images_name: str, labels_name: str) -> Images:
     labels = read_idx(folder / labels_name, dimensions=1)  # [N]
     if pixels.shape[1:] != (SIDE, SIDE):
         size = "x".join(map(str, pixels.shape[1:]))
-        raise DataError(
+        raise ConfigError(
             f"data.root: {folder / images_name} holds {size} images, not {SIDE}x{SIDE}; replace it"
         )
     if len(pixels) != len(labels):
         counts = f"{len(pixels)} images, but {folder / labels_name} {len(labels)} labels"
-        raise DataError(
+        raise ConfigError(
             f"data.root: {folder / images_name} holds {counts}; replace both by the published files"
         )
     check_labels(labels, CLASSES, folder / labels_name)

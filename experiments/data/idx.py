@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .dataset import DataError
+from experiments.checks import ConfigError
 
 UNSIGNED_BYTES = 0x08  # the format's code for uint8, the only element type that these sets use
 
@@ -23,21 +23,21 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     a big-endian 32-bit number, then the elements, the last index running fastest.
 
     Raises:
-        DataError: no readable gzip file, another type or number of dimensions, or not as long as it states.
+        ConfigError: no readable gzip file, another type or number of dimensions, or not as long as it states.
     """
     try:
         with gzip.open(path) as file:
             magic, header = file.read(4), file.read(4 * dimensions)
             content = bytearray(file.read())  # up to the end, where gzip compares its own checksum
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
+        raise ConfigError(
             f"data.root: cannot read {path} ({error}); replace it by the published file"
         ) from error
     if magic != bytes([0, 0, UNSIGNED_BYTES, dimensions]) or len(header) < 4 * dimensions:
         kind = f"an IDX file of bytes with {dimensions} dimension(s)"
-        raise DataError(f"data.root: {path} is not {kind}: it starts with {magic.hex(' ')!r}; replace it")
+        raise ConfigError(f"data.root: {path} is not {kind}: it starts with {magic.hex(' ')!r}; replace it")
     shape = struct.unpack(f">{dimensions}I", header)
     if len(content) != math.prod(shape) or not content:
         sizes = f"{len(content)} elements, its header states {shape}, at least 1 is needed"
-        raise DataError(f"data.root: {path} holds {sizes}; replace it by the published file")
+        raise ConfigError(f"data.root: {path} holds {sizes}; replace it by the published file")
     return torch.frombuffer(content, dtype=torch.uint8).view(shape)

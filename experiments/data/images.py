@@ -8,7 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .dataset import Data, DataError
+from experiments.checks import ConfigError
+
+from .dataset import Data
 
 
 class Images(NamedTuple):
@@ -19,18 +21,20 @@ class Images(NamedTuple):
 
 
 def check_labels(labels: Tensor, classes: int, path: Path) -> None:
-    """Raise DataError when the file at `path` held a label of `classes` or above."""
+    """Raise ConfigError when the file at `path` held a label of `classes` or above."""
     if (highest := int(labels.max())) >= classes:
-        raise DataError(
+        raise ConfigError(
             f"data.root: {path} holds the label {highest}, allowed is 0 to {classes - 1}; replace it"
         )
 
 
 def select_first(images: Images, key: str, size: int | None) -> Images:
-    """Give the first `size` images, all for None; raise DataError naming `key` when there are fewer."""
+    """Give the first `size` images, all for None; raise ConfigError naming `key` when there are fewer."""
     available = len(images.labels)
     if size is not None and size > available:
-        raise DataError(f"data.{key}={size}: must be at most {available}, the number of samples in the files")
+        raise ConfigError(
+            f"data.{key}={size}: must be at most {available}, the number of samples in the files"
+        )
     return Images(images.pixels[:size], images.labels[:size])
 
 
@@ -43,7 +47,7 @@ def image_data(name: str, train: Images, test: Images, classes: int) -> Data:
     test_inputs = test.pixels.to(torch.float32, memory_format=torch.contiguous_format)
     std, mean = torch.std_mean(train_inputs, dim=(0, 2, 3), correction=0, keepdim=True)  # [1, channel, 1, 1]
     if not bool((std > 0).all()):
-        raise DataError(
+        raise ConfigError(
             f"data={name}: all training images have one value throughout a channel; replace the files"
         )
     for inputs in (train_inputs, test_inputs):

@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from experiments.data import DATA_NAMES, DataError, load_data, validate_data_config
+from experiments.checks import ConfigError
+from experiments.data import DATA_NAMES, load_data, validate_data_config
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 GAUSSIAN = {
@@ -32,8 +33,8 @@ CIFAR = {"name": "cifar10", "root": "nowhere", "download": False, "train_size": 
 
 
 def error_line(config) -> str:
-    """The message of the DataError that `config` must raise, after checking that it is one line."""
-    with pytest.raises(DataError) as raised:
+    """The message of the ConfigError that `config` must raise, after checking that it is one line."""
+    with pytest.raises(ConfigError) as raised:
         load_data(config)
     assert "\n" not in str(raised.value)
     return str(raised.value)
@@ -132,32 +133,34 @@ def test_the_root_of_the_config_files_follows_the_environment(monkeypatch):
 @pytest.mark.parametrize(
     ("config", "parts"),
     [
-        ({"name": "mnist"}, ["data.name='mnist'", "digits", "cifar100"]),
-        ({"name": ["digits"]}, ["data.name=['digits']", "digits"]),
-        ({}, ["data.name=None", "digits"]),
-        (None, ["data=None", "digits"]),
-        ({"name": "digits", "root": "x"}, ["data.root", "data=digits takes nothing but its name"]),
-        (GAUSSIAN | {"rho": 0.1}, ["data.rho", "correlation"]),
+        ({"name": "mnist"}, ["data.name=mnist", "digits", "cifar100"]),
+        ({"name": ["digits"]}, ['data.name=["digits"]', "digits"]),
+        ({}, ["data.name=null", "digits"]),
+        (None, ["data.name=null", "digits"]),
+        ({"name": "digits", "root": "x"}, ["data.root=x", "no such key", "known are data.name"]),
+        (GAUSSIAN | {"rho": 0.1}, ["data.rho=0.1", "no such key", "data.correlation"]),
+        (GAUSSIAN | {"clases": 3}, ["data.clases=3", "did you mean data.classes?"]),
         (
             {key: value for key, value in GAUSSIAN.items() if key != "seed"},
             ["data.seed is missing", "whole number"],
         ),
         (GAUSSIAN | {"variance": 0}, ["data.variance=0", "above 0"]),
-        (GAUSSIAN | {"variance": float("inf")}, ["data.variance=inf", "finite"]),
+        (GAUSSIAN | {"variance": float("inf")}, ["data.variance=inf", "a number above 0"]),
         (GAUSSIAN | {"mean": float("nan")}, ["data.mean=nan", "finite"]),
-        (GAUSSIAN | {"mean": "a\nb"}, ["data.mean='a", "finite number"]),
+        (GAUSSIAN | {"mean": 10**400}, ["data.mean=1000", "finite"]),
+        (GAUSSIAN | {"mean": "a\nb"}, ["data.mean=a b", "finite number"]),
         (GAUSSIAN | {"correlation": 1}, ["data.correlation=1", "[0, 1)"]),
         (GAUSSIAN | {"correlation": -0.1}, ["data.correlation=-0.1", "[0, 1)"]),
         (GAUSSIAN | {"features": 0}, ["data.features=0", "at least 1"]),
         (GAUSSIAN | {"features": 2.0}, ["data.features=2.0", "whole number"]),
         (GAUSSIAN | {"classes": 1}, ["data.classes=1", "at least 2"]),
-        (GAUSSIAN | {"train_size": None}, ["data.train_size=None", "at least 1"]),
-        (GAUSSIAN | {"test_size": True}, ["data.test_size=True", "whole number"]),
+        (GAUSSIAN | {"train_size": None}, ["data.train_size=null", "at least 1"]),
+        (GAUSSIAN | {"test_size": True}, ["data.test_size=true", "whole number"]),
         (GAUSSIAN | {"seed": -1}, ["data.seed=-1", "[0, 2^63)"]),
-        (CIFAR | {"train_size": 0}, ["data.train_size=0", "null for all", "at least 1"]),
-        (CIFAR | {"download": "yes"}, ["data.download='yes'", "true or false"]),
-        (CIFAR | {"root": ""}, ["data.root=''", "path of a folder"]),
-        (CIFAR | {"root": None}, ["data.root=None", "path of a folder"]),
+        (CIFAR | {"train_size": 0}, ["data.train_size=0", "null (all)", "at least 1"]),
+        (CIFAR | {"download": "yes"}, ["data.download=yes", "true or false"]),
+        (CIFAR | {"root": ""}, ["data.root=", "path of a folder"]),
+        (CIFAR | {"root": None}, ["data.root=null", "path of a folder"]),
     ],
 )
 def test_a_bad_setting_is_named_with_what_is_allowed(config, parts):
@@ -176,7 +179,7 @@ def test_any_setting_is_accepted_unchanged_or_refused_in_one_line(key, value, ba
     line = None
     try:
         assert validate_data_config(config) == config
-    except DataError as error:
+    except ConfigError as error:
         line = str(error)
     assert line is None or (line.startswith("data") and len(line.splitlines()) == 1)
 
