@@ -41,11 +41,11 @@ THEORY_LINE = {"color": style.DARK, "lw": 1, "zorder": 2}
 SAME = 0.01  # noise variances this close count as equal, relative: the strengths in a sweep file are rounded
 
 READING = (
-    "Theory: a layer's local shift is 1 / (1 + g sigma^2), where the noise gain g depends on the moments "
+    "Theory: a layer's local shift is 1 / (1 + g σ²), where the noise gain g depends on the moments "
     "of the noise's input and on the weights behind it, but not on the noise. Top: every BN layer behind "
-    "noise, of every width, against g sigma^2, with g from the moments measured in that very network "
+    "noise, of every width, against g σ², with g from the moments measured in that very network "
     "(exact law): all should lie on the one curve. Middle and bottom: mean over those layers, a mark for "
-    "each width, against sigma^2 alone; there families part where training under their noise has led to "
+    "each width, against σ² alone; there families part where training under their noise has led to "
     "other moments (lines: exact law at each family's own moments). Marks are means over seeds with 95 % "
     "intervals."
 )
@@ -76,7 +76,8 @@ def draw(study: Study) -> Drawing:
         title = "Variance shift against noise variance: one curve for all noise?"
         shape = {"width": 4.4, "height": 2.6, "sharex": True, "sharey": True}
         figure, axes = style.panels(len(ROWS), len(placements), title, study.name, **shape)
-        axes[0, 0].set(xscale="log", xlim=_x_range(points), ylim=(0, 1.09))
+        axes[0, 0].set(xscale="log", xlim=_x_range(points))
+        style.ratio_axis(axes[0, 0], points["mean"])
         for row, (what, quantity, x) in enumerate(ROWS):
             for column, placement in enumerate(placements):
                 panel = axes[row, column]
@@ -168,7 +169,7 @@ def _finding(layers: pd.DataFrame) -> str:
             size = differences["mean"].abs()
             inside = ((differences["low"] <= 0) & (differences["high"] >= 0)).sum()
             said.append(
-                f"At equal sigma^2 alone, families differ in the {name} shift by {size.median():.2g} in "
+                f"At equal σ² alone, families differ in the {name} shift by {size.median():.2g} in "
                 f"the median and {size.max():.2g} at most; 0 lies inside the 95 % interval, paired over seeds, in "
                 f"{inside} of {len(differences)} comparisons."
             )

@@ -52,6 +52,8 @@ def draw(study: Study) -> Drawing:
         )  # the exact law is off by tenths of a percent, Eq 12 by tens
         axes[1, 0].set_yticks(PERCENTS, [f"{percent:g}" for percent in PERCENTS])
         axes[1, 0].set_yticks([], minor=True)
+        percent = 100 * points["error"]
+        axes[1, 0].set_ylim(1.5 * min(percent.min(), -1), 1.5 * max(percent.max(), 1))
         colours = style.PLACEMENT_COLOUR
         style.legend_below(
             figure, [style.key(name, color=colours[name], ls="", marker="o") for name in placements]
@@ -75,7 +77,7 @@ def _draw_theory(above: Axes, below: Axes, points: pd.DataFrame) -> None:
 
 
 def _median_error(points: pd.DataFrame) -> str:
-    return f"{100 * points['error'].abs().median():.2g} %"
+    return f"{100 * points['error'].abs().median():.2f} %"
 
 
 def _finding(points: pd.DataFrame) -> str:

@@ -20,8 +20,6 @@ from analysis.tables import Study
 from analysis.theory import shift_magnitude
 
 QUANTITIES = ["shift_ratio", "local_ratio", "local_ratio_exact"]
-TICKS = [1, 1.2, 1.5, 2, 3, 5, 10, 20, 50]
-COLUMN = "BN layer, 1 = shallowest"
 
 READING = (
     "Each line is one strength, each point the mean over seeds with its 95 % interval; 1 means no shift. "
@@ -74,19 +72,21 @@ def draw(study: Study) -> Drawing:
                 _draw_published(axes[row, -1], where(published, placement=placement), colours)
             axes[row, 0].set_ylabel("shift magnitude\nmax(r, 1/r)")
         for panel in axes[-1, : len(widths)]:
-            panel.set_xlabel(COLUMN)
-        axes[0, 0].set_yscale("log")
-        axes[0, 0].set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
-        axes[0, 0].set_yticks([], minor=True)
-        axes[0, 0].set_ylim(0.95, _top(points))
+            panel.set_xlabel("BN layer, 1 = shallowest")
+        _scale(axes[0, 0], points)
         style.legend_below(figure, _legend(colours, label, beside), columns=4)
     return Drawing(figure, points, READING + READING_PAPER * beside, _finding(layers, published, label))
 
 
-def _top(points: pd.DataFrame) -> float:
-    """Room for the intervals, but not for one that would dwarf all means."""
+def _scale(axes: Axes, points: pd.DataFrame) -> None:
+    """A logarithmic axis with room for the intervals, but not for one that would dwarf all means."""
     highest = points["mean"].max()
-    return 1.1 * min(max(highest, points["high"].fillna(0).max()), 1.5 * highest)
+    top = 1.1 * min(max(highest, points["high"].fillna(0).max()), 1.5 * highest)
+    ticks = [1, 1.2, 1.5, 2, 3, 5, 10] if top < 12 else [10**power for power in range(12)]
+    axes.set_yscale("log")
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+    axes.set_ylim(0.95, top)
 
 
 def _draw_measured(panel: Axes, here: pd.DataFrame, colours: dict) -> None:

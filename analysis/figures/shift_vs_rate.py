@@ -55,7 +55,8 @@ def draw(study: Study) -> Drawing:
             axes[row, 0].set_ylabel(style.RATIO_LABEL)
         for panel in axes[-1]:
             panel.set_xlabel(label)
-        axes[0, 0].set(ylim=(0, 1.09), xlim=(0, 1.06 * points["strength"].max()))
+        axes[0, 0].set_xlim(0, 1.06 * points["strength"].max())
+        style.ratio_axis(axes[0, 0], points["mean"])
         style.legend_below(figure, _legend(), columns=2)
     return Drawing(figure, points, READING, _finding(layers, label))
 

@@ -97,6 +97,14 @@ def error_bars(axes: Axes, x: pd.Series, points: pd.DataFrame, **look) -> None:
     axes.errorbar(x.to_numpy(), points["mean"].to_numpy(), yerr=[below, above], elinewidth=1.2, **look)
 
 
+def ratio_axis(axes: Axes, ratios: pd.Series) -> None:
+    """Scale the y axis for shift ratios: from 0 to a little above 1, further up if one is there."""
+    axes.set_ylim(0, max(1.09, 1.05 * ratios.max()))
+    if ratios.max() > 5:  # a network that fell apart must not flatten the others
+        axes.set_yscale("log")
+        axes.set_ylim(0.9 * ratios.min(), 1.1 * ratios.max())
+
+
 def error_axis(axes: Axes, means: pd.Series) -> None:
     """Scale the y axis for error rates: logarithmic if they span more than a factor of 8."""
     lowest, highest = means.min(), means.max()

@@ -28,8 +28,8 @@ THEORIES = {"local_ratio_exact": "-", "ratio_paper": ":"}
 READING = (
     "Each point is the mean over the BN layers with noise of their own and over seeds, with its 95 % "
     "interval. In the first panel the solid line is the exact law and the dotted one the paper's Eq 12, "
-    "both at the measured moments. Eq 12 lets width act only through v rho (d cos^2 - 1): where rho is "
-    "about 0, or d cos^2 about 1, it says that width changes nothing."
+    "both at the measured moments. Eq 12 lets width act only through v rho (d cos² - 1): where rho is "
+    "about 0, or d cos² about 1, it says that width changes nothing."
 )
 
 
@@ -58,7 +58,8 @@ def draw(study: Study) -> Drawing:
         for panel, (quantity, (what, unit)) in zip(axes.flat, PANELS.items(), strict=True):
             panel.set(title=what, ylabel=unit)
             _draw_panel(panel, points, quantity, colours)
-        axes[0, 0].set_ylim(0, 1.09)
+        is_ratio = points["quantity"].isin(["local_ratio", "shift_ratio", *THEORIES])
+        style.ratio_axis(axes[0, 0], points.loc[is_ratio, "mean"])
         axes[0, 0].set_xscale("log", base=2)
         axes[0, 0].set_xticks(widths, [str(width) for width in widths])
         axes[0, 0].set_xticks([], minor=True)
@@ -105,5 +106,5 @@ def _finding(layers: pd.DataFrame, label: str) -> str:
     change = paired_difference(ends["local_ratio"][1], ends["local_ratio"][0])
     return (
         f"At {label} {strength:g}, from width {widths[0]} to {widths[-1]}, the local ratio goes from {local} "
-        f"(paired change {change}), d cos^2 from {d_cos2} and rho from {rho}."
+        f"(paired change {change}), d cos² from {d_cos2} and rho from {rho}."
     )

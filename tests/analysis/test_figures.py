@@ -180,7 +180,7 @@ def test_predicted_prints_the_median_absolute_error(study):
     for title, theory in [("exact law", "local_ratio_exact"), ("the paper's Eq 8 and Eq 12", "ratio_paper")]:
         error = (study.layers["local_ratio"] / study.layers[theory] - 1).abs()
         (said,) = panel(figure, title).texts
-        assert said.get_text() == f"median |error| {100 * error.median():.2g} %\n{error.count()} BN layers"
+        assert said.get_text() == f"median |error| {100 * error.median():.2f} %\n{error.count()} BN layers"
         drawn = np.concatenate(heights(panel(figure, title), marker="o"))
         assert np.sort(drawn) == pytest.approx(np.sort(study.layers["local_ratio"].dropna()))
 
