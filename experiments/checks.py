@@ -17,7 +17,8 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, message: str):
-        super().__init__(" ".join(message.split()))
+        printable = "".join(character if character.isprintable() else " " for character in message)
+        super().__init__(" ".join(printable.split()))
 
 
 class Rule(NamedTuple):
@@ -61,7 +62,6 @@ def null_or(rule: Rule, meaning: str = "") -> Rule:
 def shown(value: Any) -> str:
     """Return a value as an error line repeats it: null, true and lists as in the files of conf, cut when long."""
     text = str(value) if isinstance(value, str | float) else json.dumps(value, default=str)
-    text = "".join(character if character.isprintable() else " " for character in text)
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
 
 
@@ -72,7 +72,7 @@ def not_allowed(key: str, value: Any, allowed: str) -> ConfigError:
 
 def no_such_key(key: str, value: Any, known: Collection[str], otherwise: str) -> ConfigError:
     """Return the error of an unknown key: it suggests the closest of the `known` ones, or says `otherwise`."""
-    close = difflib.get_close_matches(key, known, n=1)
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
     hint = f"did you mean {close[0]}?" if close else otherwise
     return ConfigError(f"{key}={shown(value)}: no such key; {hint}")
 

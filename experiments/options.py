@@ -41,8 +41,9 @@ def explain(overrides: Sequence[Override], reason: str) -> ConfigError:
             error = _explain_group(override) or _explain_key(override, reason)
             if error is not None:
                 return error
-    culprit = [f"{_as_typed(override)}: " for override in overrides if override.key_or_group in reason]
-    return ConfigError((culprit or [""])[-1] + re.split(r"\n(?=Config search path|\s*full_key)", reason)[0])
+    culprits = [override for override in overrides if override.key_or_group in reason] or overrides
+    short_reason = re.split(r"\n(?=Config search path|\s*full_key)", reason)[0]
+    return ConfigError(f"{' '.join(map(_as_typed, culprits))}: {short_reason}")
 
 
 def _explain_group(override: Override) -> ConfigError | None:

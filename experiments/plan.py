@@ -39,15 +39,17 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = [_parse(argument) for argument in arguments]
+        mode, swept_in_file = _mode_and_sweep([o for o in overrides if not o.is_sweep_override()])
+        several = multirun or mode == RunMode.MULTIRUN
+        for override in overrides:
+            if override.is_sweep_override() and override.is_hydra_override():
+                raise ConfigError(f"{override.input_line}: Hydra's own settings take one value")
+            if override.is_sweep_override() and not several:
+                raise ConfigError(
+                    f"{override.input_line}: several values, several jobs: add -m or +sweep=NAME"
+                )
         own = [override for override in overrides if not override.is_hydra_override()]
-        with _explained(plain := [o.input_line for o in overrides if not o.is_sweep_override()]):
-            hydra_config = compose("config", plain, return_hydra_config=True).hydra
-        if multirun or hydra_config.mode == RunMode.MULTIRUN:
-            params = OmegaConf.select(hydra_config, "sweeper.params") or {}
-            own = [_parse(f"{key}={value}") for key, value in params.items()] + own
-        elif sweeping := [override.input_line for override in own if override.is_sweep_override()]:
-            raise ConfigError(f"{sweeping[0]}: several values are several jobs, which need -m or +sweep=NAME")
-        sweeps = _sweeps(own)
+        sweeps = _sweeps([*map(_parse, swept_in_file), *own] if several else own)
         jobs = [make_job(_compose_job(choice)) for choice in itertools.product(*sweeps.values())]
     plan = Plan(jobs, [key.lstrip("+") for key, choices in sweeps.items() if len(choices) > 1])
     _check_distinct(plan)
@@ -84,8 +86,21 @@ def _parse(argument: str) -> Override:
     try:
         return parser.parse_overrides([argument])[0]
     except Exception as error:  # the parser raises whatever its parts raise
-        reason = str(error).split("\nSee http")[0]
-        raise ConfigError(f"{argument}: nothing that Hydra can read as KEY=VALUE ({reason})") from error
+        # Less the argument, a link, and the list of all that the grammar would have taken.
+        reason = str(error).split("\nSee http")[0].split(" expecting ")[0]
+        reason = reason.removeprefix(f"Error parsing override '{argument}'")
+        raise ConfigError(
+            f"{argument}: nothing that Hydra can read as KEY=VALUE ({reason.strip()})"
+        ) from error
+
+
+def _mode_and_sweep(overrides: Sequence[Override]) -> tuple[RunMode | None, list[str]]:
+    """Return whether the configuration itself asks for several jobs, and the overrides of its sweep file."""
+    plain = [str(override.input_line) for override in overrides]
+    with _explained(plain):
+        config = compose("config", plain, return_hydra_config=True)
+        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        return config.hydra.mode, [f"{key}={value}" for key, value in params.items()]
 
 
 def _sweeps(overrides: Sequence[Override]) -> dict[str, list[str]]:
@@ -96,15 +111,21 @@ def _sweeps(overrides: Sequence[Override]) -> dict[str, list[str]]:
     sweeps: dict[str, list[str]] = {}
     for override in overrides:
         key = override.get_key_element()
-        if not override.is_sweep_override():
-            sweeps[key] = [f"{key}={override.get_value_element_as_str()}"]
-        elif override.is_discrete_sweep():
-            sweeps[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override():
+            sweeps[key] = [f"{key}={value}" for value in _swept_values(override)]
         else:
-            raise ConfigError(
-                f"{override.input_line}: allowed is a list, value1,value2 or range(start,stop,step)"
-            )
+            sweeps[key] = [f"{key}={override.get_value_element_as_str()}"]
     return sweeps
+
+
+def _swept_values(override: Override) -> list[str]:
+    try:
+        values = list(override.sweep_string_iterator())
+    except Exception:  # an interval, which has no end of values, or a range that Python refuses
+        values = []
+    if not values:
+        raise ConfigError(f"{override.input_line}: allowed is value1,value2 or range(start,stop), not empty")
+    return values
 
 
 def _compose_job(overrides: Sequence[str]) -> dict[str, Any]:

@@ -86,7 +86,8 @@ def run(overrides: list[str], multirun: bool) -> int:
 
     plan = plan_jobs(overrides, multirun)
     check_study(plan)
-    start_server()  # it gets ready while the data is read
+    if any(job.config["processes"] != 1 for job in plan.jobs):
+        start_server()  # it gets ready while the data is read
     check_data(plan.jobs)
     plan.folder.mkdir(parents=True, exist_ok=True)
     try:

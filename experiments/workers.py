@@ -52,7 +52,7 @@ def run_chunks(
     data: "Data",
     processes: int,
     report_steps: Callable[[int], None],
-) -> Generator[tuple[list["Member"], Rows | Exception]]:
+) -> Generator[tuple[list["Member"], Rows | Exception], None, None]:
     """Yield each chunk with its rows, or with the error it raised, as they finish.
 
     One process means this one. `report_steps` is told of finished member-steps several times a second.

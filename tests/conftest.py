@@ -1,6 +1,60 @@
-"""Settings of every test."""
+"""Settings of every test, and the command line as tests use it."""
 
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
 import torch
 
 # Tests are small: a second thread would only wait for the first, and busily, at the cost of its neighbours.
 torch.set_num_threads(1)
+
+TINY = ["recipe.epochs=1", "model.width=8", "members.seed=[0]", "processes=1", "output=out"]
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tiny() -> list[str]:
+    """Overrides that make the default job one of five members and a second; its study is out/first_look."""
+    return list(TINY)
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """`python -m experiments.run ARGUMENTS` in `tmp_path`, but within this process, which spares its imports."""
+    from experiments.run import main
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+        capsys.readouterr()
+        try:
+            status = main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return Ended(status, *capsys.readouterr())
+
+    return call
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Every file and folder below `folder` by its relative path, with its content; folders have none."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
+        for path in sorted(folder.rglob("*"))
+    }

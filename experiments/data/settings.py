@@ -50,7 +50,7 @@ def validate_data_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: the first key that is unknown, missing or out of range. No file is looked at.
     """
-    name = config.get("name") if isinstance(config, Mapping) else config
+    name: Any = config.get("name") if isinstance(config, Mapping) else config
     if not NAME.accepts(name):
         raise not_allowed("data.name", name, NAME.allowed)
     return check_section("data", config, {"name": NAME, **RULES[name]})

@@ -1,6 +1,7 @@
 """The networks, by the name that the configuration gives them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,10 +19,10 @@ RULES: dict[str, Rule] = {"name": one_of(*NETWORKS), "width": COUNT, "depth": CO
 
 def check_model_config(config: Mapping) -> dict:
     """Return the section `model` of the configuration as a dict, or raise ConfigError."""
-    name = config.get("name") if isinstance(config, Mapping) else config
+    name: Any = config.get("name") if isinstance(config, Mapping) else config
     if not RULES["name"].accepts(name):
         raise not_allowed("model.name", name, RULES["name"].allowed)
-    return check_section("model", config, RULES | NETWORKS[name].OPTIONS)
+    return check_section("model", config, {**RULES, **NETWORKS[name].OPTIONS})
 
 
 def build_network(config: Mapping, sample_shape: tuple[int, ...], classes: int, seed: int) -> Network:
