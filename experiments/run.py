@@ -64,6 +64,8 @@ def main() -> int:
             known = ", ".join(sorted({"--help"} | SWEEP_FLAGS | SHOW_FLAGS))
             raise ConfigError(f"{min(unknown)}: no such flag here; known are {known}")
         overrides = [argument for argument in arguments if not argument.startswith("-")]
+        # Hydra reads the command line again, but finds no overrides behind a flag in their midst.
+        sys.argv[1:] = [*sorted(flags), *overrides]
         return run(overrides, multirun=bool(flags))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
