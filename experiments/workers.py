@@ -110,7 +110,7 @@ def _start_worker(job: "Job", arrays: "Data", steps: Any) -> None:
     torch.set_num_threads(1)
     _keep_freed_memory()
     _job, _steps = job, steps
-    _data = replace(arrays, **{name: torch.from_numpy(getattr(arrays, name)) for name in _TENSORS})
+    _data = replace(arrays, **{name: torch.from_numpy(getattr(arrays, name)) for name in _TENSORS}).to("cpu")
 
 
 def _keep_freed_memory() -> None:
