@@ -49,12 +49,11 @@ def site_shapes(network: Network, sample: Tensor) -> dict[str, tuple[int, ...]]:
     `sample` is a batch [batch, *sample shape]; the network is run in eval mode, which changes nothing in it.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    hooks = [
-        site.register_forward_pre_hook(
-            lambda _, args, name=name: shapes.__setitem__(name, tuple(args[0].shape[1:]))
-        )
-        for name, site in network.sites().items()
-    ]
+
+    def keep(name: str):
+        return lambda _, args: shapes.__setitem__(name, tuple(args[0].shape[1:]))
+
+    hooks = [site.register_forward_pre_hook(keep(name)) for name, site in network.sites().items()]
     was_training = network.training
     with torch.no_grad():
         network.eval()(sample)

@@ -142,16 +142,18 @@ def bench_scaling(width: int, extra: list[str], folder: str, counts=(1, 4, 16, 6
 
 
 def print_rows(title: str, rows: list[dict]) -> None:
-    """Print a list of like dicts as a table."""
-    table = Table(*rows[0], title=title)
-    for row in rows:
-        table.add_row(*[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()])
-    Console(width=200).print(table)
+    """Print a list of like dicts as a table, a dict a column."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for key in rows[0]:
+        values = [row[key] for row in rows]
+        cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+        table.add_row(key.replace("_", " "), *cells)
+    Console().print(table)
 
 
 def main() -> None:
     """Run the benchmark and print its tables, and JSON where asked."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="How fast is a sweep?")
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument(
         "--loop-members", type=int, default=4, help="members of each width that the plain loop trains"

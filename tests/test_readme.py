@@ -33,7 +33,9 @@ def test_the_readme_names_runs_and_scripts_that_exist():
 
 def test_columns_and_pictures_exist():
     table = TEXT.split("## Read the tables")[1].split("##")[0]
-    columns = {name for row in table.splitlines() if row.startswith("| `") for name in re.findall(r"`(\w+)`", row)}
+    columns = {
+        name for row in table.splitlines() if row.startswith("| `") for name in re.findall(r"`(\w+)`", row)
+    }
     assert len(columns) > 10
     assert columns <= {*LAYER_COLUMNS, *MEMBER_COLUMNS}
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", TEXT)
