@@ -253,7 +253,8 @@ def test_ctrl_c_while_the_workers_server_gets_ready_prints_no_traceback(tmp_path
         time.sleep(0.3)  # it imports torch, for a second or more
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=10)
-    assert process.returncode == 130
+    # If it came within exec(), which dataclasses use, CPython ends by the signal itself; a shell sees 130 too.
+    assert process.returncode in (130, -signal.SIGINT)
     assert out == ""
     assert err.splitlines()[-1].startswith("interrupted: ")
     assert "Traceback" not in err
