@@ -17,7 +17,7 @@ from experiments.members import Member
 from experiments.networks import build_network
 from experiments.progress import job_progress
 from experiments.stack import chunk_capacity, plan_chunks, site_shapes
-from experiments.study import finish_job, start_job
+from experiments.study import finish_job, job_folder, start_job
 from experiments.workers import run_chunks
 
 
@@ -94,7 +94,7 @@ def run_job(job: Job) -> None:
         rows.sort(key=lambda row: order[_member(row)])
     finish_job(job, member_rows, layer_rows, errors)
     if errors:
-        print(f"{job.name}: {len(errors)} errors, see errors.txt in its folder", file=sys.stderr)
+        print(f"{job.name}: {len(errors)} errors, see {job_folder(job) / 'errors.txt'}", file=sys.stderr)
 
 
 def _member(row: Row) -> tuple:

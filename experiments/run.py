@@ -55,6 +55,8 @@ def main() -> int:
         if flags & {"--help", "-h"}:
             from experiments.help import help_text
 
+            if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough, such as head, is no error
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             print(help_text())
             return 0
         if flags & SHOW_FLAGS:

@@ -36,7 +36,9 @@ def run(
     """`python -m experiments.run ARGUMENTS` in `tmp_path`, but within this process, which spares its imports."""
     from experiments.run import main
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE)
+    }
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> Ended:

@@ -56,6 +56,20 @@ def test_known_keys_are_those_of_the_files():
     )
 
 
+def test_a_reader_may_stop_in_the_middle(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-m", "experiments.run", "--help"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(CONF.parent), "PATH": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.stderr
+        assert process.stderr.read() == b""
+
+
 def test_help_is_printed_from_any_folder_without_the_heavy_libraries(tmp_path):
     heavy = ("torch", "pandas", "sklearn", "analysis.theory")
     check = (

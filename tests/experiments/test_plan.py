@@ -112,6 +112,12 @@ def test_swept_values_multiply_into_jobs():
     assert {job.config["data"]["name"] for job in data} == set(GROUPS["data"])
 
 
+@pytest.mark.parametrize("flag", [[], ["-m"]])
+def test_of_two_values_for_one_key_the_last_one_counts(flag):
+    (job,) = plan(*flag, "data=digits", "data=gaussian", "model.width=3", "model.width=4").jobs
+    assert (job.config["data"]["name"], job.config["model"]["width"]) == ("gaussian", 4)
+
+
 def test_a_family_is_left_out_by_null_and_by_deletion():
     for override in ("members.dropout=null", "members.dropout.rate=null", "~members.dropout"):
         for flag in ([], ["-m"]):
