@@ -6,6 +6,7 @@ from torch import Tensor
 from experiments.evaluate import EVALUATION_BATCH, capture_norm_inputs
 from experiments.moments import Moments
 from experiments.networks.network import Network
+from experiments.networks.norms import stores_statistics
 
 
 @torch.no_grad()
@@ -15,10 +16,16 @@ def adjust_stack(stack: Network, members: int, inputs: Tensor) -> None:
     The adjustment is joint: noise off, every BN normalising by its batch, so that each layer's statistics are
     taken behind layers that are adjusted already. Re-estimating all layers behind the old statistics and
     swapping them at once makes each one stale as soon as the layers before it change. Moments are pooled
-    exactly over all samples, the variance unbiased, as BN's running variance is.
+    exactly over all samples, the variance unbiased, as BN's running variance is. A network whose normalisation
+    stores no statistics stays as it is.
     """
+    norms = {norm_input.norm: stack.get_submodule(norm_input.norm) for norm_input in stack.norm_inputs()}
+    norms = {name: norm for name, norm in norms.items() if stores_statistics(norm)}
+    if not norms:
+        stack.eval()
+        return
     stack.train()
-    moments = {norm_input.norm: Moments() for norm_input in stack.norm_inputs()}
+    moments = {name: Moments() for name in norms}
     # Whole batches of like size: a remainder of one sample could not be normalised.
     batches = inputs.tensor_split(-(-len(inputs) // (2 * EVALUATION_BATCH)))
     with capture_norm_inputs(stack) as captured:
@@ -27,7 +34,6 @@ def adjust_stack(stack: Network, members: int, inputs: Tensor) -> None:
             for name, moment in moments.items():
                 moment.update(captured[name])
     for name, moment in moments.items():
-        norm = stack.get_submodule(name)
-        norm.running_mean.copy_(moment.mean)  # type: ignore[union-attr, operator]
-        norm.running_var.copy_(moment.variance)  # type: ignore[union-attr, operator]
+        norms[name].running_mean.copy_(moment.mean)  # type: ignore[union-attr, operator]
+        norms[name].running_var.copy_(moment.variance)  # type: ignore[union-attr, operator]
     stack.eval()

@@ -23,6 +23,7 @@ from experiments.measure import (
 from experiments.members import Member
 from experiments.networks import build_network
 from experiments.networks.network import Network, NormInput
+from experiments.networks.norms import stores_statistics
 from experiments.stack import ChunkNoise, site_shapes, stack_members
 from experiments.train import Outcome, train_stack
 
@@ -70,10 +71,15 @@ def run_chunk(
 
 
 def moving_variances(stack: Network) -> dict[str, Tensor]:
-    """Return the channel mean of each BN layer's running variance, [members] in double precision."""
+    """Return the channel mean of each layer's running variance, [members] in double precision.
+
+    Only of layers that have one.
+    """
+    norms = {norm_input.norm: stack.get_submodule(norm_input.norm) for norm_input in stack.norm_inputs()}
     return {
-        norm_input.norm: stack.get_submodule(norm_input.norm).running_var.double().mean(1)  # type: ignore[union-attr, operator]
-        for norm_input in stack.norm_inputs()
+        name: norm.running_var.double().mean(1)  # type: ignore[union-attr, operator]
+        for name, norm in norms.items()
+        if stores_statistics(norm)
     }
 
 
@@ -84,24 +90,30 @@ def layer_columns(
     train: Evaluation,
     moving: dict[str, Tensor],
 ) -> list[dict]:
-    """Return for each BN layer its columns of layers.csv, each a tensor [members] or one value for all."""
+    """Return for each normalisation layer its columns of layers.csv, each a tensor [members] or one for all.
+
+    A layer without stored statistics has no column of what they are compared with.
+    """
     layers = []
     for index, norm_input in enumerate(stack.norm_inputs(), start=1):
         name = norm_input.norm
         train_var = in_train_mode.norm_moments[name].variance
         test_var = train.norm_moments[name].variance.mean(1)
-        ratio = test_var / moving[name]
         columns = {
             "layer_index": index,
             "layer_name": name,
             "channels": train_var.shape[1],
-            "moving_var": moving[name],
             "train_var": train_var.mean(1),
             "test_var": test_var,
-            "shift_ratio": ratio,
-            "shift_magnitude": shift_magnitude(ratio),
             **weight_columns(stack, norm_input),
         }
+        if name in moving:
+            ratio = test_var / moving[name]
+            columns |= {
+                "moving_var": moving[name],
+                "shift_ratio": ratio,
+                "shift_magnitude": shift_magnitude(ratio),
+            }
         if name in in_train_mode.own_noise:
             own = in_train_mode.own_noise[name]
             columns.update(own_noise_columns(own, norm_input, noise, train_var, columns))
@@ -133,9 +145,11 @@ def own_noise_columns(
 
 
 def add_adjusted_columns(layers: list[dict], moving: dict[str, Tensor], train: Evaluation) -> None:
-    """Add to each layer's columns what its shift is after adjustment."""
+    """Add to each layer's columns what its shift is after adjustment, where there was something to adjust."""
     for columns in layers:
         name = columns["layer_name"]
+        if name not in moving:
+            continue
         test_var = train.norm_moments[name].variance.mean(1)
         columns["moving_var_adjusted"] = moving[name]
         columns["test_var_adjusted"] = test_var

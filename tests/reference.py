@@ -72,7 +72,7 @@ class MLP(nn.Module):
             block.before_weight = site(f"{prefix}.before_weight", "before_weight" if index > 0 else "nowhere")
             block.linear = nn.Linear(inputs if index == 0 else width, width, bias=False)
             block.before_bn = site(f"{prefix}.before_bn", "before_bn")
-            block.bn = nn.BatchNorm1d(width)
+            block.norm = nn.BatchNorm1d(width)
             self.blocks.append(block)
         self.after_last_bn = site("after_last_bn", "after_last_bn")
         self.classifier = nn.Linear(width, classes)
@@ -85,7 +85,7 @@ class MLP(nn.Module):
         for block in self.blocks:
             x = block.before_bn(block.linear(block.before_weight(x)))
             self.bn_inputs.append(x)
-            x = F.relu(block.bn(x))
+            x = F.relu(block.norm(x))
         return self.classifier(self.after_last_bn(x))
 
 
@@ -179,7 +179,7 @@ def measure(
     return Measured(
         train_var=train_var,
         test_var=test_var,
-        moving_var=[block.bn.running_var.mean().item() for block in model.blocks],
+        moving_var=[block.norm.running_var.mean().item() for block in model.blocks],
         local_ratio=[channel_mean_variance(clean[layer]) / train_var[layer] for layer in layers],
         train_error_train_mode=100 * wrong / seen,
         train_error_eval_mode=train_error_eval_mode,
@@ -202,13 +202,13 @@ def adjust(model: MLP, x: Tensor) -> None:
     for noise in model.noises():
         noise.switched_off = True
     for block in model.blocks:
-        block.bn.momentum = 1.0  # the new batch counts fully
+        block.norm.momentum = 1.0  # the new batch counts fully
     model.train()
     model(x)
     for noise in model.noises():
         noise.switched_off = False
     for block in model.blocks:
-        block.bn.momentum = 0.1
+        block.norm.momentum = 0.1
     model.eval()
 
 

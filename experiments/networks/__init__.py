@@ -9,11 +9,14 @@ from torch import nn
 from experiments.checks import COUNT, Rule, check_section, not_allowed, one_of
 from experiments.networks.mlp import MLP
 from experiments.networks.network import Network
+from experiments.networks.norms import NORMS
 from experiments.networks.preresnet import PreResNet
 from experiments.seeds import generator
 
-NETWORKS: dict[str, type[Network]] = {"mlp": MLP, "preresnet": PreResNet}
-NORMS = ("batch",)
+NETWORKS: dict[str, type[Network]] = {
+    "mlp": MLP,
+    "preresnet": PreResNet,
+}
 RULES: dict[str, Rule] = {"name": one_of(*NETWORKS), "width": COUNT, "depth": COUNT, "norm": one_of(*NORMS)}
 
 
@@ -25,10 +28,21 @@ def check_model_config(config: Mapping) -> dict:
     return check_section("model", config, {**RULES, **NETWORKS[name].OPTIONS})
 
 
+def check_sample_shape(config: Mapping, sample_shape: tuple[int, ...]) -> None:
+    """Raise ConfigError unless the network of a checked `model` section can read samples of this shape."""
+    if NETWORKS[config["name"]].needs_images and len(sample_shape) != 3:
+        flat = ", ".join(name for name, network in NETWORKS.items() if not network.needs_images)
+        raise not_allowed("model.name", config["name"], f"{flat}, because these data are not images")
+
+
 def build_network(config: Mapping, sample_shape: tuple[int, ...], classes: int, seed: int) -> Network:
-    """Return the network of a checked `model` section with the initial weights of `seed`."""
+    """Return the network of a checked `model` section with the initial weights of `seed`.
+
+    Raises ConfigError when it cannot read samples of this shape.
+    """
+    check_sample_shape(config, sample_shape)
     network_class = NETWORKS[config["name"]]
-    options = {key: config[key] for key in ("width", "depth", *network_class.OPTIONS)}
+    options = {key: config[key] for key in ("width", "depth", "norm", *network_class.OPTIONS)}
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws numbers too; they are replaced
         network = network_class(sample_shape, classes, **options)
     initialise(network, generator(seed, "weights"))

@@ -4,13 +4,18 @@ A layer whose parameters have their usual shape is the torch layer it derives fr
 has given its parameters a leading members dimension, it maps [members, batch, ...] to [members, batch, ...],
 each member with its own parameters. A network built of these layers and of elementwise operations, with
 dimensions counted from the end, is therefore written once.
+
+A single member is squeezed out and unsqueezed back in: both are views, also backward, where indexing would
+copy. Images that come with their channels last in memory stay so, which convolutions like best on a CPU.
 """
+
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.networks.stacked import StackedBatchNorm, StackedLinear
+from experiments.networks.stacked import StackedLinear
 
 
 class Linear(nn.Linear):
@@ -24,88 +29,65 @@ class Linear(nn.Linear):
         return y if self.bias is None else y + self.bias.unsqueeze(-2)
 
 
-class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of features: x [..., batch, features], statistics over the batch.
-
-    As torch.nn.BatchNorm1d: eps 1e-5, momentum 0.1 (the weight of the *new* batch), the biased variance to
-    normalise, the unbiased one in the running variance.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise by the batch (train mode) or by the stored statistics (eval mode)."""
-        if self.weight.dim() == 1:
-            return super().forward(input)
-        mean, var = _running_statistics(self)
-        if self.training:
-            return StackedBatchNorm.apply(input, self.weight, self.bias, (mean, var), self.momentum, self.eps)  # type: ignore[return-value]
-        scale = self.weight * torch.rsqrt(var + self.eps)  # [members, features]
-        shift = self.bias - mean * scale
-        return input * scale.unsqueeze(-2) + shift.unsqueeze(-2)
-
-
 class Conv2d(nn.Conv2d):
-    """Convolution of images. x [..., batch, in_channels, height, width] -> [..., batch, out_channels, ...].
-
-    On a CPU a stack's members are convolved one after the other, which beats a grouped convolution there; on a
-    GPU they are the groups of one.
-    """
+    """Convolution of images. x [..., batch, in_channels, height, width] -> [..., batch, out_channels, ...]."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer of one network or of each member of a stack."""
         if self.weight.dim() == 4:
             return super().forward(input)
-        members = self.weight.shape[0]
-        biases = [None] * members if self.bias is None else list(self.bias)
-        if input.device.type == "cpu" or members == 1 or self.padding_mode != "zeros":
-            each = zip(input, self.weight, biases, strict=True)
-            return torch.stack([self._conv_forward(x, weight, bias) for x, weight, bias in each])
+        if input.device.type == "cpu" or len(self.weight) == 1 or self.padding_mode != "zeros":
+            return self._one_by_one(input)
+        return self._as_groups(input)
+
+    def _one_by_one(self, input: Tensor) -> Tensor:
+        """Convolve the members one after the other: on a CPU this beats a grouped convolution."""
+        members = len(self.weight)
+        biases = [None] * members if self.bias is None else split_members(self.bias)
+        each = zip(split_members(input), split_members(self.weight), biases, strict=True)
+        return join_members([self._conv_forward(x, weight, bias) for x, weight, bias in each])
+
+    def _as_groups(self, input: Tensor) -> Tensor:
+        """Convolve the members as the groups of one convolution: a single call, as a GPU wants it."""
         folded = F.conv2d(
-            _fold_members(input),
+            fold_members(input),
             self.weight.flatten(0, 1),
             None if self.bias is None else self.bias.flatten(),
             self.stride,
             self.padding,
             self.dilation,
-            self.groups * members,
+            self.groups * len(self.weight),
         )
-        return _unfold_members(folded, members)
+        return unfold_members(folded, len(self.weight))
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation of images: x [..., batch, channels, height, width], as torch.nn.BatchNorm2d."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise by the batch (train mode) or by the stored statistics (eval mode)."""
-        if self.weight.dim() == 1:
-            return super().forward(input)
-        mean, var = _running_statistics(self)
-        normalised = F.batch_norm(
-            _fold_members(input),
-            mean.view(-1),
-            var.view(-1),
-            self.weight.flatten(),
-            self.bias.flatten(),
-            self.training,
-            self.momentum or 0.0,
-            self.eps,
-        )
-        return _unfold_members(normalised, self.weight.shape[0])
+def on_images(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a `function` of images [batch, channels, height, width], such as pooling, to [..., batch, ...]."""
+    return function(x) if x.dim() == 4 else function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
-def _running_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return the running mean and variance [members, channels] that this pass uses, counting the batch."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    if norm.training and norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-    return norm.running_mean, norm.running_var
+def join_channels(x: Tensor, y: Tensor) -> Tensor:
+    """Concatenate images [..., channels, height, width] along their channels, which stay last in memory."""
+    return torch.cat([x.movedim(-3, -1), y.movedim(-3, -1)], -1).movedim(-1, -3)
 
 
-def _fold_members(x: Tensor) -> Tensor:
+def split_members(x: Tensor) -> Sequence[Tensor]:
+    """[members, ...] -> each member's [...]."""
+    return [x.squeeze(0)] if len(x) == 1 else x.unbind()
+
+
+def join_members(images: Sequence[Tensor]) -> Tensor:
+    """Each member's images [batch, channels, height, width] -> [members, ...], channels last in memory."""
+    if len(images) == 1:
+        return images[0].unsqueeze(0)
+    return torch.stack([x.movedim(1, -1) for x in images]).movedim(-1, 2)
+
+
+def fold_members(x: Tensor) -> Tensor:
     """[members, batch, channels, height, width] -> [batch, members * channels, height, width]."""
-    return x[0] if x.shape[0] == 1 else x.movedim(0, 1).flatten(1, 2)
+    return x.squeeze(0) if len(x) == 1 else x.movedim(0, 1).flatten(1, 2)
 
 
-def _unfold_members(x: Tensor, members: int) -> Tensor:
+def unfold_members(x: Tensor, members: int) -> Tensor:
     """[batch, members * channels, height, width] -> [members, batch, channels, height, width]."""
     return x.unsqueeze(0) if members == 1 else x.unflatten(1, (members, -1)).movedim(1, 0)

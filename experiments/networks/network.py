@@ -1,4 +1,4 @@
-"""What every network of the harness declares: its noise sites and what each BN layer hears of them."""
+"""What every network of the harness declares: its noise sites and what each normalisation layer hears of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,20 +12,31 @@ from experiments.noise import NoiseSite
 
 @dataclass(frozen=True)
 class Source:
-    """A noise site none of whose paths to a BN layer passes another BN: noise of that layer's own.
+    """A noise site that a normalisation layer hears directly: noise of that layer's own.
 
-    `layer` is the linear layer or convolution between the site and the BN, None when the noise goes straight
-    in. `joins_shortcut`: the layer's output is summed with a shortcut before BN reads it.
+    No path from the site to what the layer reads passes another normalisation layer. Where a layer reads a
+    concatenation this is a matter of `channels`, [start, stop): of the channels that the site's own branch
+    made it is the own noise, although by way of other layers it also reaches the channels behind them.
+    None means all channels.
+
+    `layer` is the linear layer or convolution between the site and the normalisation layer, None when the
+    noise goes straight in. `joins_shortcut`: the layer's output is summed with a shortcut before it is read.
     """
 
     site: str
     layer: str | None = None
     joins_shortcut: bool = False
+    channels: tuple[int, int] | None = None
+
+    @property
+    def part(self) -> slice:
+        """The channels that the noise reaches, as an index."""
+        return slice(None) if self.channels is None else slice(*self.channels)
 
 
 @dataclass(frozen=True)
 class NormInput:
-    """What a BN layer reads: the weight layer right before it, and the noise of its own. All by module name."""
+    """What a normalisation layer reads: the weight layer right before it, and the noise of its own, by name."""
 
     norm: str
     layer: str
@@ -35,20 +46,38 @@ class NormInput:
 class Network(nn.Module):
     """A network with all its noise sites in place.
 
-    A subclass is made as `NetworkClass(sample_shape, classes, width=..., depth=..., **options)`; `OPTIONS` are
-    the rules of the keys that it takes besides width and depth.
+    A subclass is made as `NetworkClass(sample_shape, classes, width=..., depth=..., norm=..., **options)`;
+    `OPTIONS` are the rules of the keys that it takes besides these. `norm` is one of
+    `experiments.networks.norms.NORMS`; where it is `none` an identity stands in the layer's place and is
+    measured there. `needs_images`: samples must be [channels, height, width].
     """
 
     OPTIONS: ClassVar[Mapping[str, Rule]] = {}
+    needs_images: ClassVar[bool] = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs [..., batch, *sample shape] to logits [..., batch, classes]."""
         raise TypeError(f"{type(self).__name__} has no forward")
 
     def norm_inputs(self) -> list[NormInput]:
-        """Return what each BN layer reads, from the shallowest to the deepest."""
-        raise TypeError(f"{type(self).__name__} does not declare what its BN layers read")
+        """Return what each normalisation layer reads, from the shallowest to the deepest."""
+        raise TypeError(f"{type(self).__name__} does not declare what its normalisation layers read")
 
     def sites(self) -> dict[str, NoiseSite]:
         """Return every noise site by name, in the order of the data."""
         return {name: module for name, module in self.named_modules() if isinstance(module, NoiseSite)}
+
+
+def chain_norm_inputs(blocks: int, layer: str) -> list[NormInput]:
+    """Return what each norm reads in a plain chain of blocks [noise] -> `layer` -> [noise] -> norm -> ...
+
+    The block's parts are named before_weight (not in the first block), `layer`, before_bn and norm.
+    """
+    inputs = []
+    for index in range(blocks):
+        block = f"blocks.{index}"
+        sources = [Source(f"{block}.before_bn")]
+        if index > 0:
+            sources.append(Source(f"{block}.before_weight", f"{block}.{layer}"))
+        inputs.append(NormInput(f"{block}.norm", f"{block}.{layer}", tuple(sources)))
+    return inputs

@@ -136,9 +136,11 @@ def test_measurement_and_adjustment_agree(trained):
         assert adjusted.error[index].item() == pytest.approx(error, abs=1e-9)
         assert adjusted.loss[index].item() == pytest.approx(loss, rel=1e-6)
         for layer, block in enumerate(oracle.blocks):
-            ours = stack.blocks[layer].bn
-            torch.testing.assert_close(ours.running_mean[index], block.bn.running_mean, rtol=1e-6, atol=1e-6)
-            torch.testing.assert_close(ours.running_var[index], block.bn.running_var, rtol=1e-6, atol=1e-6)
+            ours = stack.blocks[layer].norm
+            torch.testing.assert_close(
+                ours.running_mean[index], block.norm.running_mean, rtol=1e-6, atol=1e-6
+            )
+            torch.testing.assert_close(ours.running_var[index], block.norm.running_var, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("total", [10, 880])

@@ -140,7 +140,7 @@ BAD = [
     ("model=cnn", "model=cnn: allowed is one of", "mlp"),
     ("model.name=cnn", "model.name=cnn: allowed is one of", "mlp"),
     ("model.name=[mlp]", 'model.name=["mlp"]: allowed is one of', "mlp"),
-    ("model.norm=layer", "model.norm=layer: allowed is one of batch"),
+    ("model.norm=instance", "model.norm=instance: allowed is one of batch, group, layer, none"),
     ("recipe=adam", "recipe=adam: allowed is one of", "one_cycle"),
     ("recipe.schedule=cosine", "recipe.schedule=cosine: allowed is one of one_cycle, constant"),
     ("+sweep=widths", "sweep=widths: allowed is one of", "variance_shift"),
