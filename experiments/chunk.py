@@ -130,11 +130,10 @@ def own_noise_columns(
         "local_ratio": clean / train_var.mean(1),
         "local_ratio_exact": clean / predicted_train_variance(own, noise).mean(1),
     }
-    variances = {s: noise.active[s.site].noise_variance for s in own.added}
-    has_noise = torch.stack([variance > 0 for variance in variances.values()])  # [sources, members]
+    has_noise = torch.stack([noise.active[source.site].noise_variance > 0 for source in own.sources])
     for key in ("input_mean", "input_var", "input_corr", "ratio_paper"):
         columns[key] = torch.full_like(clean, torch.nan)
-    for source, has_source in zip(own.added, has_noise, strict=True):
+    for source, has_source in zip(own.sources, has_noise, strict=True):  # has_noise [sources, members]
         # Several sources at once have no single input to describe.
         single = has_source & (has_noise.sum(0) == 1)
         for key, value in source_columns(own, source, noise, weights).items():

@@ -1,12 +1,12 @@
-"""Measuring variance shift: every BN layer of every member, weights frozen.
+"""Measuring variance shift: every normalisation layer of every member, weights frozen.
 
-Each BN layer's input is looked at three times over the same training samples: in train mode (noise on, every
-BN normalising by its batch), in train mode with only this layer's own noise taken out, and in eval mode. All
-variances are unbiased and pooled over samples and positions per channel; a layer's value is the channel mean,
-and ratios are ratios of those means.
+Each layer's input is looked at three times over the same training samples: in train mode (noise on, every BN
+normalising by its batch), in train mode with only this layer's own noise taken out, and in eval mode. All
+variances are unbiased and pooled over samples and positions per channel; a layer's value is the mean over all
+its channels, also over those without noise of their own, and ratios are ratios of those means.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,13 +25,20 @@ from experiments.train import stacked_batches
 
 
 @dataclass
-class OwnNoise:
-    """Streamed moments of a BN layer's own noise: its input without it, and what theory needs of each source."""
+class SourceMoments:
+    """Streamed moments of what theory needs of a noise site and the layer behind it."""
 
-    clean: Moments = field(default_factory=Moments)  # BN's input with its own noise taken out
-    added: dict[Source, Moments] = field(default_factory=dict)  # L2(x^2), the squared response
-    noise_inputs: dict[Source, Moments] = field(default_factory=dict)  # x, the input to the noise
-    patch_sums: dict[Source, Moments] = field(default_factory=dict)  # sum of x over a filter's patch
+    added: Moments = field(default_factory=Moments)  # L2(x^2), the squared response
+    noise_inputs: Moments = field(default_factory=Moments)  # x, the input to the noise
+    patch_sums: Moments = field(default_factory=Moments)  # sum of x over a filter's patch
+
+
+@dataclass
+class OwnNoise:
+    """A normalisation layer's own noise: streamed moments of its input without it, and of each source."""
+
+    sources: dict[Source, SourceMoments]
+    clean: Moments = field(default_factory=Moments)
 
 
 @dataclass
@@ -61,7 +68,13 @@ def for_each_member(
     if layer is None:
         return function(None, x)  # type: ignore[arg-type]
     called = _LayerFunction(layer, function)
-    return vmap(lambda weight, x: functional_call(called, {"layer.weight": weight}, (x,)))(layer.weight, x)
+
+    def call(weight: Tensor, x: Tensor) -> Tensor:
+        return functional_call(called, {"layer.weight": weight}, (x,))
+
+    if len(x) == 1:  # vmap would lay images out anew
+        return call(layer.weight[0], x[0]).unsqueeze(0)  # type: ignore[index]
+    return vmap(call)(layer.weight, x)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -97,8 +110,14 @@ def measure_train_mode(
     """Run the stack in train mode over one epoch of batches, `draws` times with fresh noise and order."""
     norm_inputs = stack.norm_inputs()
     moments = {norm_input.norm: Moments() for norm_input in norm_inputs}
-    active = {n.norm: [source for source in n.sources if source.site in noise.active] for n in norm_inputs}
-    own = {name: OwnNoise() for name, sources in active.items() if sources}
+    heard = {n.norm: [source for source in n.sources if source.site in noise.active] for n in norm_inputs}
+    # In a dense net many layers hear one site through one convolution: each such pair is followed once.
+    followed = {(s.site, s.layer): SourceMoments() for sources in heard.values() for s in sources}
+    own = {
+        name: OwnNoise({s: followed[s.site, s.layer] for s in sources})
+        for name, sources in heard.items()
+        if sources
+    }
     wrong = torch.zeros(len(members), dtype=torch.double, device=data.train_inputs.device)
     seen = 0
     batch = recipe["batch_size"]
@@ -114,46 +133,59 @@ def measure_train_mode(
             for index, (inputs, labels) in enumerate(batches):
                 with noise.on(f"measure {draw} {index}", batch):
                     logits = stack(inputs)
-                    factors = {name: stack.sites()[name].factor for name in noise.active}
+                    factors = {
+                        name: factor
+                        for name in noise.active
+                        if (factor := noise.sites[name].factor) is not None
+                    }
                 wrong += (logits.argmax(-1) != labels).sum(1)
                 seen += batch
                 for name, moment in moments.items():
                     moment.update(norm_captured[name])
-                for name, sources in active.items():
-                    if sources:
-                        _update_own_noise(
-                            own[name], stack, sources, norm_captured[name], site_captured, factors
-                        )
+                brought = {
+                    (site, layer): _follow_noise(
+                        source_moments,
+                        stack.get_submodule(layer) if layer else None,
+                        site_captured[site],
+                        factors[site],
+                    )
+                    for (site, layer), source_moments in followed.items()
+                }
+                for name, own_noise in own.items():
+                    own_noise.clean.update(_without(own_noise.sources, norm_captured[name], brought))
     return TrainModePass(100 * wrong / seen, moments, own)
 
 
-def _update_own_noise(
-    own: OwnNoise,
-    stack: Network,
-    sources: list[Source],
-    norm_input: Tensor,
-    site_inputs: dict[str, Tensor],
-    factors: dict[str, Tensor | None],
-) -> None:
-    """Add one batch: subtract what each source's noise brought in, exact because all in between is linear."""
-    clean = norm_input
+def _follow_noise(moments: SourceMoments, layer: nn.Module | None, x: Tensor, factor: Tensor) -> Tensor:
+    """Add one batch of a site's input x to `moments`; return what its noise brings in behind `layer`.
+
+    That is exact, because all in between is linear.
+    """
+    moments.added.update(for_each_member(theory.squared_response, layer, x))
+    moments.noise_inputs.update(x)
+    if layer is not None:
+        moments.patch_sums.update(for_each_member(theory.patch_sum, layer, x))
+    return for_each_member(theory.response_without_bias, layer, x * (factor - 1))
+
+
+def _without(
+    sources: Iterable[Source], norm_input: Tensor, brought: Mapping[tuple[str, str | None], Tensor]
+) -> Tensor:
+    """Return a normalisation layer's input [members, batch, channels, ...] less what the sources brought in."""
+    clean = norm_input.clone()
     for source in sources:
-        layer = stack.get_submodule(source.layer) if source.layer else None
-        x = site_inputs[source.site]
-        clean = clean - for_each_member(theory.response_without_bias, layer, x * (factors[source.site] - 1))
-        own.added.setdefault(source, Moments()).update(for_each_member(theory.squared_response, layer, x))
-        own.noise_inputs.setdefault(source, Moments()).update(x)
-        if layer is not None:
-            own.patch_sums.setdefault(source, Moments()).update(for_each_member(theory.patch_sum, layer, x))
-    own.clean.update(clean)
+        clean[:, :, source.part] -= brought[source.site, source.layer]
+    return clean
 
 
 def predicted_train_variance(own: OwnNoise, noise: ChunkNoise) -> Tensor:
     """Return the exact law's train-mode variance [members, channels] from the clean input and L2(x^2)."""
-    variance = own.clean.variance
-    for source, squared in own.added.items():
+    variance = own.clean.variance  # [members, channels]
+    for source, moments in own.sources.items():
         noise_variance = noise.active[source.site].noise_variance.double().unsqueeze(1)
-        variance = theory.exact_train_variance(variance, noise_variance, squared.mean)
+        variance[:, source.part] = theory.exact_train_variance(
+            variance[:, source.part], noise_variance, moments.added.mean
+        )
     return variance
 
 
@@ -169,16 +201,18 @@ def source_columns(own: OwnNoise, source: Source, noise: ChunkNoise, weights: Ma
     """Return c, v, rho of one source's noise input and the paper's ratio made of them, each [members].
 
     Eq 8 where the noise goes straight in, Eq 12 through a layer; no ratio where the layer joins a shortcut,
-    of which Eq 12 says nothing.
+    of which Eq 12 says nothing; and nothing at all of a source that is only some of the channels'.
     """
-    inputs = own.noise_inputs[source]
+    if source.channels is not None:
+        return {}
+    inputs = own.sources[source].noise_inputs
     c, v = inputs.mean.mean(1), inputs.variance.mean(1)
     columns = {"input_mean": c, "input_var": v}
     noise_variance = noise.active[source.site].noise_variance.double()
     if source.layer is None:
         columns["ratio_paper"] = theory.ratio_before_bn(c, v, noise_variance)
         return columns
-    rho = theory.input_correlation(own.patch_sums[source].variance.mean(1), v, weights["fan_in"])
+    rho = theory.input_correlation(own.sources[source].patch_sums.variance.mean(1), v, weights["fan_in"])
     columns["input_corr"] = rho
     if not source.joins_shortcut:
         columns["ratio_paper"] = theory.ratio_before_weight(c, v, rho, weights["d_cos2"], noise_variance)
