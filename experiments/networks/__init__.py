@@ -7,15 +7,23 @@ import torch
 from torch import nn
 
 from experiments.checks import COUNT, Rule, check_section, not_allowed, one_of
+from experiments.networks.convnet import ConvNet
+from experiments.networks.densenet import DenseNet
 from experiments.networks.mlp import MLP
 from experiments.networks.network import Network
 from experiments.networks.norms import NORMS
 from experiments.networks.preresnet import PreResNet
+from experiments.networks.resnext import ResNeXt
+from experiments.networks.wide_resnet import WideResNet
 from experiments.seeds import generator
 
 NETWORKS: dict[str, type[Network]] = {
     "mlp": MLP,
+    "convnet": ConvNet,
     "preresnet": PreResNet,
+    "wide_resnet": WideResNet,
+    "resnext": ResNeXt,
+    "densenet": DenseNet,
 }
 RULES: dict[str, Rule] = {"name": one_of(*NETWORKS), "width": COUNT, "depth": COUNT, "norm": one_of(*NORMS)}
 
