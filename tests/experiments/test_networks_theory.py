@@ -1,0 +1,326 @@
+"""What each network declares of its noise against what cutting it open shows, and the local law in each.
+
+Which noise is a layer's own is found here once more without asking the network: every normalisation layer is
+replaced by a recording of what it returned, so that a change at a site reaches another layer only where no
+normalisation layer is in between.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from experiments.adjust import adjust_stack
+from experiments.chunk import layer_columns, moving_variances, run_chunk
+from experiments.data import Data, load_data
+from experiments.evaluate import evaluate
+from experiments.measure import measure_train_mode
+from experiments.members import Member
+from experiments.networks import NORMS, build_network
+from experiments.networks.network import Network
+from experiments.noise import uniform_draws
+from experiments.seeds import generator
+from experiments.stack import ChunkNoise, site_shapes, stack_members
+from experiments.train import epoch_batches
+from tests import reference
+from tests.experiments.small import RECIPE, small_job
+from tests.experiments.small_networks import (
+    ALL,
+    CPU,
+    IMAGE_FOLDER,
+    images,
+    member,
+    recorded_inputs,
+    small_network,
+)
+
+SITES = ("before_bn", "before_weight")
+
+
+# --- the declaration
+
+
+@contextmanager
+def replayed_norms(network: Network, outputs: dict[str, Tensor]) -> Iterator[None]:
+    """Let every normalisation layer return its recorded output, whatever it reads."""
+    hooks = [
+        network.get_submodule(name).register_forward_hook(lambda _, args, __, output=output: output)
+        for name, output in outputs.items()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def norm_names(network: Network) -> list[str]:
+    return [name for name, _ in network.named_modules() if "norm" in name.rpartition(".")[2]]
+
+
+def norms_read(network: Network, x: Tensor) -> dict[str, Tensor]:
+    with recorded_inputs(network) as inputs, torch.no_grad():
+        network(x)
+    return {name: inputs[name].clone() for name in norm_names(network)}
+
+
+def own_channels(network: Network, x: Tensor) -> dict[str, dict[str, Tensor]]:
+    """For every norm, the sites whose noise is its own: {norm: {site: channels that hear it, and directly}}.
+
+    A channel hears a site directly if a change there reaches it in the same size whether or not the other
+    norms pass it on.
+    """
+    network.eval()
+    outputs: dict[str, Tensor] = {}
+    hooks = [
+        network.get_submodule(name).register_forward_hook(
+            lambda _, __, output, name=name: outputs.__setitem__(name, output.detach())
+        )
+        for name in norm_names(network)
+    ]
+    clean = norms_read(network, x)
+    for hook in hooks:
+        hook.remove()
+    found: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for index, (site_name, site) in enumerate(network.sites().items()):
+        site.factor = torch.rand((), generator=generator(index)).double() + 1.5
+        through_all = norms_read(network, x)
+        with replayed_norms(network, outputs):
+            directly = norms_read(network, x)
+        site.factor = None
+        for name, before in clean.items():
+            change, whole_change = directly[name] - before, through_all[name] - before
+            over = [dimension for dimension in range(change.dim()) if dimension != 1]
+            reached = change.abs().amax(over) > 1e-9
+            only = (change - whole_change).abs().amax(over) < 1e-12
+            if (reached & only).any():
+                found[name][site_name] = (reached & only).nonzero()[:, 0]
+    return found
+
+
+@pytest.mark.parametrize("key", ALL)
+def test_own_noise_is_declared_where_it_is_found(key):
+    network = small_network(key, seed=0)
+    found = own_channels(network, images(3))
+    for norm_input in network.norm_inputs():
+        channels = torch.arange(network.get_submodule(norm_input.norm).num_features)  # type: ignore[arg-type]
+        declared = {source.site: channels[source.part] for source in norm_input.sources}
+        assert declared.keys() == found[norm_input.norm].keys(), norm_input.norm
+        for site, heard in declared.items():
+            assert heard.equal(found[norm_input.norm][site]), f"{norm_input.norm} {site}"
+    assert found, "there is noise to be found"
+
+
+@pytest.mark.parametrize("key", ALL)
+def test_layers_and_shortcuts_are_declared_as_they_are(key):
+    """The layer named before a norm is what it reads, alone, pooled, in a sum, or as a part of the channels."""
+    network = small_network(key, seed=0).eval()
+    outputs: dict[str, Tensor] = {}
+    for name, module in network.named_modules():
+        module.register_forward_hook(
+            lambda _, __, output, name=name: outputs.__setitem__(name, output.detach())
+        )
+    read = norms_read(network, images(2))
+    for norm_input in network.norm_inputs():
+        for source in norm_input.sources:
+            is_output = read[norm_input.norm][:, source.part].equal(outputs[source.layer or source.site])
+            assert is_output != source.joins_shortcut
+    named = [norm_input.layer for norm_input in network.norm_inputs()]
+    assert len(set(named)) == len(named)
+    weights = [name for name, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert set(weights) - set(named) - {"classifier"} == {
+        name for name in weights if name.endswith(".shortcut")
+    }, "the convolutions of norms without shortcut"
+
+
+# --- local_ratio by brute force
+
+
+def small_images(train: int = 64, size: int = 8, dtype: torch.dtype = torch.double) -> Data:
+    x = images(train + 40, size).to(dtype)
+    labels = x.mean((1, 2, 3)).argsort().argsort() % 10
+    return Data("images", x[:train], labels[:train], x[train:], labels[train:], 10)
+
+
+def measured_columns(
+    build: Callable[[int], Network], members: list[Member], data: Data, batch: int, draws: int
+) -> list[dict]:
+    """The columns of layers.csv of members with the weights that they begin with; test_var of a few samples."""
+    stack = stack_members(members, build)
+    noise = ChunkNoise(stack, site_shapes(build(members[0].seed), data.train_inputs[:2]), members, CPU)
+    in_train_mode = measure_train_mode(stack, members, noise, data, RECIPE | {"batch_size": batch}, draws)
+    train = evaluate(stack, len(members), data.train_inputs[:50], data.train_labels[:50])
+    return layer_columns(stack, noise, in_train_mode, train, moving_variances(stack))
+
+
+Read = dict[str, list[Tensor]]  # by norm: what it read in each batch, [samples and positions, channels]
+
+
+def rows(read: Tensor) -> Tensor:
+    return read.transpose(0, 1).flatten(1).mT
+
+
+def draw_factors(network: Network, noisy: Member, step: str, x: Tensor) -> dict[str, Tensor]:
+    """The factors of a member's sites, made by the oracle from the harness's uniform draws."""
+    with recorded_inputs(network) as inputs, torch.no_grad():
+        network(x)
+    factors = {}
+    for name, site in network.sites().items():
+        if site.placement == noisy.placement:
+            key = (noisy.seed, "noise", step, name)
+            (u,) = uniform_draws([key], len(x), tuple(inputs[name].shape[1:]), CPU)
+            factors[name] = reference.noise_factor(noisy.noise, noisy.strength, u).double()
+    return factors
+
+
+def switch(network: Network, factors: dict[str, Tensor], without: str | None = None) -> None:
+    for name, site in network.sites().items():
+        site.factor = factors.get(name) if name != without else None
+
+
+def brute_force(network: Network, noisy: Member, data: Data, batch: int, draws: int) -> tuple[Read, Read]:
+    """What each norm reads in train mode, and with its own noise off; only layers that have some in the second.
+
+    The second takes the same pass again for every site, with its noise alone switched off, and picks from it
+    what the norms hear directly.
+    """
+    own = own_channels(network, data.train_inputs[:3])
+    network.train()
+    with_all, without_own = defaultdict(list), defaultdict(list)
+    for draw in range(draws):
+        order = epoch_batches(noisy.seed, RECIPE["epochs"] + draw, len(data.train_inputs), batch, CPU)
+        for index, samples in enumerate(order):
+            x = data.train_inputs[samples]
+            factors = draw_factors(network, noisy, f"measure {draw} {index}", x)
+            switch(network, factors)
+            read = norms_read(network, x)
+            clean = {name: read[name].clone() for name, sites in own.items() if factors.keys() & sites.keys()}
+            for site in factors:
+                switch(network, factors, without=site)
+                without_one = norms_read(network, x)
+                for name in clean:
+                    heard = own[name].get(site, [])
+                    clean[name][:, heard] = without_one[name][:, heard]
+            switch(network, {})
+            for name in read:
+                with_all[name].append(rows(read[name]))
+            for name in clean:
+                without_own[name].append(rows(clean[name]))
+    return with_all, without_own
+
+
+@pytest.mark.parametrize(
+    ("placement", "noise", "strength"), [("before_bn", "uout", 0.9), ("before_weight", "dropout", 0.4)]
+)
+@pytest.mark.parametrize("key", ALL)
+def test_local_ratio_is_that_of_switching_the_noise_off(key, placement, noise, strength):
+    data, batch, draws = small_images(), 32, 2
+    members = [member(seed=3), member(placement, noise, strength, seed=4)]
+    networks = {m.seed: small_network(key, m.seed) for m in members}
+    layers = measured_columns(networks.__getitem__, members, data, batch, draws)
+    with_all, without_own = brute_force(networks[4], members[1], data, batch, draws)
+    assert len(without_own) >= 2
+    for columns in layers:
+        name = columns["layer_name"]
+        train_var = reference.channel_mean_variance(with_all[name])
+        assert columns["train_var"][1].item() == pytest.approx(train_var, rel=1e-6)
+        if name in without_own:
+            local_ratio = reference.channel_mean_variance(without_own[name]) / train_var
+            assert local_ratio < 0.99
+            assert columns["local_ratio"][1].item() == pytest.approx(local_ratio, rel=1e-6)
+            assert columns["local_ratio"][0].isnan(), "a member without noise: empty"
+        else:
+            assert "local_ratio" not in columns, "no noise of its own: empty"
+
+
+# --- the exact law on real images
+
+
+@pytest.fixture(scope="module")
+def cifar10() -> Data:
+    if not (IMAGE_FOLDER / "cifar-10-batches-bin").is_dir():
+        pytest.skip("no CIFAR-10 images in ../shared/data")
+    config = {"name": "cifar10", "root": str(IMAGE_FOLDER), "download": False}
+    return load_data(config | {"train_size": 600, "test_size": 100})
+
+
+@pytest.mark.parametrize(
+    ("placement", "noise", "strength"), [("before_bn", "gaussian", 0.8), ("before_weight", "dropout", 0.5)]
+)
+@pytest.mark.parametrize("key", ALL)
+def test_exact_law_holds_in_every_network(key, placement, noise, strength, cifar10):
+    """On random weights and real images, for every layer with noise of its own, within 1 %."""
+    config = ALL[key] | {"norm": "batch"}
+
+    def build(seed: int) -> Network:
+        return build_network(config, (3, 32, 32), 10, seed)
+
+    draws = 100 if key == "mlp" else 4  # a feature is one sample an image, a channel one at every position
+    layers = measured_columns(build, [member(placement, noise, strength)], cifar10, batch=100, draws=draws)
+    with_own = [columns for columns in layers if "local_ratio" in columns]
+    declared = [n for n in build(0).norm_inputs() if any(s.site.endswith(placement) for s in n.sources)]
+    assert [columns["layer_name"] for columns in with_own] == [norm_input.norm for norm_input in declared]
+    for columns in with_own:
+        ratio, exact = columns["local_ratio"].item(), columns["local_ratio_exact"].item()
+        assert ratio == pytest.approx(exact, rel=0.01), columns["layer_name"]
+        assert exact < 0.97, "a shift worth predicting"
+
+
+@pytest.mark.parametrize(
+    ("key", "placement", "filled"),
+    [
+        *[(key, "before_bn", ["input_mean", "input_var", "ratio_paper"]) for key in ALL],
+        ("mlp", "before_weight", ["input_mean", "input_var", "input_corr", "ratio_paper"]),
+        ("convnet", "before_weight", ["input_mean", "input_var", "input_corr", "ratio_paper"]),
+        ("resnext", "before_weight", ["input_mean", "input_var", "input_corr", "ratio_paper"]),
+        # Eq 12 says nothing of a sum with a shortcut, nor of a part of the channels.
+        ("preresnet-basic", "before_weight", ["input_mean", "input_var", "input_corr"]),
+        ("preresnet-bottleneck", "before_weight", ["input_mean", "input_var", "input_corr"]),
+        ("wide_resnet", "before_weight", ["input_mean", "input_var", "input_corr"]),
+        ("densenet", "before_weight", []),
+    ],
+)
+def test_the_papers_ratio_stands_where_it_speaks(key, placement, filled):
+    members = [member(placement, "dropout", 0.5)]
+    layers = measured_columns(lambda seed: small_network(key, seed), members, small_images(), 32, 1)
+    for columns in layers:
+        present = [name for name in columns if "input" in name or name == "ratio_paper"]
+        assert bool(present) == ("local_ratio" in columns)
+        assert {name for name in present if columns[name].isfinite()} == (set(filled) if present else set())
+
+
+# --- normalisers without stored statistics
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_tables_of_a_network_without_stored_statistics(norm):
+    """Run a chunk to its rows: no stored variance, no shift against it, and nothing for adjustment to change."""
+    job = small_job({"seed": [0], "none": True, "dropout": {"rate": [0.5], "placement": list(SITES)}})
+    model = {"name": "densenet", "width": 2, "depth": 2, "norm": norm}
+    job = replace(job, config=job.config | {"model": model})
+    member_rows, layer_rows = run_chunk(job, job.members, small_images(dtype=torch.float))
+    assert [row["status"] for row in member_rows] == ["ok"] * 3
+    stored = {"moving_var", "shift_ratio", "shift_magnitude"}
+    stored |= {"moving_var_adjusted", "test_var_adjusted", "shift_ratio_adjusted"}
+    assert len(layer_rows) == 3 * 15
+    for row in layer_rows:
+        assert row["train_var"] > 0  # type: ignore[operator]
+        assert row["test_var"] > 0  # type: ignore[operator]
+        assert stored & row.keys() == (stored if norm == "batch" else set())
+    quiet = [row["local_ratio"] for row in layer_rows if row["noise"] == "none" and "local_ratio" in row]
+    assert all(value != value for value in quiet)
+    for row in member_rows:
+        assert (row["test_loss_adjusted"] == row["test_loss"]) == (norm != "batch")
+
+
+@pytest.mark.parametrize("norm", ["group", "layer", "none"])
+def test_adjustment_leaves_other_normalisers_alone(norm):
+    stack = stack_members([member()], lambda seed: small_network("preresnet-basic", seed, norm))
+    before = {name: value.clone() for name, value in stack.state_dict().items()}
+    adjust_stack(stack, 1, images(20))
+    assert not stack.training
+    assert all(value.equal(before[name]) for name, value in stack.state_dict().items())
