@@ -19,16 +19,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
 from experiments.config import Job
 from experiments.data import Data, load_data
+from experiments.device import choose_processes
 from experiments.job import run_job
+from experiments.networks import build_network
 from experiments.plan import plan_jobs
 from experiments.tables import read_table
 from experiments.train import epoch_batches
-from experiments.workers import start_server
+from experiments.workers import run_chunks, start_server
 from tests import reference
 
 SWEEP = ["+sweep=variance_shift"]
@@ -141,6 +144,77 @@ def bench_scaling(width: int, extra: list[str], folder: str, counts=(1, 4, 16, 6
     return rows
 
 
+def bench_convolutions(members: int = 4, steps: int = 8, batch: int = 128) -> dict:
+    """Time a small pre-activation ResNet on images of CIFAR-10's shape, against the loop at its best setting.
+
+    Both run the harness's network: the loop as the plain module that it is, one member at a time, on one thread
+    and on all, in both memory formats; the harness as it trains, on all cores, without measuring.
+    """
+    overrides = ["model=preresnet", "model.width=12", "model.depth=2", f"recipe.batch_size={batch}"]
+    overrides += [
+        "recipe.epochs=1",
+        f"members.seed=[{','.join(map(str, range(members)))}]",
+        "members.dropout=null",
+    ]
+    (job,) = plan_jobs(overrides, multirun=False).jobs
+    samples = batch * steps
+    images, labels = torch.randn(samples, 3, 32, 32), torch.randint(0, 10, (samples,))
+    data = Data("noise", images, labels, images[:batch], labels[:batch], 10).to("cpu")
+    loops = {}
+    threads = torch.get_num_threads()
+    for count in sorted({1, threads}):
+        torch.set_num_threads(count)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            network = build_network(job.config["model"], data.sample_shape, data.classes, seed=0)
+            for parameter in network.parameters():
+                if parameter.dim() == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=layout)
+            optimizer = torch.optim.SGD(
+                network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
+            )
+
+            def train(network=network, optimizer=optimizer, layout=layout) -> None:
+                for x, y in zip(images.split(batch), labels.split(batch), strict=True):
+                    optimizer.zero_grad()
+                    F.cross_entropy(network(x.contiguous(memory_format=layout)), y).backward()
+                    optimizer.step()
+
+            loops[f"loop_{count}_threads_{str(layout).removeprefix('torch.')}_ms"] = (
+                1e3 * seconds_of(train) / steps
+            )
+    torch.set_num_threads(threads)
+    processes = choose_processes("auto", "cpu")
+    chunks = [[member] for member in job.members]
+    rows = []
+    for _, result in run_chunks(job, chunks, data, processes, lambda _: None):
+        if isinstance(result, Exception):
+            raise result
+        rows += result[0]
+    training = sum(row["seconds"] - row["seconds_measuring"] for row in rows) / processes / members / steps
+    return {
+        **loops,
+        "harness_ms": 1e3 * training,
+        "speed_up_over_best_loop": min(loops.values()) / (1e3 * training),
+    }
+
+
+def hydra_jobs_per_second(jobs: int = 20) -> float:
+    """Return how many jobs a second Hydra launches when each does nothing, its start-up taken off."""
+    command = [sys.executable, "-m", "scripts.empty_job", "-m", "hydra.sweep.dir=."]
+
+    def launch(count: int) -> float:
+        epochs = f"recipe.epochs=range(1,{count + 1})"
+        with tempfile.TemporaryDirectory() as folder:
+            return seconds_of(
+                lambda: subprocess.run([*command, epochs], check=True, cwd=folder, env=_ENVIRONMENT)
+            )
+
+    return jobs / (launch(jobs + 1) - launch(1))
+
+
+_ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+
+
 def print_rows(title: str, rows: list[dict]) -> None:
     """Print a list of like dicts as a table, a dict a column."""
     table = Table(title=title, title_justify="left", show_header=False)
@@ -189,6 +263,10 @@ def main() -> None:
                 row for w in arguments.widths for row in bench_scaling(w, arguments.overrides, folder)
             ]
             print_rows("Members side by side (5 epochs, with measuring)", result["scaling"])
+    result["convolutions"] = bench_convolutions()
+    print_rows("A small pre-activation ResNet, width 12, batch 128", [result["convolutions"]])
+    result["hydra_jobs_per_second"] = hydra_jobs_per_second()
+    print(f"Hydra launches {result['hydra_jobs_per_second']:.1f} empty jobs a second")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
