@@ -262,7 +262,9 @@ def main() -> None:
             result["scaling"] = [
                 row for w in arguments.widths for row in bench_scaling(w, arguments.overrides, folder)
             ]
-            print_rows("Members side by side (5 epochs, with measuring)", result["scaling"])
+            for w in arguments.widths:
+                rows = [row for row in result["scaling"] if row["width"] == w]
+                print_rows("Members side by side (5 epochs, with start-up and measuring)", rows)
     result["convolutions"] = bench_convolutions()
     print_rows("A small pre-activation ResNet, width 12, batch 128", [result["convolutions"]])
     result["hydra_jobs_per_second"] = hydra_jobs_per_second()
