@@ -1,0 +1,25 @@
+"""Audit and repair anybody's network: what Dropout and stale statistics do to its BatchNorm layers.
+
+from analysis.audit import adjust, audit, diagnosis, replace_noise
+
+table = audit(model, batches)     # a row per BN layer; the model stays as it is
+print(diagnosis(table))           # what is wrong, worst layer first, and what to do
+adjust(model, batches)            # re-estimate what BN stored, without noise
+"""
+
+from analysis.audit.batches import AuditError
+from analysis.audit.explain import diagnosis
+from analysis.audit.noise import MultiplicativeNoise, replace_noise
+from analysis.audit.repair import accuracy, adjust, compare
+from analysis.audit.table import audit
+
+__all__ = [
+    "AuditError",
+    "MultiplicativeNoise",
+    "accuracy",
+    "adjust",
+    "audit",
+    "compare",
+    "diagnosis",
+    "replace_noise",
+]

@@ -1,0 +1,126 @@
+"""The audit as files: the table, the figure of the shift per layer, and one page that needs no other file."""
+
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.audit.explain import diagnosis
+from analysis.figures import style
+
+PAGE_COLUMNS = {
+    "layer_name": "layer",
+    "channels": "channels",
+    "moving_var": "stored variance",
+    "train_var": "train",
+    "test_var": "eval",
+    "shift_ratio": "shift",
+    "interval": "95 % interval",
+    "noise_ratio": "noise",
+    "lag_ratio": "lag",
+    "upstream_ratio": "upstream",
+    "data_ratio": "data",
+    "local_ratio": "local",
+    "local_ratio_exact": "local, exact",
+    "own_noise": "its own noise",
+    "alarm": "alarm",
+}
+
+
+def write_files(
+    table: pd.DataFrame, out: Path, title: str, comparison: pd.DataFrame | None = None
+) -> list[Path]:
+    """Write audit.csv, audit.png, audit.svg and audit.html to the folder `out`; return their paths.
+
+    Raises OSError if the folder cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    figure = shift_figure(table, title)
+    style.settle(figure)
+    svg = style.svg_bytes(figure)
+    contents = {
+        "audit.csv": table.to_csv(index=False).encode(),
+        "audit.png": style.png_bytes(figure),
+        "audit.svg": svg,
+        "audit.html": _html(table, title, svg, comparison).encode(),
+    }
+    for name, content in contents.items():
+        (out / name).write_bytes(content)
+    return [out / name for name in contents]
+
+
+def shift_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Draw the shift of every BN layer in depth order, like the paper's Figure 1, with its three factors below."""
+    with style.figure_style():
+        figure, grid = style.panels(
+            2,
+            1,
+            "Variance shift per BN layer",
+            title,
+            width=max(7.0, 0.16 * len(table)),
+            height=2.5,
+            sharex=True,
+        )
+        above, below = grid[:, 0]
+        depth = table["layer_index"]
+        above.axhline(1, **style.NOMINAL_LINE)
+        above.fill_between(
+            depth, table["shift_ratio_low"], table["shift_ratio_high"], color=style.DARK, alpha=0.15, lw=0
+        )
+        above.plot(depth, table["shift_ratio"], "o-", color=style.DARK, label="shift, 95 % interval")
+        above.plot(depth, table["local_ratio"], "o", mfc="none", color=style.GREY, label="local")
+        above.plot(depth, table["local_ratio_exact"], "x", color=style.GREY, label="local, exact law")
+        off = table[table["alarm"] != ""]
+        above.plot(off["layer_index"], off["shift_ratio"], "o", color="#d55e00", label="alarm")
+        below.axhline(1, **style.NOMINAL_LINE)
+        causes = {"noise_ratio": "#d55e00", "lag_ratio": "#0072b2", "upstream_ratio": "#009e73"}
+        for column, colour in {**causes, "data_ratio": "#cc6699"}.items():
+            if table[column].notna().any():
+                below.plot(
+                    depth, table[column], "o-", color=colour, ms=3.5, label=column.removesuffix("_ratio")
+                )
+        _finish(above, "eval / stored variance")
+        _finish(below, "its factors")
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
+        below.set_xlabel("BN layer, from shallow to deep")
+        return figure
+
+
+def _finish(axes: Axes, label: str) -> None:
+    axes.set_ylabel(label)
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, 0.8), max(high, 1.25))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}" if max(high, 1.25) / min(low, 0.8) < 8 else "")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def short_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what a person reads of the table, as text."""
+    ends = zip(table["shift_ratio_low"], table["shift_ratio_high"], strict=True)
+    shown = table.assign(interval=[f"{low:.3g} to {high:.3g}" for low, high in ends])[list(PAGE_COLUMNS)]
+    shown = shown.dropna(axis=1, how="all")
+    for column in shown.select_dtypes("float"):
+        shown[column] = shown[column].map(lambda value: "" if pd.isna(value) else f"{value:.3g}")
+    return shown.rename(columns=PAGE_COLUMNS)
+
+
+def _html(table: pd.DataFrame, title: str, svg: bytes, comparison: pd.DataFrame | None) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        diagnosis=diagnosis(table),
+        image=style.data_uri(svg),
+        table=short_table(table),
+        comparison=comparison,
+    )

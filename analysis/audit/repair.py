@@ -1,0 +1,96 @@
+"""Re-estimating what BN stored, without noise, and what that does to the user's metric."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from analysis.audit.batches import AuditError, Forward, call, labels_of, logits_of, no_single_samples
+from analysis.audit.measure import Layer, inputs_seen, run
+from analysis.audit.preserve import norm_layers, set_modes, unchanged
+
+Metric = Callable[[nn.Module, Iterable[Any]], float]
+
+
+@torch.no_grad()
+def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None = None) -> nn.Module:
+    """Give every BN layer the statistics of `batches` without noise, in place; return the model.
+
+    The paper's BN adjustment, joint: BN normalises by its batch and every noise is off, so that each layer's
+    statistics are taken behind layers that are adjusted already. (`torch.optim.swa_utils.update_bn` leaves the
+    noise on, and with it the shift.) Moments are pooled exactly over all samples of all batches, of any sizes, and
+    written at the end; one pass, constant memory, on the model's device. Counters grow by the number of batches;
+    modes and everything else stay, and after an error the statistics too.
+
+    Args:
+        model: any module with BN.
+        batches: training data, in batches of the size of training; see `audit`.
+        forward: `forward(model, batch)`, where calling the model is not as plain as that.
+
+    Raises:
+        AuditError: in a plain sentence, if there is nothing to adjust or the model fails.
+    """
+    inner = getattr(model, "_orig_mod", model)
+    layers = {
+        name: Layer(name, norm) for name, norm in norm_layers(inner).items() if norm.running_var is not None
+    }
+    if not layers:
+        raise AuditError(
+            "All BN layers have track_running_stats=False: they store nothing that could be adjusted."
+        )
+    count = 0
+    with unchanged(inner):
+        set_modes(inner, norms_train=True, noise_on=False)
+        for count, batch in enumerate(no_single_samples(batches), 1):  # noqa: B007
+            with inputs_seen(layers, lambda layer, x: layer.clean.update(x)):
+                run(forward or call, inner, batch, "clean")
+    for layer in layers.values():
+        if layer.clean.seen and not torch.isfinite(layer.clean.variance).all():
+            raise AuditError(
+                f"NaN or infinite numbers reach the BN layer {layer.name}: nothing was adjusted."
+            )
+    for layer in layers.values():
+        if layer.clean.seen:
+            layer.norm.running_mean.copy_(layer.clean.mean)  # type: ignore[union-attr]
+            layer.norm.running_var.copy_(layer.clean.variance)  # type: ignore[union-attr]
+            layer.norm.num_batches_tracked.add_(count)  # type: ignore[union-attr]
+    if not count:
+        raise AuditError("There are no batches to run the model on.")
+    return model
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, batches: Iterable[Any]) -> float:
+    """Percentage of right classes in the model's present mode; nan without class labels in the batches."""
+    right = total = 0
+    for batch in batches:
+        labels = labels_of(batch)
+        logits = logits_of(call(model, batch)) if labels is not None else None
+        if logits is None or labels is None:
+            return float("nan")
+        right += int((logits.argmax(1) == labels.to(logits.device)).sum())
+        total += len(labels)
+    return 100 * right / total if total else float("nan")
+
+
+def compare(
+    models: Mapping[str, nn.Module], batches: Iterable[Any], metric: Metric = accuracy
+) -> pd.DataFrame:
+    """A row per model with the metric in train mode and in eval mode; the models stay as they are.
+
+    Args:
+        models: by the name of their row, for example {"before": model, "after": adjusted}.
+        batches: read once per model and mode, hence a list or a loader.
+        metric: `metric(model, batches)`, which must leave the mode alone; by default the accuracy in per cent.
+    """
+    rows: list[dict[str, str | float]] = []
+    for name, model in models.items():
+        row: dict[str, str | float] = {"model": name}
+        for mode in ("train", "eval"):
+            with unchanged(model):
+                set_modes(model, norms_train=mode == "train", noise_on=mode == "train")
+                row[f"{mode}_mode"] = metric(model, batches)
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,109 @@
+"""`python -m analysis.audit` as a user types it, but within this process."""
+
+import copy
+
+import pandas as pd
+import pytest
+import torch
+
+from analysis.audit.__main__ import main
+
+MODULE = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(16, 8), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, 2))
+
+def batches():
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(32, 16, generator=generator), torch.arange(32) % 2) for _ in range(10)]
+
+def broken():
+    raise RuntimeError("no data today")
+
+def plain():
+    return nn.Linear(16, 2)
+
+number = 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "their_network.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_it_prints_the_diagnosis_and_writes_all_files(here, capsys):
+    assert main(["target=their_network:build", "data=their_network:batches", "out=report"]) == 0
+    out = capsys.readouterr().out
+    assert "its own noise alone, 1 (Dropout 0.5)" in out
+    assert "after adjust" in out
+    assert {path.name for path in (here / "report").iterdir()} == {
+        *("audit.csv", "audit.png", "audit.svg", "audit.html")
+    }
+    assert pd.read_csv("report/audit.csv").layer_name.astype(str).tolist() == ["2"]
+    page = (here / "report/audit.html").read_text()
+    assert "Worst first" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pt"])
+def test_a_checkpoint_is_loaded(here, capsys, kind):
+    import their_network  # type: ignore[import-not-found]
+
+    weights = copy.deepcopy(their_network.build().state_dict())
+    weights["2.running_var"] += 100
+    if kind == "pt":
+        torch.save(weights, "weights.pt")
+    else:
+        pytest.importorskip("safetensors", reason="needs the extra audit: safetensors")
+        from safetensors.torch import save_file
+
+        save_file(weights, "weights.safetensors")
+    settings = ["target=their_network:build", "data=their_network:batches", f"checkpoint=weights.{kind}"]
+    assert main(settings) == 0
+    assert pd.read_csv("outputs/audit/audit.csv").moving_var.item() == pytest.approx(101)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(here, capsys):
+    torch.save(pytest.importorskip, "evil.pt")
+    settings = ["target=their_network:build", "data=their_network:batches", "checkpoint=evil.pt"]
+    assert main(settings) == 2
+    assert "checkpoint=evil.pt: cannot be loaded as weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["target=their_network:build"], "data is missing: allowed is data=package.module:name"),
+        (["--target", "x"], "--target: no such setting; allowed are target=..., data=..."),
+        (["target=their_network", "data=a:b"], "target=their_network: allowed is package.module:name"),
+        (
+            ["target=nowhere:build", "data=a:b"],
+            "target=nowhere:build: cannot be imported: ModuleNotFoundError",
+        ),
+        (["target=their_network:number", "data=a:b"], "target=their_network:number: "),
+        (
+            ["target=their_network:build", "data=their_network:broken"],
+            "calling it failed: RuntimeError: no data",
+        ),
+        (["target=their_network:build", "data=their_network:number"], "gave int; allowed is an iterable"),
+        (["target=their_network:plain", "data=their_network:batches"], "The model has no BatchNorm layer"),
+        (
+            ["target=their_network:build", "data=their_network:batches", "checkpoint=no.pt"],
+            "checkpoint=no.pt: allowed is a file of weights",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(here, capsys, arguments, line):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.startswith("audit: ")
+    assert error.count("\n") == 1
+    assert not (here / "outputs").exists()
