@@ -42,7 +42,7 @@ CONFIG = {
     },
     "measure": {"draws": 1},
 }
-MISSING = object()
+MISSING = "(missing)"
 
 
 def changed(**changes: object) -> dict:

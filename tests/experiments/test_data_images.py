@@ -195,6 +195,7 @@ WRONG_LABEL = np.append(np.zeros(29, np.uint8), np.uint8(10))
         (LABELS, gzip.compress(idx_bytes(np.zeros(29, np.uint8))), ["30 images", "29 labels"]),
         (LABELS, gzip.compress(idx_bytes(WRONG_LABEL)), ["label 10", "0 to 9"]),
     ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",  # packed bytes hold the time of packing
 )
 def test_a_bad_fashion_mnist_file_is_named_with_its_mend(tmp_path, file, content, parts):
     folder = tmp_path / "fashion-mnist"
