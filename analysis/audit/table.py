@@ -151,18 +151,16 @@ def _ratios(
 def _stored_error(layer: Layer, found: Measurement) -> float:
     """Standard error of log moving_var: an average over few training batches is itself uncertain.
 
-    With momentum a after k updates the batches weigh a (1 - a)^i; the sum of squared weights tends to
-    a / (2 - a), 1/19 at a = 0.1. Training batches are taken to be as large as those of the audit.
+    With momentum a the batches weigh a (1 - a)^i; their squares sum to a / (2 - a), 1/19 at a = 0.1, as if
+    the average were over 19 batches, or over as many as there were. Training batches are taken to
+    be as large as those of the audit.
     """
     if not layer.train.seen or found.stored_var[layer.name] is None:
         return 0.0
     updates, momentum = _updates(layer), layer.norm.momentum
     if not updates:
         return 0.0
-    if momentum is None:
-        weights = 1 / updates
-    else:
-        weights = momentum / (2 - momentum) * (1 - (1 - momentum) ** (2 * updates))
+    weights = max(1 / updates, momentum / (2 - momentum) if momentum is not None else 0.0)
     error = ratio(layer.train, 1.0).log_error
     return 0.0 if math.isnan(error) else error * math.sqrt(weights * layer.train.batches)
 
