@@ -82,7 +82,7 @@ def test_a_strength_is_accepted_where_the_theory_knows_its_variance(noise, stren
         known = False
     if known:
         _, member = members(**family(noise, [strength]))
-        assert member.strength == strength
+        assert member.strength == float(strength)
         assert member.noise_variance == pytest.approx(variance)
     else:
         assert error_line(**family(noise, [strength])).startswith(f"members.{noise}.{NAMES[noise]}=")
