@@ -236,7 +236,12 @@ def test_error_vs_rate_draws_errors_over_the_baseline(study):
 def test_error_vs_rate_copes_with_no_error_at_all():
     members, layers = synthetic.tables(widths=(16,), seeds=(0, 1))
     perfect = Study("perfect", members.assign(test_error=0.0, test_error_adjusted=0.0), layers)
-    error_vs_rate.draw(perfect).figure.draw_without_rendering()
+    drawing = error_vs_rate.draw(perfect)
+    drawing.figure.draw_without_rendering()
+    heights = np.concatenate([line.get_ydata() for axes in drawing.figure.axes for line in axes.get_lines()])
+    assert heights.size
+    assert not heights[np.isfinite(heights)].any()
+    assert np.isfinite([axes.get_ylim() for axes in drawing.figure.axes]).all()
 
 
 def test_paper_error_shows_the_printed_numbers():
