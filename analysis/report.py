@@ -1,44 +1,17 @@
 """Turn a study into a page and its figures: `python -m analysis.report outputs/variance_shift [--out DIR]`.
 
-Writes DIR/index.html, which needs no other file and no network, and every figure beside it as PNG and SVG.
+Writes DIR/index.html, which needs no other file and no network, and every figure beside it as PNG and SVG. The
+page is composed of sections, see `analysis.sections`.
 """
 
 import argparse
-import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
-from analysis.figures import CHARTS, Chart, style
-from analysis.figures.drawing import CannotAnswerError
-from analysis.summary import summary_table
-from analysis.tables import Study, StudyError, member_label, read_provenance, read_study
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A figure's place on the page: picture and caption, or the sentence that says why there is none."""
-
-    name: str
-    question: str
-    image: str = ""
-    finding: str = ""
-    reading: str = ""
-    missing: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the page says about one network."""
-
-    name: str
-    title: str
-    widths: int
-    summary: list[dict]
-    by_width: list[dict]
-    panels: list[Panel]
+from analysis.sections import CLOSING, EVIDENCE, Section, Source
+from analysis.tables import StudyError, read_study
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,51 +40,28 @@ def write_report(folder: Path, out: Path) -> Path:
     """
     study = read_study(folder)
     out.mkdir(parents=True, exist_ok=True)
-    networks = list(study.networks())
-    left_out = study.left_out()
+    source = Source(folder, study, out)
+    evidence = [section for build in EVIDENCE for section in build(source)]
     page = _template().render(
         study=study,
-        finished=len(study.members) - len(left_out),
-        sections=[_section(network, out, alone=len(networks) == 1) for network in networks],
-        left_out=[
-            (member_label(member), member["status"], member.get("reason"))
-            for _, member in left_out.iterrows()
-        ],
-        provenance=read_provenance(folder),
+        left_out=len(study.left_out()),
+        evidence=[section for section in evidence if section.shown],
+        open_questions=open_questions(evidence),
+        closing=[section for build in CLOSING for section in build(source)],
     )
     path = out / "index.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def _section(network: Study, out: Path, alone: bool) -> Section:
-    name = re.sub(r"[^a-z0-9.]+", "-", network.name.lower())
-    finished = network.finished()
-    return Section(
-        name=name,
-        title=network.name,
-        widths=network.members["width"].nunique(),
-        summary=summary_table(network.members, network.layers).to_dict("records"),
-        by_width=summary_table(network.members, network.layers, by=["width"]).to_dict("records"),
-        panels=[
-            _panel(chart, finished, out, chart.name if alone else f"{name}-{chart.name}") for chart in CHARTS
-        ],
-    )
-
-
-def _panel(chart: Chart, finished: Study, out: Path, name: str) -> Panel:
-    svg_file, png_file = out / f"{name}.svg", out / f"{name}.png"
-    try:
-        drawing = chart.draw(finished)
-    except CannotAnswerError as reason:
-        svg_file.unlink(missing_ok=True)  # an earlier report's figure would pass for this one's
-        png_file.unlink(missing_ok=True)
-        return Panel(name, chart.question, missing=str(reason))
-    style.settle(drawing.figure)
-    svg = style.svg_bytes(drawing.figure)
-    svg_file.write_bytes(svg)
-    png_file.write_bytes(style.png_bytes(drawing.figure))
-    return Panel(name, chart.question, style.data_uri(svg), drawing.finding, drawing.reading)
+def open_questions(sections: list[Section]) -> list[tuple[str, str, list[str]]]:
+    """What no panel could show: the question, the sentence that says why, and the sections it stands open in."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for section in sections:
+        for panel in section.panels:
+            if panel.missing:
+                where.setdefault((panel.question, panel.missing), []).append(section.title)
+    return [(*key, titles) for key, titles in where.items()]
 
 
 def _template() -> jinja2.Template:

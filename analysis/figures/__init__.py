@@ -1,4 +1,4 @@
-"""The report's figures: modules whose `draw` turns one network's finished members into a `Drawing`."""
+"""The report's figures: modules whose `draw` turns finished members into a `Drawing`, and where each stands."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Chart(NamedTuple):
     draw: Callable[[Study], Drawing]
 
 
-CHARTS = [
+CHARTS = [  # drawn from one network: data set, model, depth, normaliser, recipe
     Chart("shift_vs_rate", "How large is the shift, and does theory say so?", shift_vs_rate.draw),
     Chart("collapse", "Does the kind of noise matter, or only its variance?", collapse.draw),
     Chart("shift_per_layer", "Which layers are off?", shift_per_layer.draw),
@@ -33,5 +33,8 @@ CHARTS = [
     Chart(
         "error_vs_rate", "What does the noise cost, and does adjusting BN win it back?", error_vs_rate.draw
     ),
+]
+PAPER_CHARTS = [  # beside the paper's published values; drawn from the whole study
     Chart("paper_error", "What did the noise cost in the paper?", lambda _: paper_error.draw()),
 ]
+STUDY_CHARTS: list[Chart] = []  # interventions: drawn from the whole study, across its networks

@@ -1,0 +1,16 @@
+"""The page's end: which members no mean includes, and how the numbers were made."""
+
+from analysis.sections.section import Section, Source
+from analysis.tables import member_label, read_provenance
+
+
+def sections(source: Source) -> list[Section]:
+    """A section for the members left out, one for configuration and environment; either only if there is any."""
+    left_out = [
+        (member_label(member), member["status"], member.get("reason"))
+        for _, member in source.study.left_out().iterrows()
+    ]
+    files = read_provenance(source.folder)
+    left_out_section = Section("left-out", "Left out", "left_out.html.j2", {"members": left_out})
+    provenance = Section("provenance", "How these numbers were made", "provenance.html.j2", {"files": files})
+    return [left_out_section] * bool(left_out) + [provenance] * bool(files)
