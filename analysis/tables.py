@@ -1,11 +1,11 @@
-"""Read a study: its two tables, checked and typed, and what it says about its own origin.
+"""Read a study: its tables, checked and typed, and what it says about its own origin.
 
 A study is the folder that the jobs of a sweep share. Whatever is wrong with it is said in one line (`StudyError`),
 before anything is drawn.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +23,23 @@ ALLOWED = {
     "noise": ["none", *NOISES],
     "status": ["ok", "diverged", "failed"],
 }
-WHOLE = ["width", "depth", "seed", "layer_index"]
+WHOLE = ["width", "depth", "seed", "layer_index", "epoch"]
 NUMBERS = {
     "members.csv": ["test_error", "test_error_adjusted"],
     "layers.csv": [
         *["shift_ratio", "local_ratio", "local_ratio_exact", "ratio_paper", "input_corr", "d_cos2"],
     ],
+    "epochs.csv": [
+        *["learning_rate", "train_loss"],
+        *["train_error_train_mode", "train_error_eval_mode", "test_error"],
+    ],
 }
 REQUIRED = {
     "members.csv": [*IDENTITY, "status", *NUMBERS["members.csv"]],
     "layers.csv": [*IDENTITY, "layer_index", *NUMBERS["layers.csv"]],
+    "epochs.csv": [*IDENTITY, "epoch", *NUMBERS["epochs.csv"]],
 }
-FILLED = ["width", "strength", "noise_variance", "seed", "layer_index"]  # may not be empty
+FILLED = ["width", "strength", "noise_variance", "seed", "layer_index", "epoch"]  # may not be empty
 PROVENANCE = ["environment.json", "jobs/*/config.yaml"]
 
 
@@ -50,16 +55,22 @@ class Study:
         name: the folder's name; of a part, what sets it apart.
         members: a row per member.
         layers: a row per member and BN layer.
+        epochs: a row per member and epoch; none in a study that was made before there was such a table.
     """
 
     name: str
     members: pd.DataFrame
     layers: pd.DataFrame
+    epochs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=REQUIRED["epochs.csv"]))
 
     def finished(self) -> "Study":
-        """The study without the members that diverged or failed, and without their layers."""
-        members = self.members[self.members["status"] == "ok"]
-        return replace(self, members=members, layers=_layers_of(members, self.layers))
+        """The study without the members that diverged or failed, and without their layers and epochs."""
+        return self.part(self.members[self.members["status"] == "ok"])
+
+    def part(self, members: pd.DataFrame) -> "Study":
+        """The study of some of its members only."""
+        layers, epochs = _rows_of(members, self.layers), _rows_of(members, self.epochs)
+        return replace(self, members=members, layers=layers, epochs=epochs)
 
     def left_out(self) -> pd.DataFrame:
         """The members that diverged or failed: no mean includes them."""
@@ -69,17 +80,17 @@ class Study:
         """A study for each data set, model, depth, normaliser and recipe, in the table's order, named by them."""
         varied = [name for name in RECIPE if name in self.members and self.members[name].nunique() > 1]
         for _, members in self.members.groupby([*NETWORK, *varied], sort=False, dropna=False):
-            yield Study(_label(members.iloc[0], varied), members, _layers_of(members, self.layers))
+            yield replace(self.part(members), name=_label(members.iloc[0], varied))
 
 
 def read_study(folder: Path) -> Study:
     """Read and check a study.
 
     Args:
-        folder: the study's folder, with members.csv and layers.csv.
+        folder: the study's folder, with members.csv, layers.csv and, since there is such a table, epochs.csv.
 
     Returns:
-        Both tables: whole numbers as Int64, the other numbers named above as float, with NaN where they are empty
+        The tables: whole numbers as Int64, the other numbers named above as float, with NaN where they are empty
         or infinite; everything else as str.
 
     Raises:
@@ -88,7 +99,7 @@ def read_study(folder: Path) -> Study:
     """
     if not folder.is_dir():
         raise StudyError(f"{folder}: no such folder; name a study, for example outputs/variance_shift")
-    members, layers = (_read_table(folder / name) for name in REQUIRED)
+    members, layers = (_read_table(folder / name) for name in ("members.csv", "layers.csv"))
     if members.empty:
         raise StudyError(f"{folder / 'members.csv'}: no rows; has any job of this study finished?")
     repeated = members[members.duplicated(_key(members, layers))]
@@ -97,7 +108,9 @@ def read_study(folder: Path) -> Study:
             f"{folder / 'members.csv'}: more than one row for {member_label(repeated.iloc[0])}; jobs that differ "
             "in something else, such as epochs, must be studies of their own"
         )
-    return Study(folder.resolve().name, members, layers)
+    study = Study(folder.resolve().name, members, layers)
+    epochs = folder / "epochs.csv"
+    return replace(study, epochs=_read_table(epochs)) if epochs.exists() else study
 
 
 def read_provenance(folder: Path) -> dict[str, str]:
@@ -122,15 +135,15 @@ def _label(member: pd.Series, varied: list[str]) -> str:
     return ", ".join([member["data"], member["model"], *depth, f"{member['norm']} norm", *recipe])
 
 
-def _layers_of(members: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `layers` that belong to `members`."""
-    key = _key(members, layers)
-    return layers[pd.MultiIndex.from_frame(layers[key]).isin(pd.MultiIndex.from_frame(members[key]))]
+def _rows_of(members: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `table` that belong to `members`."""
+    key = _key(members, table)
+    return table[pd.MultiIndex.from_frame(table[key]).isin(pd.MultiIndex.from_frame(members[key]))]
 
 
-def _key(members: pd.DataFrame, layers: pd.DataFrame) -> list[str]:
+def _key(members: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     """The columns that name a member in both tables."""
-    return [*IDENTITY, *(name for name in RECIPE if name in members and name in layers)]
+    return [*IDENTITY, *(name for name in RECIPE if name in members and name in table)]
 
 
 def _read_table(path: Path) -> pd.DataFrame:

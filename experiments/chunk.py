@@ -25,6 +25,7 @@ from experiments.networks import build_network
 from experiments.networks.network import Network, NormInput
 from experiments.networks.norms import stores_statistics
 from experiments.stack import ChunkNoise, site_shapes, stack_members
+from experiments.track import mode_errors
 from experiments.train import Outcome, train_stack
 
 Row = dict[str, object]
@@ -32,8 +33,8 @@ Row = dict[str, object]
 
 def run_chunk(
     job: Job, members: list[Member], data: Data, report_steps: Callable[[int], None] = lambda steps: None
-) -> tuple[list[Row], list[Row]]:
-    """Train and measure `members` side by side; return their rows of members.csv and layers.csv."""
+) -> dict[str, list[Row]]:
+    """Train and measure `members` side by side; return their rows of each table."""
     start = time.perf_counter()
     recipe, count = job.config["recipe"], len(members)
     device = data.train_inputs.device
@@ -44,7 +45,10 @@ def run_chunk(
     stack = stack_members(members, build)
     noise = ChunkNoise(stack, site_shapes(build(members[0].seed), data.train_inputs[:2]), members, device)
 
-    outcome = train_stack(stack, members, noise, data, recipe, report_steps)
+    def track(epoch: int) -> dict[str, Tensor]:
+        return mode_errors(stack, members, noise, data, recipe, epoch) if recipe["track_modes"] else {}
+
+    outcome = train_stack(stack, members, noise, data, recipe, report_steps, track)
     trained = time.perf_counter()
     in_train_mode = measure_train_mode(stack, members, noise, data, recipe, job.config["measure"]["draws"])
     moving = moving_variances(stack)
@@ -67,7 +71,11 @@ def run_chunk(
     }
     end = time.perf_counter()
     seconds = {"seconds": (end - start) / count, "seconds_measuring": (end - trained) / count}
-    return member_rows(job, members, outcome, errors, seconds), layer_rows(job, members, outcome, layers)
+    return {
+        "members.csv": member_rows(job, members, outcome, errors, seconds),
+        "layers.csv": layer_rows(job, members, outcome, layers),
+        "epochs.csv": epoch_rows(job, members, outcome),
+    }
 
 
 def moving_variances(stack: Network) -> dict[str, Tensor]:
@@ -197,6 +205,17 @@ def layer_rows(job: Job, members: list[Member], outcome: Outcome, layers: list[d
                 if not (measured and outcome.diverged[index]):
                     row[key] = value[index].item() if measured else value  # type: ignore[index]
             rows.append(row)
+    return rows
+
+
+def epoch_rows(job: Job, members: list[Member], outcome: Outcome) -> list[Row]:
+    """Return a row of epochs.csv for each member and epoch."""
+    rows: list[Row] = []
+    for index, member in enumerate(members):
+        of_member = identity(job, member)
+        for record in outcome.epochs:
+            values = {k: v[index] if isinstance(v, list) else v for k, v in record.items()}
+            rows.append(of_member | values)
     return rows
 
 

@@ -9,24 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.checks import (
-    COUNT,
-    FRACTION,
-    NOT_NEGATIVE,
-    POSITIVE,
-    SECTION,
-    SWITCH,
-    TEXT,
-    ConfigError,
-    Rule,
-    check_section,
-    is_whole,
-    one_of,
-)
+from experiments.checks import COUNT, SECTION, TEXT, Rule, check_section
 from experiments.data import validate_data_config
 from experiments.device import DEVICE
 from experiments.members import Member, expand_members
 from experiments.networks import check_model_config
+from experiments.recipe import check_recipe_config
 
 # What a job computes; everything else says only where and how fast.
 RESULT_KEYS = ("data", "model", "recipe", "members", "measure")
@@ -46,18 +34,6 @@ TOP_RULES = {
     "device": DEVICE,
     "processes": _AUTO_COUNT,
     "chunk": _AUTO_COUNT,
-}
-RECIPE_RULES = {
-    "name": TEXT,
-    "epochs": COUNT,
-    "batch_size": Rule(
-        "a whole number of at least 2, because BN needs two samples", lambda v: is_whole(v) and v >= 2
-    ),
-    "lr": POSITIVE,
-    "schedule": one_of("one_cycle", "constant"),
-    "momentum": FRACTION,
-    "nesterov": SWITCH,
-    "weight_decay": NOT_NEGATIVE,
 }
 MEASURE_RULES = {"draws": COUNT}
 
@@ -101,9 +77,7 @@ def make_job(config: Mapping[str, Any]) -> Job:
     config = check_section("", config, TOP_RULES)
     config["data"] = validate_data_config(config["data"])
     config["model"] = check_model_config(config["model"])
-    recipe = config["recipe"] = check_section("recipe", config["recipe"], RECIPE_RULES)
-    if recipe["nesterov"] and recipe["momentum"] == 0:
-        raise ConfigError("recipe.nesterov=true: allowed is false while recipe.momentum=0")
+    recipe = config["recipe"] = check_recipe_config(config["recipe"])
     config["measure"] = check_section("measure", config["measure"], MEASURE_RULES)
     return Job(config, expand_members(config["members"], recipe))
 

@@ -17,7 +17,7 @@ from experiments.members import Member
 from experiments.networks import build_network
 from experiments.progress import job_progress
 from experiments.stack import chunk_capacity, plan_chunks, site_shapes
-from experiments.study import finish_job, job_folder, start_job
+from experiments.study import TABLES, finish_job, job_folder, start_job
 from experiments.workers import run_chunks
 
 
@@ -58,13 +58,12 @@ def run_job(job: Job) -> None:
     counts as unfinished, and the same command runs it again.
     """
     start_job(job)
-    member_rows: list[Row] = []
-    layer_rows: list[Row] = []
+    rows: dict[str, list[Row]] = {name: [] for name in TABLES}
     errors: list[str] = []
 
     def fail(members: Sequence[Member], error: Exception) -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        member_rows.extend(failed_rows(job, list(members), reason))
+        rows["members.csv"] += failed_rows(job, list(members), reason)
         errors.append("".join(traceback.format_exception(error)))
 
     try:
@@ -82,17 +81,17 @@ def run_job(job: Job) -> None:
                 if isinstance(result, Exception):
                     fail(chunk, result)
                 else:
-                    member_rows += result[0]
-                    layer_rows += result[1]
+                    for name, chunk_rows in result.items():
+                        rows[name] += chunk_rows
                 progress.add_members(len(chunk))
     except Exception as error:  # before the first chunk, or between two
-        reached = {_member(row) for row in member_rows}
+        reached = {_member(row) for row in rows["members.csv"]}
         fail([member for member in job.members if astuple(member) not in reached], error)
 
     order = {astuple(member): index for index, member in enumerate(job.members)}
-    for rows in (member_rows, layer_rows):
-        rows.sort(key=lambda row: order[_member(row)])
-    finish_job(job, member_rows, layer_rows, errors)
+    for table in rows.values():
+        table.sort(key=lambda row: order[_member(row)])
+    finish_job(job, rows, errors)
     if errors:
         print(f"{job.name}: {len(errors)} errors, see {job_folder(job) / 'errors.txt'}", file=sys.stderr)
 

@@ -120,7 +120,7 @@ def conclude(plan: "Plan", grown: bool) -> int:
     """Merge the study's tables, print the summary and where everything lies; return the exit status."""
     import pandas as pd
 
-    from experiments.study import is_finished, job_folder, merge_tables, record_environment
+    from experiments.study import TABLES, is_finished, job_folder, merge_tables, record_environment
     from experiments.summary import print_summary
 
     folder = plan.folder
@@ -130,7 +130,7 @@ def conclude(plan: "Plan", grown: bool) -> int:
         record_environment(folder)
     members, layers = pd.read_csv(folder / "members.csv"), pd.read_csv(folder / "layers.csv")
     print_summary(members, layers)
-    print(f"tables: {folder / 'members.csv'}, {folder / 'layers.csv'}")
+    print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES))}")
     print(f"report: python -m analysis.report {folder}")
     unfinished = [job.name for job in plan.jobs if not is_finished(job)]
     failed = members[members.job.isin(unfinished) & (members.status == "failed")]

@@ -1,9 +1,9 @@
-"""A study's folder: what is finished, what may join it, and its two tables.
+"""A study's folder: what is finished, what may join it, and its three tables.
 
-outputs/STUDY/members.csv, layers.csv    all jobs together
+outputs/STUDY/members.csv, layers.csv, epochs.csv    all jobs together
 outputs/STUDY/environment.json           where and by which command jobs were last added
 outputs/STUDY/multirun.yaml              Hydra's record of the last sweep: overrides, launcher, sweeper
-outputs/STUDY/jobs/JOB/                  a job's own members.csv, layers.csv, config.yaml, environment.json
+outputs/STUDY/jobs/JOB/                  a job's own three tables, config.yaml, environment.json
 outputs/STUDY/jobs/JOB/errors.txt        tracebacks, when members failed
 outputs/STUDY/jobs/JOB/done.json         checksums of the job's tables; only a finished job has it
 """
@@ -22,10 +22,10 @@ from experiments.checks import ConfigError, shown
 from experiments.config import DATA_KEYS_WITHOUT_EFFECT, RESULT_KEYS, Job, make_job
 from experiments.environment import environment
 from experiments.plan import Plan
-from experiments.tables import LAYER_COLUMNS, MEMBER_COLUMNS, read_table, write_table
+from experiments.tables import EPOCH_COLUMNS, LAYER_COLUMNS, MEMBER_COLUMNS, read_table, write_table
 
-# Of the two files members.csv is written last: where it is, the other one is too.
-TABLES = {"layers.csv": LAYER_COLUMNS, "members.csv": MEMBER_COLUMNS}
+# Of the files members.csv is written last: where it is, the others are too.
+TABLES = {"epochs.csv": EPOCH_COLUMNS, "layers.csv": LAYER_COLUMNS, "members.csv": MEMBER_COLUMNS}
 # Where jobs of one study may differ, because their rows say so.
 OPEN_KEYS = ("data.name", "model.name", "model.width", "model.depth", "model.norm")
 
@@ -62,16 +62,14 @@ def start_job(job: Job) -> None:
     _write_text(folder / "environment.json", json.dumps(environment(), indent=2))
 
 
-def finish_job(
-    job: Job, member_rows: Sequence[Mapping], layer_rows: Sequence[Mapping], errors: Sequence[str]
-) -> None:
-    """Write a job's tables, and the tracebacks of its `errors`.
+def finish_job(job: Job, rows: Mapping[str, Sequence[Mapping]], errors: Sequence[str]) -> None:
+    """Write a job's `rows`, a list for each of TABLES, and the tracebacks of its `errors`.
 
     Without errors it is marked done, so that the same command runs it no more.
     """
     folder = job_folder(job)
-    for (name, columns), rows in zip(TABLES.items(), (layer_rows, member_rows), strict=True):
-        write_table(folder / name, columns, rows)
+    for name, columns in TABLES.items():
+        write_table(folder / name, columns, rows[name])
     if errors:
         _write_text(folder / "errors.txt", "\n".join(errors))
     else:
@@ -79,7 +77,7 @@ def finish_job(
 
 
 def merge_tables(folder: Path) -> list[str]:
-    """Write the study's members.csv and layers.csv from those of its jobs, in the order of the jobs' names.
+    """Write the study's tables from those of its jobs, in the order of the jobs' names.
 
     Return the names of jobs that were left out because their tables are damaged.
     """

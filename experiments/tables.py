@@ -1,4 +1,4 @@
-"""The two tables: their columns, and how they are written."""
+"""The three tables: their columns, and how they are written."""
 
 import csv
 import os
@@ -25,6 +25,13 @@ LAYER_COLUMNS = (
     "local_ratio", "local_ratio_exact", "ratio_paper",
     "input_mean", "input_var", "input_corr", "fan_in", "cos2", "d_cos2",
     "moving_var_adjusted", "test_var_adjusted", "shift_ratio_adjusted",
+    "job",
+)
+EPOCH_COLUMNS = (
+    *IDENTITY,
+    "lr", "weight_decay", "batch_size",
+    "epoch", "learning_rate", "train_loss",
+    "train_error_train_mode", "train_error_eval_mode", "test_error",
     "job",
 )
 # fmt: on

@@ -19,10 +19,15 @@ from experiments.stack import ChunkNoise
 
 @dataclass
 class Outcome:
-    """How far each member of a stack came: its finished steps, and whether its loss left the finite numbers."""
+    """How far each member of a stack came: its finished steps, and whether its loss left the finite numbers.
+
+    `epochs` has an entry for each epoch: columns of epochs.csv, each a value per member or one for all; nan from
+    the epoch on in which a member diverged.
+    """
 
     steps: list[int]
     diverged: list[bool]
+    epochs: list[dict[str, list[float] | float]]
 
 
 class StackedSGD:
@@ -81,7 +86,7 @@ def learning_rate_factor(recipe: Mapping, step: int, total_steps: int) -> float:
     return high + (low - high) * (1 + math.cos(math.pi * share)) / 2
 
 
-def epoch_batches(seed: int, epoch: int, samples: int, batch: int, device: torch.device) -> Tensor:
+def epoch_batches(seed: int, epoch: int | str, samples: int, batch: int, device: torch.device) -> Tensor:
     """Return the sample numbers of one epoch's batches, [steps, batch]; the last, partial batch is dropped."""
     order = torch.randperm(samples, generator=generator(seed, "batches", epoch)).to(device)
     steps = samples // batch
@@ -89,7 +94,7 @@ def epoch_batches(seed: int, epoch: int, samples: int, batch: int, device: torch
 
 
 def stacked_batches(
-    data: Data, members: Sequence[Member], epoch: int, batch: int
+    data: Data, members: Sequence[Member], epoch: int | str, batch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield each step's inputs [members, batch, *sample shape] and labels [members, batch] of one epoch.
 
@@ -120,11 +125,13 @@ def train_stack(
     data: Data,
     recipe: Mapping,
     report_steps: Callable[[int], None] = lambda steps: None,
+    track: Callable[[int], Mapping[str, Tensor]] = lambda epoch: {},
 ) -> Outcome:
     """Train all members of `stack` in place and say how far each came.
 
-    `report_steps` is told of finished member-steps, once an epoch. A member whose loss is not finite has
-    diverged; members share no arithmetic, so its neighbours do not notice.
+    `report_steps` is told of finished member-steps, once an epoch. `track` is called after each epoch with its
+    number and returns further columns [members] of epochs.csv; it leaves the stack as it was, but for the mode.
+    A member whose loss is not finite has diverged; members share no arithmetic, so its neighbours do not notice.
     """
     params = list(stack.parameters())
     optimizer = StackedSGD(params, members, recipe["momentum"], recipe["nesterov"])
@@ -133,9 +140,12 @@ def train_stack(
     total_steps = epochs * steps_per_epoch
     finite_epochs = torch.zeros(len(members), device=data.train_inputs.device)
     still_finite = torch.ones(len(members), dtype=torch.bool, device=data.train_inputs.device)
-    stack.train()
+    records: list[dict[str, list[float] | float]] = []
     step = 0
     for epoch in range(epochs):
+        stack.train()
+        loss_sum = torch.zeros(len(members), device=data.train_inputs.device)
+        factor = learning_rate_factor(recipe, step, total_steps)
         for inputs, labels in stacked_batches(data, members, epoch, batch):
             with noise.on(step, batch):
                 losses = member_losses(stack(inputs), labels)
@@ -143,11 +153,18 @@ def train_stack(
             optimizer.step(
                 torch.autograd.grad(losses.sum(), params), learning_rate_factor(recipe, step, total_steps)
             )
+            loss_sum += losses.detach()
             step += 1
-        still_finite &= losses.detach().isfinite()  # type: ignore[possibly-undefined]
+        still_finite &= loss_sum.isfinite()
         finite_epochs += still_finite
+        columns = {"train_loss": loss_sum / steps_per_epoch, **track(epoch + 1)}
+        records.append(
+            {"epoch": epoch + 1, "learning_rate": [member.lr * factor for member in members]}
+            | {key: value.where(still_finite, torch.nan).tolist() for key, value in columns.items()}
+        )
         report_steps(steps_per_epoch * len(members))
     return Outcome(
         steps=[int(count) * steps_per_epoch for count in finite_epochs],
         diverged=(~still_finite).tolist(),
+        epochs=records,
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from experiments.data import Data
     from experiments.members import Member
 
-Rows = tuple[list[dict], list[dict]]
+Rows = dict[str, list[dict]]  # of each table
 POLL_SECONDS = 0.2
 # How the workers' C library (glibc; others ignore it) holds memory. Keeping freed blocks, instead of fetching
 # every activation anew from the system, saves a tenth of a convolutional step; huge pages save a tenth of a step

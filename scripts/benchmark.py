@@ -189,7 +189,7 @@ def bench_convolutions(members: int = 4, steps: int = 8, batch: int = 128) -> di
     for _, result in run_chunks(job, chunks, data, processes, lambda _: None):
         if isinstance(result, Exception):
             raise result
-        rows += result[0]
+        rows += result["members.csv"]
     training = sum(row["seconds"] - row["seconds_measuring"] for row in rows) / processes / members / steps
     return {
         **loops,

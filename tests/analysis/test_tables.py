@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.tables import StudyError, member_label, read_provenance, read_study
+from analysis.tables import REQUIRED, StudyError, member_label, read_provenance, read_study
 from tests.analysis import synthetic
 
 SMALL = {"widths": (16,), "seeds": (0, 1), "noises": ("dropout",)}
@@ -96,6 +96,31 @@ def set_value(table: str, column: str, value: str):
         rows.to_csv(folder / table, index=False)
 
     return damage
+
+
+def epochs_of(members: pd.DataFrame) -> pd.DataFrame:
+    """Two epochs of each member."""
+    names = [name for name in members if name in REQUIRED["epochs.csv"] and name != "test_error"]
+    numbers = {"learning_rate": 0.1, "train_loss": 2.0, "test_error": np.nan}
+    modes = {"train_error_train_mode": np.nan, "train_error_eval_mode": np.nan}
+    return pd.concat([members[names].assign(epoch=epoch, **numbers, **modes) for epoch in (1, 2)])
+
+
+def test_epochs_are_read_and_go_with_their_members(tmp_path):
+    members, layers = synthetic.tables(**SMALL)
+    folder = synthetic.write(tmp_path / "study", members, layers)
+    assert read_study(folder).epochs.empty  # made before there was such a table
+    epochs_of(members).to_csv(folder / "epochs.csv", index=False)
+    study = read_study(folder)
+    assert len(study.epochs) == 2 * len(members)
+    assert str(study.epochs["epoch"].dtype) == "Int64"
+    assert study.epochs["test_error"].isna().all()
+    assert sum(len(network.epochs) for network in study.networks()) == len(study.epochs)
+    part = study.part(study.members.iloc[:3])
+    assert (len(part.members), len(part.epochs)) == (3, 6)
+    (folder / "epochs.csv").write_text("epoch\n1")
+    with pytest.raises(StudyError, match=r"epochs\.csv: no column data"):
+        read_study(folder)
 
 
 def drop_column(table: str, column: str):

@@ -14,6 +14,7 @@ RECIPE = {
     "momentum": 0.9,
     "nesterov": True,
     "weight_decay": 5e-4,
+    "track_modes": False,
 }
 EVERYTHING = {
     "seed": [0, 1],

@@ -30,6 +30,7 @@ CONFIG = {
         "momentum": 0.9,
         "nesterov": True,
         "weight_decay": 0.0,
+        "track_modes": False,
     },
     "members": {
         "seed": [0, 1],

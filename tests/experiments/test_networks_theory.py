@@ -302,7 +302,8 @@ def test_tables_of_a_network_without_stored_statistics(norm):
     job = small_job({"seed": [0], "none": True, "dropout": {"rate": [0.5], "placement": list(SITES)}})
     model = {"name": "densenet", "width": 2, "depth": 2, "norm": norm}
     job = replace(job, config=job.config | {"model": model})
-    member_rows, layer_rows = run_chunk(job, job.members, small_images(dtype=torch.float))
+    tables = run_chunk(job, job.members, small_images(dtype=torch.float))
+    member_rows, layer_rows = tables["members.csv"], tables["layers.csv"]
     assert [row["status"] for row in member_rows] == ["ok"] * 3
     stored = {"moving_var", "shift_ratio", "shift_magnitude"}
     stored |= {"moving_var_adjusted", "test_var_adjusted", "shift_ratio_adjusted"}

@@ -28,6 +28,7 @@ IDENTITY = [
     "noise_variance",
     "seed",
 ]
+TABLES = ["members.csv", "layers.csv", "epochs.csv"]
 TIMES = ["seconds", "seconds_measuring"]
 SWEEP = [
     "+sweep=variance_shift", "members.seed=[0,1]", "members.dropout.rate=[0.2,0.4]",
@@ -97,10 +98,10 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
     jobs = sorted(path.name for path in (study / "jobs").iterdir())
     assert len(jobs) == 2
     expected = {"outputs", "outputs/wide", "outputs/wide/jobs", *(f"outputs/wide/jobs/{job}" for job in jobs)}
-    expected |= {f"outputs/wide/{name}" for name in ("members.csv", "layers.csv", "environment.json")}
+    expected |= {f"outputs/wide/{name}" for name in (*TABLES, "environment.json")}
     expected |= {"outputs/wide/multirun.yaml", "outputs/wide/.lock"}
     for job in jobs:
-        names = ("members.csv", "layers.csv", "environment.json", "config.yaml", "done.json")
+        names = (*TABLES, "environment.json", "config.yaml", "done.json")
         expected |= {f"outputs/wide/jobs/{job}/{name}" for name in names}
     written = files_below(tmp_path)
     assert set(written) == expected
@@ -126,7 +127,7 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
     ]
     assert lines[-3:] == [
         "28 members ok",
-        "tables: outputs/wide/members.csv, outputs/wide/layers.csv",
+        "tables: outputs/wide/members.csv, outputs/wide/layers.csv, outputs/wide/epochs.csv",
         "report: python -m analysis.report outputs/wide",
     ]
     assert len(err.splitlines()) == 2 * len(jobs)
@@ -145,7 +146,7 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
     assert "width8-" not in grown.err.replace("finished already", "")
     after = files_below(tmp_path)
     assert {name for name in written if after[name] != written[name]} == {
-        f"outputs/wide/{name}" for name in ("members.csv", "layers.csv", "environment.json", "multirun.yaml")
+        f"outputs/wide/{name}" for name in (*TABLES, "environment.json", "multirun.yaml")
     }
     assert set(tables(study)[0].width) == {4, 8, 16}
     old_lines = written["outputs/wide/members.csv"].splitlines()
@@ -172,7 +173,7 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
 
 def assert_same_results(study: Path, files: dict[str, bytes], prefix: str) -> None:
     """Check that a study's tables are those among `files`, except for the time that members took."""
-    for table, left_out in (("members.csv", TIMES), ("layers.csv", [])):
+    for table, left_out in (("members.csv", TIMES), ("layers.csv", []), ("epochs.csv", [])):
         expected = study / f"expected-{table}"
         expected.write_bytes(files[f"{prefix}/{table}"])
         before, now = pd.read_csv(expected), pd.read_csv(study / table)
@@ -368,6 +369,7 @@ def test_an_error_before_the_first_chunk_fails_all_members_of_its_job_alone(run,
     assert len(members) == 5
     assert set(members.reason.str.split(":").str[0]) == {"ZeroDivisionError"}
     assert layers.empty
+    assert pd.read_csv(tmp_path / "out" / "first_look" / "epochs.csv").empty
     assert "5 members failed" in ended.out
 
 

@@ -59,8 +59,8 @@ def test_chunks_change_no_row():
     for capacity in (100, 3, 1):
         rows = []
         for chunk in plan_chunks(job.members, capacity):
-            member_rows, layer_rows = run_chunk(job, chunk, DATA)
-            rows += member_rows + layer_rows
+            tables = run_chunk(job, chunk, DATA)
+            rows += tables["members.csv"] + tables["layers.csv"]
         for row in rows:
             key = (row["placement"], row["noise"], row["strength"], row["seed"], row.get("layer_index"))
             numbers = {k: v for k, v in row.items() if isinstance(v, float) and v == v and "seconds" not in k}

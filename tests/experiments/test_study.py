@@ -19,11 +19,12 @@ from experiments.study import (
     merge_tables,
     start_job,
 )
-from experiments.tables import LAYER_COLUMNS, MEMBER_COLUMNS, read_table
+from experiments.tables import EPOCH_COLUMNS, LAYER_COLUMNS, MEMBER_COLUMNS, read_table
 from tests.conftest import files_below
 from tests.experiments.small import small_job
 
 SEEDS = {"seed": [0, 1]}
+TABLES = ("members.csv", "layers.csv", "epochs.csv")
 
 
 def make(folder: Path, members: dict | None = None, **changes: object) -> Job:
@@ -47,7 +48,12 @@ def finish(job: Job, errors: tuple[str, ...] = ()) -> Job:
     """Write a job's folder with a row for each member."""
     start_job(job)
     rows = [row(job, member) for member in job.members]
-    finish_job(job, [r | {"status": "ok"} for r in rows], [r | {"layer_index": 1} for r in rows], errors)
+    tables = {
+        "members.csv": [r | {"status": "ok"} for r in rows],
+        "layers.csv": [r | {"layer_index": 1} for r in rows],
+        "epochs.csv": [r | {"epoch": 1} for r in rows],
+    }
+    finish_job(job, tables, errors)
     return job
 
 
@@ -78,7 +84,7 @@ def test_a_job_is_finished_when_its_tables_are_as_they_were_written(study):
     finish(job)
     assert is_finished(job)
     assert {path.name for path in job_folder(job).iterdir()} == {
-        "config.yaml", "environment.json", "members.csv", "layers.csv", "done.json",
+        "config.yaml", "environment.json", "members.csv", "layers.csv", "epochs.csv", "done.json",
     }  # fmt: skip
 
 
@@ -90,6 +96,7 @@ def test_a_job_is_finished_when_its_tables_are_as_they_were_written(study):
             (folder / "members.csv").read_text().replace("ok", "OK")
         ),
         lambda folder: (folder / "members.csv").unlink(),
+        lambda folder: (folder / "epochs.csv").unlink(),
         lambda folder: (folder / "done.json").write_text("{"),
         lambda folder: (folder / "done.json").write_text("[]"),
         lambda folder: (folder / "done.json").write_text('{"members.csv": 1}'),
@@ -124,16 +131,16 @@ def test_tables_of_all_jobs_become_one_in_an_order_that_time_does_not_change(stu
         finish(job)
     assert merge_tables(study) == []
     first = files_below(study)
-    members, layers = read_table(study / "members.csv"), read_table(study / "layers.csv")
+    members, layers, epochs = (read_table(study / name) for name in TABLES)
     expected = [(job.name, str(seed)) for job in sorted(jobs, key=lambda job: job.name) for seed in (0, 1)]
-    assert [(r["job"], r["seed"]) for r in members] == [(r["job"], r["seed"]) for r in layers] == expected
-    assert list(members[0]) == list(MEMBER_COLUMNS)
-    assert list(layers[0]) == list(LAYER_COLUMNS)
+    for table, columns in ((members, MEMBER_COLUMNS), (layers, LAYER_COLUMNS), (epochs, EPOCH_COLUMNS)):
+        assert [(r["job"], r["seed"]) for r in table] == expected
+        assert list(table[0]) == list(columns)
     for job in reversed(jobs):
         finish(job)
     merge_tables(study)
     again = files_below(study)
-    assert all(again[name] == first[name] for name in ("members.csv", "layers.csv"))
+    assert all(again[name] == first[name] for name in TABLES)
 
 
 def test_unfinished_and_damaged_jobs_do_not_reach_the_merged_tables(study):
@@ -143,7 +150,7 @@ def test_unfinished_and_damaged_jobs_do_not_reach_the_merged_tables(study):
     start_job(begun)
     (job_folder(damaged) / "layers.csv").write_text("cut")
     assert merge_tables(study) == [damaged.name]
-    for table in ("members.csv", "layers.csv"):
+    for table in TABLES:
         assert {r["job"] for r in read_table(study / table)} == {whole.name}
 
 

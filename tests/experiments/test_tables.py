@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments.tables import LAYER_COLUMNS, MEMBER_COLUMNS, read_table, write_table
+from experiments.tables import EPOCH_COLUMNS, LAYER_COLUMNS, MEMBER_COLUMNS, read_table, write_table
 
 IDENTITY = [
     "data",
@@ -29,6 +29,7 @@ def test_the_columns_promised_to_users_are_there_and_identify_first():
         "test_error_adjusted test_loss test_loss_adjusted",
         LAYER_COLUMNS: "layer_index layer_name channels moving_var train_var test_var shift_ratio shift_magnitude "
         "local_ratio local_ratio_exact ratio_paper input_mean input_var input_corr fan_in cos2 d_cos2",
+        EPOCH_COLUMNS: "epoch learning_rate train_loss train_error_train_mode train_error_eval_mode test_error",
     }
     for columns, names in promised.items():
         assert list(columns[: len(IDENTITY)]) == IDENTITY

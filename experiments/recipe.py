@@ -1,0 +1,42 @@
+"""The section `recipe` of the configuration: how members are trained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.checks import (
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SWITCH,
+    TEXT,
+    ConfigError,
+    Rule,
+    check_section,
+    is_whole,
+    one_of,
+)
+
+RULES = {
+    "name": TEXT,
+    "epochs": COUNT,
+    "batch_size": Rule(
+        "a whole number of at least 2, because BN needs two samples", lambda v: is_whole(v) and v >= 2
+    ),
+    "lr": POSITIVE,
+    "schedule": one_of("one_cycle", "constant"),
+    "momentum": FRACTION,
+    "nesterov": SWITCH,
+    "weight_decay": NOT_NEGATIVE,
+    "track_modes": SWITCH,
+}
+# What a recipe did that was written before these keys were there.
+WITHOUT_KEY = {"track_modes": False}
+
+
+def check_recipe_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section `recipe` as a dict with every key, or raise ConfigError."""
+    recipe = check_section("recipe", WITHOUT_KEY | dict(config), RULES)
+    if recipe["nesterov"] and recipe["momentum"] == 0:
+        raise ConfigError("recipe.nesterov=true: allowed is false while recipe.momentum=0")
+    return recipe
