@@ -29,6 +29,9 @@ def help_text() -> str:
         for name in choices if group != "sweep" else []:
             lines.append(f"\n  {group}:    # with {group}={name}")
             lines += [f"    {line}" for line in _keys(CONF / group / f"{name}.yaml")]
+    for path in sorted(CONF.glob("recipe/*/*.yaml")):
+        lines.append(f"\n  set by {_title(path)}")
+        lines += [f"    {line}" for line in _keys(path)]
     return "\n".join(lines)
 
 

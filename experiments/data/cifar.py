@@ -69,11 +69,13 @@ def load_cifar(
     download: bool,
     train_size: int | None,
     test_size: int | None,
+    image_size: int | None,
 ) -> Data:
     """Load images [N, 3, 32, 32] from the layout's folder inside `root`, after fetching it if it is absent.
 
     All records that the files hold are read, so a folder with fewer images than the official one serves too.
     `train_size` and `test_size` keep the first records, whose order is random already; None keeps all.
+    `image_size` averages the images down to so many pixels a side.
 
     Raises:
         ConfigError: files absent and not to be fetched, missing, truncated, empty, or with impossible labels.
@@ -88,6 +90,7 @@ def load_cifar(
         select_first(train, "train_size", train_size),
         select_first(test, "test_size", test_size),
         layout.classes,
+        image_size,
     )
 
 

@@ -30,11 +30,17 @@ SIDE = 28
 
 
 def load_fashion_mnist(
-    *, root: str | PathLike[str], download: bool, train_size: int | None, test_size: int | None
+    *,
+    root: str | PathLike[str],
+    download: bool,
+    train_size: int | None,
+    test_size: int | None,
+    image_size: int | None,
 ) -> Data:
     """Load images [N, 1, 28, 28] from `root`/fashion-mnist, or else from where Debian's package puts them.
 
     `train_size` and `test_size` keep the first images, whose order is random already; None keeps all.
+    `image_size` averages the images down to so many pixels a side.
 
     Raises:
         ConfigError: files absent and not to be fetched, damaged, of other sizes, or with impossible labels.
@@ -52,6 +58,7 @@ def load_fashion_mnist(
         select_first(train, "train_size", train_size),
         select_first(test, "test_size", test_size),
         CLASSES,
+        image_size,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.checks import ConfigError
@@ -38,13 +39,21 @@ def select_first(images: Images, key: str, size: int | None) -> Images:
     return Images(images.pixels[:size], images.labels[:size])
 
 
-def image_data(name: str, train: Images, test: Images, classes: int) -> Data:
+def image_data(name: str, train: Images, test: Images, classes: int, image_size: int | None = None) -> Data:
     """Standardise both parts by the mean and standard deviation of each channel over the training part.
 
-    Works on one float copy in place, so that memory peaks at little over 1.25 times the size of the result.
+    Before that, images are averaged down to squares of `image_size` pixels a side; None keeps them. Works on one
+    float copy in place, so that memory peaks at little over 1.25 times the size of the result. Raises ConfigError
+    for an image_size above what the files hold.
     """
     train_inputs = train.pixels.to(torch.float32, memory_format=torch.contiguous_format)
     test_inputs = test.pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    if image_size is not None:
+        if image_size > (side := min(train.pixels.shape[2:])):
+            raise ConfigError(f"data.image_size={image_size}: must be at most {side}, the side of the images")
+        train_inputs, test_inputs = (
+            F.adaptive_avg_pool2d(inputs, image_size) for inputs in (train_inputs, test_inputs)
+        )
     std, mean = torch.std_mean(train_inputs, dim=(0, 2, 3), correction=0, keepdim=True)  # [1, channel, 1, 1]
     if not bool((std > 0).all()):
         raise ConfigError(

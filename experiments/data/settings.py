@@ -23,7 +23,13 @@ from experiments.checks import (
 FOLDER = Rule("the path of a folder", TEXT.accepts)
 SIZE = null_or(COUNT, "all")
 
-FILE_RULES = {"root": FOLDER, "download": SWITCH, "train_size": SIZE, "test_size": SIZE}
+FILE_RULES = {
+    "root": FOLDER,
+    "download": SWITCH,
+    "train_size": SIZE,
+    "test_size": SIZE,
+    "image_size": null_or(COUNT, "as they are"),
+}
 RULES: dict[str, dict[str, Rule]] = {
     "digits": {},
     "fashion_mnist": FILE_RULES,

@@ -107,10 +107,25 @@ def test_a_bad_cifar_file_is_named_with_its_mend(tmp_path, name, file, content, 
     assert all(part in line for part in [*parts, "replace"]), line
 
 
+def test_image_size_averages_pixels_before_they_are_standardised(tmp_path):
+    write_cifar(tmp_path / FOLDERS["cifar10"], "cifar10")
+    files = [f"data_batch_{number}.bin" for number in range(1, 6)], ["test_batch.bin"]
+    records = [
+        np.concatenate([np.fromfile(tmp_path / FOLDERS["cifar10"] / name, np.uint8) for name in names])
+        for names in files
+    ]
+    small = [part.reshape(-1, 3073)[:, 1:].reshape(-1, 3, 16, 2, 16, 2).mean((3, 5)) for part in records]
+    data = load_data(config("cifar10", tmp_path, image_size=16))
+    assert data.sample_shape == (3, 16, 16)
+    for inputs, part in zip((data.train_inputs, data.test_inputs), small, strict=True):
+        np.testing.assert_allclose(inputs.numpy(), standardised(part, small[0]), atol=1e-5)
+
+
 def test_a_size_beyond_the_files_is_refused(tmp_path):
     write_cifar(tmp_path / FOLDERS["cifar10"], "cifar10")
     assert "data.train_size=21: must be at most 20" in error_line(config("cifar10", tmp_path, train_size=21))
     assert "data.test_size=9: must be at most 8" in error_line(config("cifar10", tmp_path, test_size=9))
+    assert "data.image_size=33: must be at most 32" in error_line(config("cifar10", tmp_path, image_size=33))
 
 
 @pytest.mark.parametrize("name", FOLDERS)

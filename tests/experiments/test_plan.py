@@ -52,6 +52,24 @@ def test_every_choice_of_every_group_composes(group, choice):
         assert job.config[group][key] == value or "${" in str(value)
 
 
+@pytest.mark.parametrize(
+    "path", sorted(CONF.glob("recipe/*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_what_a_recipe_sets_for_one_network_or_data_set_arrives(path):
+    recipe, choice = path.stem.split("_", maxsplit=1)
+    group = path.parent.name.removeprefix("for_")
+    other = "data=cifar10" if group == "model" else "model=convnet"
+    (job,) = plan(f"recipe={recipe}", f"{group}={choice}", other).jobs
+    for section, values in OmegaConf.to_container(OmegaConf.load(path)).items():
+        assert values.items() <= job.config[section].items()
+
+
+def test_the_command_line_has_the_last_word_over_a_recipe_s_network():
+    (job,) = plan("recipe=cpu", "model=wrn28_10", "model.width=20", "data=cifar10", "data.image_size=8").jobs
+    assert (job.config["model"]["width"], job.config["model"]["depth"]) == (20, 1)
+    assert (job.config["data"]["image_size"], job.config["data"]["train_size"]) == (8, 5000)
+
+
 @pytest.mark.parametrize("sweep", GROUPS["sweep"])
 def test_every_sweep_composes_into_distinct_jobs_of_a_study_of_its_name(sweep):
     jobs = plan(f"+sweep={sweep}").jobs
