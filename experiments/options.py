@@ -44,7 +44,9 @@ def explain(overrides: Sequence[Override], reason: str) -> ConfigError:
     for override in overrides:
         if override.is_delete() and override.key_or_group in (choices := groups()):
             group = override.key_or_group
-            return ConfigError(f"~{group}: {group} is missing then: allowed is one of {', '.join(choices[group])}")
+            return ConfigError(
+                f"~{group}: {group} is missing then: allowed is one of {', '.join(choices[group])}"
+            )
     culprits = [override for override in overrides if override.key_or_group in reason] or overrides
     short_reason = re.split(r"\n(?=Config search path|\s*full_key)", reason)[0]
     return ConfigError(f"{' '.join(map(_as_typed, culprits))}: {short_reason}")
