@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.checks import (
+    ANYTHING,
     COUNT,
     FRACTION,
     NOT_NEGATIVE,
@@ -13,9 +14,12 @@ from experiments.checks import (
     ConfigError,
     Rule,
     check_section,
+    is_real,
     is_whole,
+    null_or,
     one_of,
 )
+from experiments.schedule import SCHEDULES, check_drops
 
 RULES = {
     "name": TEXT,
@@ -24,14 +28,17 @@ RULES = {
         "a whole number of at least 2, because BN needs two samples", lambda v: is_whole(v) and v >= 2
     ),
     "lr": POSITIVE,
-    "schedule": one_of("one_cycle", "constant"),
+    "schedule": one_of(*SCHEDULES),
+    "drops": ANYTHING,  # checked with the schedule
+    "drop_factor": Rule("a number in (0, 1]", lambda value: is_real(value) and 0 < value <= 1),
     "momentum": FRACTION,
     "nesterov": SWITCH,
     "weight_decay": NOT_NEGATIVE,
     "track_modes": SWITCH,
+    "scaled_down": null_or(TEXT, "as published, or no published recipe"),
 }
 # What a recipe did that was written before these keys were there.
-WITHOUT_KEY = {"track_modes": False}
+WITHOUT_KEY = {"drop_factor": 0.1, "track_modes": False}
 
 
 def check_recipe_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,4 +46,6 @@ def check_recipe_config(config: Mapping[str, Any]) -> dict[str, Any]:
     recipe = check_section("recipe", WITHOUT_KEY | dict(config), RULES)
     if recipe["nesterov"] and recipe["momentum"] == 0:
         raise ConfigError("recipe.nesterov=true: allowed is false while recipe.momentum=0")
+    if recipe["schedule"] == "step":
+        check_drops(recipe["drops"], recipe["epochs"])
     return recipe

@@ -1,6 +1,5 @@
 """Training a stack: every member takes the same steps, side by side."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +12,7 @@ from torch.optim.sgd import sgd
 from experiments.data import Data
 from experiments.members import Member
 from experiments.networks.network import Network
+from experiments.schedule import learning_rate_factor
 from experiments.seeds import generator
 from experiments.stack import ChunkNoise
 
@@ -68,22 +68,6 @@ class StackedSGD:
                 nesterov=self.nesterov and self.momentum > 0,
                 maximize=False,
             )
-
-
-def learning_rate_factor(recipe: Mapping, step: int, total_steps: int) -> float:
-    """Return the learning rate at `step` (0 = first) as a fraction of its maximum.
-
-    `constant`: 1. `one_cycle`: a half cosine from 1/25 up to 1 over the first 30 % of the steps, then one
-    down to 1/250,000 at the last step; torch's OneCycleLR with its defaults and a fixed momentum.
-    """
-    if recipe["schedule"] == "constant":
-        return 1.0
-    start, end, rise = 1 / 25, 1 / 25 / 1e4, 0.3 * total_steps - 1
-    if step <= rise:
-        low, high, share = start, 1.0, step / rise
-    else:
-        low, high, share = 1.0, end, (step - rise) / (total_steps - 1 - rise)
-    return high + (low - high) * (1 + math.cos(math.pi * share)) / 2
 
 
 def epoch_batches(seed: int, epoch: int | str, samples: int, batch: int, device: torch.device) -> Tensor:

@@ -15,6 +15,9 @@ RECIPE = {
     "nesterov": True,
     "weight_decay": 5e-4,
     "track_modes": False,
+    "drops": None,
+    "drop_factor": 0.1,
+    "scaled_down": None,
 }
 EVERYTHING = {
     "seed": [0, 1],

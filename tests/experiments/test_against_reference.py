@@ -16,9 +16,10 @@ from experiments.measure import measure_train_mode
 from experiments.members import Member
 from experiments.networks import build_network
 from experiments.noise import uniform_draws
+from experiments.schedule import learning_rate_factor
 from experiments.seeds import generator
 from experiments.stack import ChunkNoise, site_shapes, stack_members, unstack_member
-from experiments.train import epoch_batches, learning_rate_factor, train_stack
+from experiments.train import epoch_batches, train_stack
 from tests import reference
 from tests.experiments.small import EVERYTHING, RECIPE, small_data, small_job
 
@@ -141,6 +142,18 @@ def test_measurement_and_adjustment_agree(trained):
                 ours.running_mean[index], block.norm.running_mean, rtol=1e-6, atol=1e-6
             )
             torch.testing.assert_close(ours.running_var[index], block.norm.running_var, rtol=1e-6, atol=1e-6)
+
+
+def test_steps_are_those_of_torch():
+    recipe = {"schedule": "step", "drops": [2, 5], "drop_factor": 0.2, "epochs": 7}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.1)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[2, 5], gamma=0.2)
+    for epoch in range(7):
+        for step in range(3):
+            ours = 0.1 * learning_rate_factor(recipe, 3 * epoch + step, 21)
+            assert ours == pytest.approx(schedule.get_last_lr()[0], rel=1e-12)
+        optimizer.step()
+        schedule.step()
 
 
 @pytest.mark.parametrize("total", [10, 880])

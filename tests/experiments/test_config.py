@@ -31,6 +31,9 @@ CONFIG = {
         "nesterov": True,
         "weight_decay": 0.0,
         "track_modes": False,
+        "drops": None,
+        "drop_factor": 0.1,
+        "scaled_down": None,
     },
     "members": {
         "seed": [0, 1],

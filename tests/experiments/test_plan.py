@@ -61,7 +61,34 @@ def test_what_a_recipe_sets_for_one_network_or_data_set_arrives(path):
     other = "data=cifar10" if group == "model" else "model=convnet"
     (job,) = plan(f"recipe={recipe}", f"{group}={choice}", other).jobs
     for section, values in OmegaConf.to_container(OmegaConf.load(path)).items():
-        assert values.items() <= job.config[section].items()
+        for key, value in values.items():
+            assert job.config[section][key] == value or "${" in str(value)
+
+
+@pytest.mark.parametrize(
+    ("model", "epochs", "drops", "factor", "decay", "batch"),
+    [
+        ("preresnet_paper", 164, [81, 122], 0.1, 1e-4, 128),
+        ("resnext29_8x64d", 300, [150, 225], 0.1, 5e-4, 128),
+        ("wrn28_10", 200, [60, 120, 160], 0.2, 5e-4, 128),
+        ("densenet_bc_100", 300, [150, 225], 0.1, 1e-4, 64),
+    ],
+)
+def test_the_papers_recipe_is_that_of_each_of_its_networks(model, epochs, drops, factor, decay, batch):
+    (job,) = plan("recipe=paper", f"model={model}", "data=cifar10").jobs
+    assert job.config["recipe"].items() >= {
+        "epochs": epochs, "schedule": "step", "drops": drops, "drop_factor": factor, "weight_decay": decay,
+        "batch_size": batch, "lr": 0.1, "momentum": 0.9, "nesterov": False, "scaled_down": None,
+    }.items()  # fmt: skip
+    (small,) = plan("recipe=paper", f"model={job.config['model']['name']}", "data=cifar10").jobs
+    assert small.config["recipe"] == job.config["recipe"]
+
+
+def test_a_scaled_down_recipe_says_what_it_does():
+    (job,) = plan("recipe=cpu", "model=wrn28_10", "data=cifar10", "data.image_size=8", "recipe.epochs=3").jobs
+    assert job.config["recipe"]["scaled_down"].startswith("5000 training images of 8x8 pixels")
+    assert "3 epochs of one_cycle" in job.config["recipe"]["scaled_down"]
+    assert plan("recipe=cpu").jobs[0].config["recipe"]["scaled_down"].startswith("fewer blocks")
 
 
 def test_the_command_line_has_the_last_word_over_a_recipe_s_network():
@@ -159,7 +186,7 @@ BAD = [
     ("model.name=[mlp]", 'model.name=["mlp"]: allowed is one of', "mlp"),
     ("model.norm=instance", "model.norm=instance: allowed is one of batch, group, layer, none"),
     ("recipe=adam", "recipe=adam: allowed is one of", "one_cycle"),
-    ("recipe.schedule=cosine", "recipe.schedule=cosine: allowed is one of one_cycle, constant"),
+    ("recipe.schedule=cosine", "recipe.schedule=cosine: allowed is one of one_cycle, step, constant"),
     ("+sweep=widths", "sweep=widths: allowed is one of", "variance_shift"),
     ("sweep=variance_shift", "sweep=variance_shift", "write +sweep=variance_shift"),
     ("members.dropout.placement=[bn]", "members.dropout.placement=bn", "before_bn, before_weight, after_last_bn"),
@@ -279,6 +306,11 @@ BAD = [
     (f"{SWEEP} model.width=16,0", "model.width=0: allowed is a whole number of at least 1"),
     # data that is not there, or not for this network
     ("data=cifar10 data.root=/nowhere data.download=false", "data.root=/nowhere", "data.download=true"),
+    ("recipe.schedule=step", "recipe.drops=null: allowed is a list of increasing epochs below recipe.epochs=40"),
+    ("recipe=paper recipe.epochs=100", "recipe.drops=[81, 122]: allowed is a list of", "recipe.epochs=100"),
+    ("recipe=paper recipe.drops=[60,20]", "recipe.drops=[60, 20]: allowed is a list of increasing epochs"),
+    ("recipe=paper recipe.drops=[0.5]", "recipe.drops=[0.5]: allowed is a list"),
+    ("recipe.drop_factor=0", "recipe.drop_factor=0: allowed is a number in (0, 1]"),
     ("data=cifar10 data.download=perhaps", "data.download=perhaps: allowed is true or false"),
     ("data=gaussian data.correlation=1", "data.correlation=1: allowed is a number in [0, 1)"),
     ("data=gaussian data.train_size=63", "recipe.batch_size=64: allowed is at most 63"),
