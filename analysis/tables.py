@@ -15,7 +15,12 @@ PLACEMENTS = ["before_bn", "before_weight", "after_last_bn"]
 NOISES = ["dropout", "uout", "gaussian"]
 
 NETWORK = ["data", "model", "depth", "norm"]  # means and figures stay within one of these
-RECIPE = ["lr", "weight_decay", "batch_size"]  # and, where a study varies it, within one of these
+RECIPE = [
+    "lr",
+    "weight_decay",
+    "batch_size",
+    "train_samples",
+]  # and, where a study varies it, within one of these
 IDENTITY = [*NETWORK, "width", "placement", "noise", "strength", "noise_variance", "seed"]
 
 ALLOWED = {
@@ -34,6 +39,8 @@ NUMBERS = {
         *["train_error_train_mode", "train_error_eval_mode", "test_error"],
     ],
 }
+# Of studies that have them: members.csv holds these since there are validation splits and transplants.
+OPTIONAL_NUMBERS = ["validation_error", "test_error_transplanted"]
 REQUIRED = {
     "members.csv": [*IDENTITY, "status", *NUMBERS["members.csv"]],
     "layers.csv": [*IDENTITY, "layer_index", *NUMBERS["layers.csv"]],
@@ -157,7 +164,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     missing = [column for column in REQUIRED[path.name] if column not in table]
     if missing:
         raise StudyError(f"{path}: no column {', '.join(missing)}")
-    numbers = {"strength", "noise_variance", *NUMBERS[path.name], *WHOLE, *RECIPE}
+    numbers = {"strength", "noise_variance", *NUMBERS[path.name], *OPTIONAL_NUMBERS, *WHOLE, *RECIPE}
     for column in table.columns:
         if column in numbers:
             table[column] = _numbers(path, table[column])

@@ -54,6 +54,9 @@ def run_chunk(
     moving = moving_variances(stack)
     train = evaluate(stack, count, data.train_inputs, data.train_labels)
     test = evaluate(stack, count, data.test_inputs, data.test_labels)
+    validation = None
+    if len(data.validation_labels):
+        validation = evaluate(stack, count, data.validation_inputs, data.validation_labels)
     layers = layer_columns(stack, noise, in_train_mode, train, moving)
 
     adjust_stack(stack, count, data.train_inputs)
@@ -61,7 +64,8 @@ def run_chunk(
     adjusted_test = evaluate(stack, count, data.test_inputs, data.test_labels)
     add_adjusted_columns(layers, moving_variances(stack), adjusted_train)
 
-    errors = {
+    errors = {} if validation is None else {"validation_error": validation.error}
+    errors |= {
         "train_error_train_mode": in_train_mode.error,
         "train_error_eval_mode": train.error,
         "test_error": test.error,

@@ -60,6 +60,7 @@ def run_job(job: Job) -> None:
     start_job(job)
     rows: dict[str, list[Row]] = {name: [] for name in TABLES}
     errors: list[str] = []
+    train_samples = None  # not known when the data cannot be read
 
     def fail(members: Sequence[Member], error: Exception) -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -70,6 +71,7 @@ def run_job(job: Job) -> None:
         device = choose_device(job.config["device"])
         processes = choose_processes(job.config["processes"], device.type)
         data = cached_data(job).to(device)
+        train_samples = len(data.train_labels)
         chunks = job_chunks(job, data, device, processes)
         recipe = job.config["recipe"]
         steps = recipe["epochs"] * (len(data.train_inputs) // recipe["batch_size"])
@@ -91,6 +93,8 @@ def run_job(job: Job) -> None:
     order = {astuple(member): index for index, member in enumerate(job.members)}
     for table in rows.values():
         table.sort(key=lambda row: order[_member(row)])
+        for row in table:
+            row["train_samples"] = train_samples
     finish_job(job, rows, errors)
     if errors:
         print(f"{job.name}: {len(errors)} errors, see {job_folder(job) / 'errors.txt'}", file=sys.stderr)

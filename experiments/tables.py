@@ -11,15 +11,15 @@ IDENTITY = (
 )
 MEMBER_COLUMNS = (
     *IDENTITY,
-    "lr", "weight_decay", "batch_size",
+    "lr", "weight_decay", "batch_size", "train_samples",
     "status", "steps", "seconds", "seconds_measuring",
-    "train_error_train_mode", "train_error_eval_mode",
+    "train_error_train_mode", "train_error_eval_mode", "validation_error",
     "test_error", "test_error_adjusted", "test_loss", "test_loss_adjusted",
     "job", "reason",
 )
 LAYER_COLUMNS = (
     *IDENTITY,
-    "lr", "weight_decay", "batch_size",
+    "lr", "weight_decay", "batch_size", "train_samples",
     "layer_index", "layer_name", "channels",
     "moving_var", "train_var", "test_var", "shift_ratio", "shift_magnitude",
     "local_ratio", "local_ratio_exact", "ratio_paper",
@@ -29,7 +29,7 @@ LAYER_COLUMNS = (
 )
 EPOCH_COLUMNS = (
     *IDENTITY,
-    "lr", "weight_decay", "batch_size",
+    "lr", "weight_decay", "batch_size", "train_samples",
     "epoch", "learning_rate", "train_loss",
     "train_error_train_mode", "train_error_eval_mode", "test_error",
     "job",

@@ -101,7 +101,9 @@ def _as_completed(
             yield futures[future], error if isinstance(error, Exception) else future.result()
 
 
-_TENSORS = ("train_inputs", "train_labels", "test_inputs", "test_labels")
+_TENSORS = tuple(
+    f"{part}_{what}" for part in ("train", "validation", "test") for what in ("inputs", "labels")
+)
 
 
 def _start_worker(job: "Job", arrays: "Data", steps: Any) -> None:

@@ -31,4 +31,5 @@ def load_data(config: Mapping[str, Any]) -> Data:
         ConfigError: a bad key or value, or files that are missing, damaged or of the wrong kind.
     """
     settings = validate_data_config(config)
-    return LOADERS[settings.pop("name")](**settings)
+    validation = settings.pop("validation")
+    return LOADERS[settings.pop("name")](**settings).hold_out(validation)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+from experiments.checks import not_allowed
+from experiments.seeds import generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,8 +16,8 @@ class Data:
     """A whole data set as tensors on one device; N samples of one shape, N differing between train and test.
 
     Inputs have no unit. `digits` is standardised by one mean and standard deviation of the training part, an
-    image set by one pair per channel; both divide by N, not N - 1. `gaussian` stays as drawn: its moments are
-    its point.
+    image set by one pair per channel; both divide by N, not N - 1, and both count the validation part as training.
+    `gaussian` stays as drawn: its moments are its point.
 
     Attributes:
         name: the name in `conf/data`.
@@ -22,6 +25,8 @@ class Data:
             [N, channel, height, width].
         train_labels, test_labels: int64 [N], from 0 to `classes` - 1.
         classes: number of classes, also of those that a small selection of samples happens to miss.
+        validation_inputs, validation_labels: training samples held out, to choose settings by; empty if there are
+            none.
     """
 
     name: str
@@ -30,6 +35,8 @@ class Data:
     test_inputs: Tensor
     test_labels: Tensor
     classes: int
+    validation_inputs: Tensor = field(default_factory=lambda: torch.empty(0))
+    validation_labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -47,6 +54,30 @@ class Data:
             train_labels=self.train_labels.to(device),
             test_inputs=_lay_out(self.test_inputs.to(device)),
             test_labels=self.test_labels.to(device),
+            validation_inputs=_lay_out(self.validation_inputs.to(device)),
+            validation_labels=self.validation_labels.to(device),
+        )
+
+    def hold_out(self, validation: float) -> Data:
+        """Give the same data with a part of the training samples made the validation part, by a fixed draw.
+
+        `validation` is their number if whole, else their share; 0 holds out none. Whoever trains on the same data
+        holds out the same samples. Raises ConfigError when no training sample would be left.
+        """
+        samples = len(self.train_labels)
+        count = int(validation) if validation >= 1 else round(validation * samples)
+        if count == 0:
+            return self
+        if count >= samples:
+            raise not_allowed("data.validation", validation, f"less than all {samples} training samples")
+        order = torch.randperm(samples, generator=generator("validation"))
+        held, kept = order[:count].sort().values, order[count:].sort().values
+        return replace(
+            self,
+            train_inputs=self.train_inputs[kept],
+            train_labels=self.train_labels[kept],
+            validation_inputs=self.train_inputs[held],
+            validation_labels=self.train_labels[held],
         )
 
 

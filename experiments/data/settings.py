@@ -23,6 +23,13 @@ from experiments.checks import (
 FOLDER = Rule("the path of a folder", TEXT.accepts)
 SIZE = null_or(COUNT, "all")
 
+VALIDATION = Rule(
+    "0, a share in (0, 1), or a whole number of samples",
+    lambda value: is_real(value) and value >= 0 and (value < 1 or is_whole(value)),
+)
+# What a configuration meant that was written before this key was there.
+WITHOUT_KEY = {"validation": 0}
+
 FILE_RULES = {
     "root": FOLDER,
     "download": SWITCH,
@@ -59,4 +66,5 @@ def validate_data_config(config: Mapping[str, Any]) -> dict[str, Any]:
     name: Any = config.get("name") if isinstance(config, Mapping) else config
     if not NAME.accepts(name):
         raise not_allowed("data.name", name, NAME.allowed)
-    return check_section("data", config, {"name": NAME, **RULES[name]})
+    given = WITHOUT_KEY | dict(config) if isinstance(config, Mapping) else config
+    return check_section("data", given, {"name": NAME, **RULES[name], "validation": VALIDATION})
