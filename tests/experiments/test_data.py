@@ -30,6 +30,7 @@ GAUSSIAN = {
     "seed": 0,
 }
 CIFAR = {"name": "cifar10", "root": "nowhere", "download": False, "train_size": None, "test_size": None}
+CIFAR |= {"image_size": None}
 
 
 def error_line(config) -> str:
