@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
+
+from analysis.audit.nests import mapped, tensors_in
 
 Forward = Callable[[nn.Module, Any], Any]
 
@@ -23,7 +26,7 @@ def call(model: nn.Module, batch: Any) -> Any:
     """
     parameter = next(model.parameters(), None)
     if parameter is not None:
-        batch = _on_device(batch, parameter.device)
+        batch = mapped(batch, lambda tensor: tensor.to(parameter.device))
     if isinstance(batch, Mapping):
         return model(**batch)
     if isinstance(batch, tuple | list):
@@ -35,23 +38,22 @@ def call(model: nn.Module, batch: Any) -> Any:
 
 
 def labels_of(batch: Any) -> Tensor | None:
-    """The class labels in a batch: the last item of a tuple, or the key `labels`; None where there are none."""
+    """The class labels, of samples or pixels: the last item of a tuple, or the key `labels`; None without."""
     labels = batch.get("labels") if isinstance(batch, Mapping) else None
     if isinstance(batch, tuple | list) and len(batch) > 1:
         labels = batch[-1]
-    is_class = isinstance(labels, Tensor) and labels.dim() == 1 and not labels.is_floating_point()
+    is_class = isinstance(labels, Tensor) and labels.dim() > 0 and not labels.is_floating_point()
     return labels if is_class else None
 
 
-def logits_of(output: Any) -> Tensor | None:
-    """The [batch, classes] scores in a model's output: itself, its `logits`, or its first such item."""
-    if isinstance(output, Tensor):
-        return output if output.dim() == 2 else None
-    if hasattr(output, "logits"):
-        return logits_of(output.logits)
-    items = output.values() if isinstance(output, Mapping) else output
-    if isinstance(items, Iterable):
-        return next((item for item in items if isinstance(item, Tensor) and item.dim() == 2), None)
+def scores_of(output: Any, labels: Tensor) -> Tensor | None:
+    """The scores [batch, classes, *positions] in a model's output that fit labels [batch, *positions].
+
+    They are the output itself, its `logits`, or the first tensor in it of that shape; None where there are none.
+    """
+    for tensor in tensors_in([getattr(output, "logits", None), output]):
+        if tensor.dim() == labels.dim() + 1 and (len(tensor), *tensor.shape[2:]) == tuple(labels.shape):
+            return tensor
     return None
 
 
@@ -66,19 +68,42 @@ def size_of(batch: Any) -> int:
     return 0
 
 
-def no_single_samples(batches: Iterable[Any]) -> Iterator[Any]:
-    """The same batches, but one of a single sample joins its predecessor: BN cannot normalise by it alone."""
+def leftovers_joined(batches: Iterable[Any]) -> Iterator[Any]:
+    """The same batches, but a single sample beside a larger batch joins it: BN cannot normalise by it alone.
+
+    Single samples among themselves stay, as the images of a segmentation network do.
+
+    Raises AuditError if `batches` are no batches.
+    """
+    check_batches(batches)
     held = None
+    is_open = True  # to one sample from behind: not to any number of them, which would fill the memory
     for batch in batches:
         if held is None:
             held = batch
-        elif size_of(batch) == 1 or size_of(held) == 1:
+        elif size_of(held) == 1 < size_of(batch):
             held = _joined(held, batch)
+        elif is_open and size_of(batch) == 1 < size_of(held):
+            held, is_open = _joined(held, batch), False
         else:
             yield held
-            held = batch
+            held, is_open = batch, True
     if held is not None:
         yield held
+
+
+def check_batches(batches: Any) -> None:
+    """Raise AuditError, with the mend, for what people give instead of an iterable of batches."""
+    if isinstance(batches, Dataset) and not isinstance(batches, IterableDataset):
+        raise AuditError(
+            "The data are a Dataset, whose items are single samples: wrap it, DataLoader(dataset, batch_size=64)."
+        )
+    if isinstance(batches, Tensor):
+        raise AuditError("The data are one tensor: put it in a list, [x], or split it, x.split(64).")
+    if isinstance(batches, str | bytes | Mapping) or not isinstance(batches, Iterable):
+        raise AuditError(
+            f"The data are of type {type(batches).__name__}: allowed is an iterable of batches, say a DataLoader."
+        )
 
 
 def _joined(first: Any, second: Any) -> Any:
@@ -89,16 +114,6 @@ def _joined(first: Any, second: Any) -> Any:
     if isinstance(first, tuple | list):
         return [_joined(a, b) for a, b in zip(first, second, strict=True)]
     return first
-
-
-def _on_device(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: _on_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        return [_on_device(item, device) for item in batch]
-    return batch
 
 
 def _required_arguments(model: nn.Module, given: int) -> int:

@@ -4,9 +4,11 @@ import math
 
 import pandas as pd
 
-from analysis.audit.table import FALSE_ALARM, TOLERANCE
+from analysis.audit.causes import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE
 
 SHOWN = 5  # layers that are explained one by one
+FEW_UPDATES = 50
+FEW_SAMPLES = 400  # a mean over fewer is off by more than 0.05 standard deviations
 
 
 def diagnosis(table: pd.DataFrame) -> str:
@@ -17,88 +19,105 @@ def diagnosis(table: pd.DataFrame) -> str:
 
     Returns:
         A few lines: the verdict; the layers with an alarm; a line for each of the three causes, also where one is
-        innocent; advice.
+        innocent; advice; remarks.
     """
     alarmed = table[table["alarm"] != ""]
-    sizes = sorted(((_size(row), index) for index, row in alarmed.iterrows()), reverse=True)
-    worst = alarmed.loc[[index for _, index in sizes]]
+    sizes = sorted(((_size(row), -index) for index, (_, row) in enumerate(alarmed.iterrows())), reverse=True)
+    worst = alarmed.iloc[[-index for _, index in sizes]]
     lines = [_verdict(table, worst), *(_layer(row) for _, row in worst.head(SHOWN).iterrows())]
     if len(worst) > SHOWN:
-        lines.append(f"  ... and {len(worst) - SHOWN} more layers, see the table.")
+        lines.append(f"  ... and {_layers(len(worst) - SHOWN, 'more ')}, see the table.")
     lines += ["", "Causes", _noise(table), _lag(table), _data(table)]
     advice = _advice(table)
     lines += ["", "What to do", *advice] if advice else []
-    lines += [*_remarks(table)]
+    remarks = _remarks(table)
+    lines += ["", "Remarks", *remarks] if remarks else []
     return "\n".join(lines)
 
 
 def _verdict(table: pd.DataFrame, worst: pd.DataFrame) -> str:
     level = (
-        f"(alarms need more than {TOLERANCE:.0%}; at most {FALSE_ALARM:.0%} of sound networks raise any; "
-        f"{table.attrs.get('samples', 0)} samples)"
+        f"(alarms need more than {TOLERANCE:.0%} of variance or {MEAN_TOLERANCE} standard deviations of mean; at "
+        f"most {FALSE_ALARM:.0%} of sound networks raise any; {table.attrs.get('samples', 0)} samples)"
     )
+    if worst.empty and table["moving_var"].isna().all():
+        return f"No BN layer stores statistics, so eval mode uses each batch as train mode does {level}."
     if worst.empty:
-        return f"No shift: in all {len(table)} BN layers, eval mode agrees with what is stored {level}."
-    return f"{len(worst)} of {len(table)} BN layers are off {level}. Worst first:"
+        return f"No shift: in all {_layers(len(table), 'BN ')}, eval mode agrees with what is stored {level}."
+    verb = "is" if len(worst) == 1 else "are"
+    return f"{len(worst)} of {_layers(len(table), 'BN ')} {verb} off {level}. Worst first:"
 
 
 def _layer(row: pd.Series) -> str:
     low, high = row["shift_ratio_low"], row["shift_ratio_high"]
-    parts = []
-    if "noise" in row["alarm"]:
+    parts = [f"eval variance is {row['shift_ratio']:.3g} [{low:.3g}, {high:.3g}] of the stored one"]
+    if row["mean_shift_low"] > MEAN_TOLERANCE:
+        parts[0] += f", its mean {row['mean_shift']:.2g} standard deviations off"
+    causes = row["alarm"].split(",")
+    if "noise" in causes:
+        feeds = row["own_noise"] or row["upstream_noise"] or "noise that has no name"
         if row["own_noise"] and math.isfinite(row["local_ratio"]):
-            parts.append(f"its own noise alone, {row['own_noise']}, makes it x{row['local_ratio']:.3g}")
+            parts.append(f"its own noise alone, {feeds}, makes it x{row['local_ratio']:.3g}")
         else:
-            feeds = row["own_noise"] or row["upstream_noise"]
             parts.append(f"all noise off makes it x{row['noise_ratio']:.3g} ({feeds})")
-    if "lag" in row["alarm"]:
-        parts.append(f"train mode has x{row['lag_ratio']:.3g} of the stored variance")
-    if "upstream" in row["alarm"]:
-        parts.append(f"the statistics of earlier layers make it x{row['upstream_ratio']:.3g}")
-    if "data" in row["alarm"]:
-        parts.append(f"evaluation data have x{row['data_ratio']:.3g} of the variance of the training data")
-    return (
-        f"  {row['layer_name']}: eval variance is {row['shift_ratio']:.3g} [{low:.3g}, {high:.3g}] "
-        "of the stored one; " + "; ".join(parts) + "."
-    )
+    words = {
+        "lag": "train mode has {} the stored one",
+        "upstream": "what earlier layers stored makes it {} that",
+        "data": "evaluation data have {} that of the training data",
+    }
+    parts += [text.format(_amount(row, cause)) for cause, text in words.items() if cause in causes]
+    return f"  {row['layer_name']}: {'; '.join(parts)}."
+
+
+def _amount(row: pd.Series, cause: str) -> str:
+    """What a cause does to a layer: to its variance, and to its mean where that is more than nothing."""
+    mean = row[f"{cause}_mean"]
+    has_mean = row[f"{cause}_mean_low"] > MEAN_TOLERANCE
+    offset = f" and a mean {mean:.2g} standard deviations from" if has_mean else " of"
+    return f"x{row[f'{cause}_ratio']:.3g} the variance{offset}"
 
 
 def _noise(table: pd.DataFrame) -> str:
     hit = _with(table, "noise")
     if not hit.empty:
-        own = hit[hit["own_noise"] != ""]
+        own = hit[(hit["own_noise"] != "") & hit["local_ratio"].notna()]
         row = _most(own, "local_ratio") if len(own) else _most(hit, "noise_ratio")
-        size = row["local_ratio"] if len(own) else row["noise_ratio"]
-        exact = row["local_ratio_exact"]
+        size, exact = row["local_ratio" if len(own) else "noise_ratio"], row["local_ratio_exact"]
         law = f" (the exact law says {exact:.3g})" if math.isfinite(exact) else ""
-        return (
-            f"  Noise before BN: yes, {len(hit)} layers; most at {row['layer_name']}, x{size:.3g}{law} "
-            f"from {row['own_noise'] or row['upstream_noise']}."
-        )
+        feeds = row["own_noise"] or row["upstream_noise"] or "noise that has no name"
+        where = f"{_layers(len(hit))}; most at {row['layer_name']}"
+        return f"  Noise before BN: yes, {where}, x{size:.3g}{law} from {feeds}."
+    if not table.attrs.get("has_noise", True):
+        return "  Noise before BN: no, the network has none."
     if (table["own_noise"] + table["upstream_noise"] == "").all():
-        where = (
-            "the network has none"
-            if not table.attrs.get("has_noise", True)
-            else "none comes before a BN layer"
-        )
-        return f"  Noise before BN: no, {where}."
+        return "  Noise before BN: no, none comes before a BN layer."
     if table["is_adjusted"].any():
         return "  Noise before BN: there is some, but what is stored is without it, as after an adjustment."
-    return "  Noise before BN: there is some, but it moves no layer's variance beyond doubt."
+    return "  Noise before BN: there is some, but it moves no layer beyond doubt."
 
 
 def _lag(table: pd.DataFrame) -> str:
     hit = _with(table, "lag")
     if hit.empty:
         return "  Stored statistics that lag: no, they agree with these batches."
-    row = _most(hit, "lag_ratio")
-    updates = int(row["updates"])
-    few = f" after only {updates} updates" if updates < 50 else ""
+    row = _most(hit, "lag_ratio", "lag_mean")
     doubt = "" if table.attrs.get("has_eval_batches") else " (or these batches are not those of training)"
     return (
-        f"  Stored statistics that lag: yes, {len(hit)} layers; most at {row['layer_name']}, where train mode has "
-        f"x{row['lag_ratio']:.3g} of the stored variance{few}{doubt}."
+        f"  Stored statistics that lag: yes, {_layers(len(hit))}; most at {row['layer_name']}, where train mode "
+        f"has {_amount(row, 'lag')} the stored one{_why_it_lags(row, table)}{doubt}."
     )
+
+
+def _why_it_lags(row: pd.Series, table: pd.DataFrame) -> str:
+    """What the layer itself tells about the reason: few updates, high momentum, small batches."""
+    updates, momentum = int(row["updates"]), row["momentum"]
+    if 0 < updates < FEW_UPDATES:
+        return f", after only {updates} update{'s' * (updates > 1)}"
+    batch = table.attrs.get("samples", 0) / max(table.attrs.get("batches", 1), 1)
+    averaged = (2 - momentum) / momentum if momentum else math.inf  # batches; see `causes.stored_error`
+    if averaged * batch < FEW_SAMPLES:
+        return f"; momentum {momentum:g} averages over {averaged:.3g} batches, of {batch:.3g} samples each"
+    return ""
 
 
 def _data(table: pd.DataFrame) -> str:
@@ -106,37 +125,39 @@ def _data(table: pd.DataFrame) -> str:
         return "  Data that differ: not asked; give the evaluation batches as well to know."
     hit = _with(table, "data")
     if hit.empty:
-        return "  Data that differ: no, evaluation data have the variances of the training data."
+        return "  Data that differ: no, evaluation data have the moments of the training data."
     row = hit.iloc[0]
     return (
-        f"  Data that differ: yes, {len(hit)} layers, the first {row['layer_name']}: evaluation data have "
-        f"x{row['data_ratio']:.3g} [{row['data_ratio_low']:.3g}, {row['data_ratio_high']:.3g}] of the variance."
+        f"  Data that differ: yes, {_layers(len(hit))}, the first {row['layer_name']}: evaluation data have "
+        f"{_amount(row, 'data')} that of the training data."
     )
 
 
 def _advice(table: pd.DataFrame) -> list[str]:
     lines = []
-    noise = _with(table, "noise")
+    noise, lag, data = (_with(table, cause) for cause in ("noise", "lag", "data"))
     if not noise.empty:
         lines.append("  - Now: adjust(model, training_batches) re-estimates the statistics without noise.")
-        names = list(
-            dict.fromkeys(name for names in noise["own_noise"] if names for name in names.split(", "))
-        )
+        names = list(dict.fromkeys(name for own in noise["own_noise"] if own for name in own.split(", ")))
         moved = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         lines.append(
             f"  - When you train again: move {moved or 'the noise'} behind the last BN layer, or replace "
             "it by weaker noise with replace_noise(model, 'uout', 0.0033) (the paper's Uout, beta 0.1)."
         )
-    elif not _with(table, "lag").empty or not _with(table, "upstream").empty:
-        lines.append("  - adjust(model, training_batches) re-estimates the statistics.")
-    if not _with(table, "lag").empty:
+    elif not lag.empty or not _with(table, "upstream").empty:
+        lines.append("  - Now: adjust(model, training_batches) re-estimates the statistics.")
+    if not lag.empty:
         lines.append(
             "  - For statistics that keep up: more updates, larger batches, or a momentum of 0.1 or less."
         )
-    if not _with(table, "data").empty:
+    if not data.empty:
         lines.append(
             "  - Compare the preprocessing of training and evaluation (scaling, cropping, augmentation) first; "
             "if the data must differ, adjust(model, evaluation_batches) fits BN to them."
+        )
+    for name in table.attrs.get("always_on", []):
+        lines.append(
+            f"  - {name} is random in eval mode too: if only training shall have it, switch it by self.training."
         )
     return lines
 
@@ -157,22 +178,29 @@ def _remarks(table: pd.DataFrame) -> list[str]:
             remarks.append(f"  {name} is shared: {row['calls']} calls a forward, pooled.")
         if row["own_noise"] and math.isnan(row["local_ratio"]):
             remarks.append(f"  {name}: its noise could not be followed to it, so its local share is unknown.")
-    return ["", "Remarks", *remarks] if remarks else []
+    return remarks
+
+
+def _layers(count: int, kind: str = "") -> str:
+    return f"{count} {kind}layer{'s' * (count != 1)}"
 
 
 def _with(table: pd.DataFrame, cause: str) -> pd.DataFrame:
     return table[[cause in alarm.split(",") for alarm in table["alarm"]]]
 
 
-def _most(table: pd.DataFrame, column: str) -> pd.Series:
-    """The row whose ratio is furthest from 1."""
-    return table.iloc[max(range(len(table)), key=lambda index: _off(table[column].iloc[index]))]
+def _most(table: pd.DataFrame, *columns: str) -> pd.Series:
+    """The row whose ratio or mean is furthest off."""
+    sizes = [max(_off(row[column], column) for column in columns) for _, row in table.iterrows()]
+    return table.iloc[sizes.index(max(sizes))]
 
 
 def _size(row: pd.Series) -> float:
     """How far off a layer is: its shift, or its evaluation data."""
-    return max(_off(row["shift_ratio"]), _off(row["data_ratio"]))
+    return max(_off(row[column], column) for column in ("shift_ratio", "mean_shift", *EVIDENCE["data"]))
 
 
-def _off(value: float) -> float:
+def _off(value: float, column: str) -> float:
+    if column.startswith("mean") or column.endswith("mean"):
+        return value if math.isfinite(value) else 0.0
     return abs(math.log(value)) if value > 0 and math.isfinite(value) else 0.0

@@ -7,99 +7,47 @@ same operations run on both, with everything further up as in training. At a BN 
 local shift, exact through any nonlinearity), and behind it they are one again.
 """
 
-import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from analysis import theory
+from analysis.audit.calls import NoisyCall, noisy_call
 from analysis.audit.chain import Link, follow
-
-DROPOUTS = {  # what shares one factor; "" for noise that is more than a factor
-    **{"dropout": "element", "dropout_": "element", "alpha_dropout": "", "feature_alpha_dropout": ""},
-    **{"dropout1d": "channel", "dropout2d": "channel", "dropout3d": "channel", "feature_dropout": "channel"},
-}
-UNIFORM = {"rand", "rand_like", "uniform_"}
-NORMAL = {"randn", "randn_like", "normal_"}
-BERNOULLI = {"bernoulli", "bernoulli_"}
-COMPARISONS = {"lt": 0, "le": 0, "__lt__": 0, "__le__": 0, "gt": 1, "ge": 1, "__gt__": 1, "__ge__": 1}
-ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
-
-
-@dataclass
-class Trail:
-    """What is known of one activation.
-
-    `clean`: the activation without the noise that entered since the last BN; None where it has none, or where
-    following failed. `links`: that noise, by a number for each time that noise
-    entered. `upstream`: the names of the noise from before the last BN.
-    """
-
-    clean: Tensor | None = None
-    links: dict[int, Link] = field(default_factory=dict)
-    upstream: frozenset[str] = frozenset()
-
-    @property
-    def names(self) -> frozenset[str]:
-        """All noise that ever reached this activation."""
-        return self.upstream | {link.name for link in self.links.values()}
-
-
-class _Activations:
-    """A table by tensor identity whose entries go when their tensor goes."""
-
-    def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref, Any]] = {}
-
-    def get(self, tensor: Tensor) -> Any:
-        entry = self._entries.get(id(tensor))
-        return entry[1] if entry and entry[0]() is tensor else None
-
-    def put(self, tensor: Tensor, value: Any) -> None:
-        key = id(tensor)
-
-        def forget(reference: weakref.ref) -> None:
-            if (entry := self._entries.get(key)) and entry[
-                0
-            ] is reference:  # another tensor may have the number by now
-                del self._entries[key]
-
-        self._entries[key] = (weakref.ref(tensor, forget), value)
-
-    def drop(self, tensor: Tensor) -> None:
-        self._entries.pop(id(tensor), None)
-
-
-@dataclass(frozen=True)
-class _Random:
-    """A random tensor on its way to become a factor: its mean, and whether it is uniform of width 1 as yet."""
-
-    mean: Tensor
-    is_uniform: bool = False
+from analysis.audit.draws import GENERATORS, Draws, relative_variance, sharing
+from analysis.audit.nests import mapped, tensors_in
+from analysis.audit.noise import is_noise_site
+from analysis.audit.trails import ByTensor, Trail
 
 
 class Follower(TorchFunctionMode):
-    """Follows one forward pass of `model`; `trail` tells what is known of an activation."""
+    """Follows one forward pass of `model`; `trail` tells what is known of an activation.
 
-    def __init__(self, model: nn.Module):
+    Args:
+        model: what runs.
+        ignored: names of noise that is not followed, because evaluation has it too.
+        only_names: note which noise there is in `found`, and follow none.
+    """
+
+    def __init__(self, model: nn.Module, ignored: frozenset[str] = frozenset(), only_names: bool = False):
         super().__init__()
-        self._names = {id(module): name for name, module in model.named_modules()}
+        self.found: dict[str, None] = {}  # names of all noise, in order
+        self._ignored, self._only_names = ignored, only_names
+        self._modules = dict(model.named_modules())
+        self._names = {id(module): name for name, module in self._modules.items()}
         self._calling: list[nn.Module] = [model]
-        self._trails, self._random = _Activations(), _Activations()
-        self._events = 0
-        self._hooks = []
-        self._modules = list(model.modules())
+        self._trails, self._draws = ByTensor(), Draws()
+        self._entered = 0
+        self._hooks: list[Any] = []
 
     def __enter__(self):
-        for module in self._modules:
-            self._hooks.append(
-                module.register_forward_pre_hook(lambda module, _: self._calling.append(module))
-            )
-            self._hooks.append(module.register_forward_hook(self._leave))
+        for module in self._modules.values():
+            enter = module.register_forward_pre_hook(lambda module, _: self._calling.append(module))
+            leave = module.register_forward_hook(self._leave, always_call=True)
+            self._hooks += [enter, leave]
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
@@ -107,310 +55,189 @@ class Follower(TorchFunctionMode):
         for hook in self._hooks:
             hook.remove()
 
-    def _leave(self, module: nn.Module, args: tuple, output: Any) -> None:
-        self._calling.pop()
-        factor = getattr(module, "factor", None)  # the harness's own noise: its factor is data, drawn outside
-        if type(module).__name__ == "NoiseSite" and isinstance(factor, Tensor) and output is not args[0]:
-            with torch._C.DisableTorchFunction():
-                shares = "element" if factor.shape == args[0].shape else ""
-                self._enter(output, args[0], float(factor.var()), shares, self._label(module))
-
-    @property
-    def has_seen_noise(self) -> bool:
-        """Whether any noise entered, wherever it went."""
-        return self._events > 0
-
     def trail(self, activation: Tensor) -> Trail | None:
         """What is known of an activation of this pass; None for one that no noise has reached."""
         return self._trails.get(activation)
 
-    # --- one operation
-
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Run an operation, and the same one on the clean activations."""
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name in DROPOUTS and _is_active_dropout(name, args, kwargs):
-            return self._dropout(func, args, kwargs)
-        tensors = list(_tensors((args, kwargs)))
-        if name in ATTENTION and _attends_with_dropout(kwargs):
-            clean = func(*args, **{**kwargs, **_without_dropout(name)})
-            output = func(*args, **kwargs)
-            first = lambda value: value if isinstance(value, Tensor) else value[0]  # noqa: E731
-            self._enter(first(output), first(clean), 0.0, "", f"{self._place()}: attention dropout")
-            return output
-        if name in UNIFORM | NORMAL | BERNOULLI:
-            return self._draw(name, func, args, kwargs)
-        random = [tensor for tensor in tensors if self._random.get(tensor) is not None]
-        if random:
-            return self._with_random(name, func, args, kwargs, tensors, random)
-        trails = {id(tensor): trail for tensor in tensors if (trail := self._trails.get(tensor)) is not None}
-        if not trails:
-            return func(*args, **kwargs)
-        if name == "batch_norm":
-            upstream = frozenset().union(*(trail.names for trail in trails.values()))
-            output = func(*args, **kwargs)
-            self._trails.put(output, Trail(upstream=upstream))
-            return output
-        return self._carry(name, func, args, kwargs, trails)
+        if call := noisy_call(func, args, kwargs):
+            return self._run_noisy(call, func, args, kwargs)
+        if getattr(func, "__name__", "") in GENERATORS:
+            return self._draws.generate(func, args, kwargs)
+        tensors = list(tensors_in((args, kwargs)))
+        random = [tensor for tensor in tensors if self._draws.get(tensor) is not None]
+        if not random:
+            return self._run(func, args, kwargs)
+        if any(
+            t.is_floating_point() and t.numel() > 1 and not any(t is draw for draw in random) for t in tensors
+        ):
+            return self._run_with_factor(random[0], func, args, kwargs)
+        return self._draws.transform(func, args, kwargs, random)
 
-    def _carry(self, name: str, func: Any, args: tuple, kwargs: dict, trails: dict[int, Trail]) -> Any:
-        """Run an operation on activations that noise has reached."""
-        clean_outputs = self._clean_outputs(name, func, args, kwargs, trails)
-        shapes_of = {id(tensor): tensor for tensor in _tensors((args, kwargs)) if id(tensor) in trails}
-        links = [
-            (event, link, shapes_of[key])
-            for key, trail in trails.items()
-            for event, link in trail.links.items()
-        ]
-        upstream = frozenset().union(*(trail.upstream for trail in trails.values()))
-        output = func(*args, **kwargs)
-        outputs = list(_tensors(output))
-        followed: dict[int, Any] = {}
-        for event, link, holder in links:
-            if event in followed or not outputs:
-                followed[event] = link.ended()
-                continue
-            try:
-                followed[event] = follow(
-                    link, func, self._calling[-1], args, kwargs, holder, outputs[0].shape
-                )
-            except Exception:  # the operation's own errors showed above: here only the prediction failed
-                followed[event] = link.ended()
-        for index, tensor in enumerate(outputs):
-            if not tensor.is_floating_point():
-                continue
-            own = {event: part[index] if isinstance(part, list) else part for event, part in followed.items()}
-            self._trails.put(tensor, Trail(clean_outputs[index] if clean_outputs else None, own, upstream))
-        return output
+    # --- noise enters
 
-    def _clean_outputs(
-        self, name: str, func: Any, args: tuple, kwargs: dict, trails: dict[int, Trail]
-    ) -> list[Tensor]:
-        """The operation's tensors on the clean activations; none where there are no clean ones."""
-        if all(trail.clean is None for trail in trails.values()):
-            return []
-        if any(trail.links and trail.clean is None for trail in trails.values()):
-            return []  # lost further up
-
-        def clean(value: Any) -> Any:
-            if isinstance(value, Tensor) and id(value) in trails:
-                replaced = trails[id(value)].clean
-                return value if replaced is None else replaced
-            return value
-
-        clean_args, clean_kwargs = _mapped(args, clean), _mapped(kwargs, clean)
-        if _is_in_place(name, args, kwargs) and clean_args:
-            clean_args = (_mapped(clean_args[0], torch.clone), *clean_args[1:])
-        try:
-            return list(_tensors(func(*clean_args, **clean_kwargs)))
-        except (
-            Exception
-        ):  # a clean copy that does not fit (an `out=`, a view) ends the following, not the pass
-            return []
-
-    # --- noise
-
-    def _dropout(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
-        x = args[0] if args else kwargs["input"]
-        rate = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
-        module, name = self._calling[-1], func.__name__
-        place = self._label(module) if isinstance(module, nn.modules.dropout._DropoutNd) else self._place()
-        if not isinstance(module, nn.modules.dropout._DropoutNd):
-            place += f": F.{name} {rate:g}"
-        shares = DROPOUTS[name]
-        noise_variance = theory.noise_variance("dropout", float(rate)) if rate < 1 else float("inf")
-        clean = x.clone()
-        trail = self._trails.get(x)
-        output = func(*args, **kwargs)
-        self._enter(output, clean, noise_variance, shares, place, trail)
-        return output
-
-    def _enter(
-        self,
-        output: Tensor,
-        x: Tensor,
-        noise_variance: float,
-        shares: str,
-        name: str,
-        trail: Trail | None = None,
-    ) -> None:
-        """Note that noise entered: `output` is noise on x, whose own trail is `trail`."""
-        known: Trail = trail or self._trails.get(x) or Trail()
-        # Noise upon noise: the factors multiply, which the law of a single one does not describe.
-        link = Link(name, noise_variance, shares, x if shares and not known.links else None)
-        links = {event: older.ended() for event, older in known.links.items()}
-        self._events += 1
-        clean = x if known.clean is None else known.clean
-        is_lost = bool(known.links) and known.clean is None
-        self._trails.put(
-            output, Trail(None if is_lost else clean, {**links, self._events: link}, known.upstream)
+    def _run_noisy(self, call: NoisyCall, func: Callable, args: tuple, kwargs: dict) -> Any:
+        """Run a call that is noise in itself."""
+        module = self._calling[-1]
+        label = (
+            self._label(module) if isinstance(module, _DropoutNd) else f"{self._place()}: {call.description}"
         )
-
-    def _draw(self, name: str, func: Any, args: tuple, kwargs: dict) -> Tensor:
-        """Run a random generator and note the mean of what it draws, if that is plain."""
-        mean: Any = 0.5 if name in UNIFORM else 0.0
-        if name in BERNOULLI:
-            probabilities = args[0].clone() if name == "bernoulli" else 0.5
-            mean = kwargs.get("p", args[1] if len(args) > 1 else probabilities)
-        plain = name not in ("uniform_", "normal_") or (len(args) == 1 and not kwargs)
+        if not self._follows(label):
+            return self._run(func, args, kwargs)
+        if call.signal is None:
+            quiet = list(tensors_in(self._run(func, call.quiet_args, call.quiet_kwargs)))
+            trails = [self._trails.get(tensor) for tensor in quiet]
+        else:  # a copy: the call, or a later one, may write into it
+            quiet, trails = [call.signal.clone()], [self._trails.get(call.signal)]
         output = func(*args, **kwargs)
-        if plain and isinstance(output, Tensor) and output.is_floating_point():
-            mean = torch.zeros_like(output) + mean
-            self._random.put(output, _Random(mean, name in UNIFORM))
+        for noisy, clean, trail in zip(tensors_in(output), quiet, trails, strict=False):
+            self._enter(noisy, clean, trail, Link(label, call.noise_variance, call.shares, clean))
         return output
 
-    def _with_random(
-        self, name: str, func: Any, args: tuple, kwargs: dict, tensors: list[Tensor], random: list[Tensor]
-    ) -> Any:
-        """Run an operation on random tensors: what comes out is random still, or noise on an activation."""
-        drawn = {id(tensor): self._random.get(tensor) for tensor in random}
-        others = [t for t in tensors if id(t) not in drawn and t.is_floating_point() and t.numel() > 1]
-        means = lambda value: drawn[id(value)].mean if id(value) in drawn else value  # noqa: E731
-        if others:
-            return self._apply_factor(name, func, args, kwargs, others, random, means)
-        is_uniform = all(known.is_uniform for known in drawn.values())
+    def _run_with_factor(self, random: Tensor, func: Callable, args: tuple, kwargs: dict) -> Any:
+        """Run an operation in which a random tensor meets an activation."""
+        module = self._calling[-1]
+        is_leaf = next(module.children(), None) is None
+        label = self._label(module) if is_leaf else f"{self._place()}: random factor"
+        if not self._follows(label):
+            return self._run(func, args, kwargs)
         try:
-            if name in ("floor", "floor_") and is_uniform:
-                mean = drawn[id(random[0])].mean - 0.5  # floor(keep + u) is 1 with probability keep
-            elif name in COMPARISONS and is_uniform and len(args) == 2 and args[0] is random[0]:
-                below = args[1] - drawn[id(random[0])].mean + 0.5
-                mean = abs(COMPARISONS[name] - below)
-            elif name.rstrip("_") in ("floor", *COMPARISONS, "ceil", "round"):
-                return func(*args, **kwargs)
-            else:
-                mean = func(*_mapped(_mapped(args, means), _copied), **_mapped(kwargs, means))
-        except Exception:
-            mean = None
+            quiet = self._run(*self._in_place_on_copy(*self._draws.on_means(func, args, kwargs)))
+        except Exception:  # then the noise has a name, but no activation without it
+            quiet = None
+        factor, mean = random.detach().clone(), self._draws.get(random).mean  # type: ignore[union-attr]
         output = func(*args, **kwargs)
-        if isinstance(output, Tensor):
-            self._random.drop(output)
-            if isinstance(mean, Tensor) and output.shape == mean.shape:
-                still = is_uniform and name.strip("_") in (
-                    "add",
-                    "radd",
-                    "iadd",
-                    "sub",
-                    "view",
-                    "reshape",
-                    "to",
-                )
-                self._random.put(output, _Random(mean, still))
+        if isinstance(output, Tensor) and output.is_floating_point():
+            clean = quiet if isinstance(quiet, Tensor) and quiet.shape == output.shape else None
+            variance = None
+            if func.__name__.strip("_") in ("mul", "rmul", "imul"):
+                stated = getattr(module, "noise_variance", None)  # our own noise knows it exactly
+                variance = stated or relative_variance(factor, mean)
+            shares = sharing(factor, output) if variance is not None else ""
+            trail = None if clean is None else self._trails.get(clean)
+            self._enter(output, clean, trail, Link(label, variance or 0.0, shares, clean))
         return output
 
-    def _apply_factor(
-        self,
-        name: str,
-        func: Any,
-        args: tuple,
-        kwargs: dict,
-        others: list[Tensor],
-        random: list[Tensor],
-        means: Any,
-    ) -> Any:
-        """Run an operation in which random tensors meet an activation: noise enters there."""
-        trails = [trail for tensor in others if (trail := self._trails.get(tensor)) is not None]
-        try:
-            clean = func(*_mapped(_mapped(args, means), _copied), **_mapped(kwargs, means))
-        except Exception:
+    def _leave(self, module: nn.Module, args: tuple, output: Any) -> None:
+        """Take the module off the stack; the harness's own noise is noticed here: its factor is drawn outside."""
+        self._calling.pop()
+        if not (is_noise_site(module) and isinstance(output, Tensor)) or output is args[0]:
+            return
+        label = self._label(module)
+        if self._follows(label):
+            with torch._C.DisableTorchFunction():
+                factor: Any = module.factor
+                x = args[0]
+                shares = "element" if factor.shape == x.shape else ""
+                self._enter(output, x, self._trails.get(x), Link(label, float(factor.var()), shares, x))
+
+    def _follows(self, label: str) -> bool:
+        self.found.setdefault(label)
+        return not self._only_names and label not in self._ignored
+
+    def _enter(self, output: Tensor, quiet: Tensor | None, trail: Trail | None, link: Link) -> None:
+        """Note that noise entered `output`, which is `quiet` without it; `trail` is what was known of `quiet`."""
+        known = trail or Trail()
+        if quiet is None or known.links or not link.shares:
+            # Factors upon factors multiply, which the law of a single one does not describe.
+            link = link.ended()
+        self._entered += 1
+        links = {event: older.ended() for event, older in known.links.items()}
+        clean = quiet if known.clean is None and not known.is_lost else known.clean
+        self._trails.put(output, Trail(clean, {**links, self._entered: link}, known.upstream))
+
+    # --- noise goes on
+
+    def _run(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+        """Run an operation on activations, and follow the noise that is in them."""
+        held = {
+            id(tensor): (tensor, trail)
+            for tensor in tensors_in((args, kwargs))
+            if (trail := self._trails.get(tensor)) is not None
+        }
+        if not held:
             return func(*args, **kwargs)
-        factor, mean = random[0].detach().clone(), self._random.get(random[0]).mean
+        trails = [trail for _, trail in held.values()]
+        if getattr(func, "__name__", "") == "batch_norm":
+            output = func(*args, **kwargs)
+            self._trails.put(output, Trail(upstream=frozenset().union(*(trail.names for trail in trails))))
+            return output
+        clean = self._clean_outputs(func, args, kwargs, trails)
         output = func(*args, **kwargs)
-        if isinstance(output, Tensor) and isinstance(clean, Tensor):
-            is_factor = name.strip("_") in ("mul", "rmul", "imul") and len(others) == 1
-            stated = getattr(self._calling[-1], "noise_variance", None)  # our own noise knows it exactly
-            noise_variance = (stated or _relative_variance(factor, mean)) if is_factor else None
-            shares = _sharing(factor, output) if noise_variance is not None else ""
-            module = self._calling[-1]
-            label = self._label(module) if not list(module.children()) else f"{self._place()}: random factor"
-            trail = trails[0] if len(trails) == 1 and not trails[0].links else None
-            if trails and trail is None:  # noise upon noise: its clean activation is not worth the trouble
-                trail = Trail(
-                    None,
-                    {k: v.ended() for t in trails for k, v in t.links.items()},
-                    frozenset().union(*(t.upstream for t in trails)),
-                )
-            self._enter(output, clean, noise_variance or 0.0, shares, label, trail)
+        outputs = list(tensors_in(output))
+        followed = self._followed_links(held, func, args, kwargs, outputs)
+        upstream = frozenset().union(*(trail.upstream for trail in trails))
+        for index, tensor in enumerate(outputs):
+            if tensor.is_floating_point():
+                links = {
+                    event: link[index] if isinstance(link, list) else link for event, link in followed.items()
+                }
+                self._trails.put(tensor, Trail(clean[index] if clean else None, links, upstream))
         return output
+
+    def _clean_outputs(self, func: Callable, args: tuple, kwargs: dict, trails: list[Trail]) -> list[Tensor]:
+        """The operation's tensors on the clean activations; none where there are no clean ones."""
+        if all(trail.clean is None for trail in trails) or any(trail.is_lost for trail in trails):
+            return []
+
+        def clean(value: Tensor) -> Tensor:
+            trail = self._trails.get(value)
+            return value if trail is None or trail.clean is None else trail.clean
+
+        try:
+            func, args, kwargs = self._in_place_on_copy(func, mapped(args, clean), mapped(kwargs, clean))
+            return list(tensors_in(func(*args, **kwargs)))
+        except Exception:  # a clean copy that does not fit ends the following, not the pass
+            return []
+
+    def _followed_links(
+        self, held: dict[int, tuple[Tensor, Trail]], func: Callable, args: tuple, kwargs: dict, outputs: list
+    ) -> dict[int, Any]:
+        """Every link behind the operation; see `chain.follow`."""
+        followed: dict[int, Any] = {}
+        for holder, trail in held.values():
+            for event, link in trail.links.items():
+                if event in followed or not outputs:  # the same noise twice: its parts are not independent
+                    followed[event] = link.ended()
+                    continue
+                try:
+                    shape = outputs[0].shape
+                    followed[event] = follow(link, func, self._calling[-1], args, kwargs, holder, shape)
+                except Exception:  # the operation's own errors showed above: here only the prediction failed
+                    followed[event] = link.ended()
+        return followed
+
+    def _in_place_on_copy(self, func: Callable, args: tuple, kwargs: dict) -> tuple[Callable, tuple, dict]:
+        """The same call; one that may write into its first argument gets a copy, with the same trail."""
+        if not _may_write(getattr(func, "__name__", ""), args, kwargs):
+            return func, args, kwargs
+
+        def copied(tensor: Tensor) -> Tensor:
+            copy = tensor.clone()
+            self._trails.put(copy, self._trails.get(tensor))
+            return copy
+
+        return func, (mapped(args[0], copied), *args[1:]), kwargs
 
     # --- names
 
     def _place(self) -> str:
-        return self._names.get(id(self._calling[-1]), "") or "the model"
+        return self._place_of(self._calling[-1])
 
     def _label(self, module: nn.Module) -> str:
         rate = getattr(module, "p", None)
         rate = f" {rate:g}" if isinstance(rate, int | float) else ""
-        return f"{self._names.get(id(module), '') or 'the model'} ({type(module).__name__}{rate})"
+        return f"{self._place_of(module)} ({type(module).__name__}{rate})"
+
+    def _place_of(self, module: nn.Module) -> str:
+        return self._names.get(id(module), "") or "the model"
 
 
-def _is_active_dropout(name: str, args: tuple, kwargs: dict) -> bool:
-    default = "alpha" not in name
-    training = kwargs.get("training", kwargs.get("train", args[2] if len(args) > 2 else default))
-    rate = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
-    return bool(training) and rate > 0
-
-
-def _attends_with_dropout(kwargs: dict) -> bool:
-    return kwargs.get("dropout_p", 0) > 0 and kwargs.get("training", True)
-
-
-def _without_dropout(name: str) -> dict:
-    return {"training": False} if name == "multi_head_attention_forward" else {"dropout_p": 0.0}
-
-
-def _is_in_place(name: str, args: tuple, kwargs: dict) -> bool:
-    dunder = name.startswith("__") and name.startswith("__i") and name != "__init__"
-    return (
-        dunder
-        or (name.endswith("_") and not name.endswith("__"))
-        or any(v is True for v in (*args, *kwargs.values()))
-    )
-
-
-def _relative_variance(factor: Tensor, mean: Tensor) -> float | None:
-    """Var(m / E m): exact for a two-valued factor (0 or a), else from its entries; None if it cannot be told."""
-    expected = mean.mean()
-    if expected == 0 or not torch.allclose(mean, expected):
-        return None
-    largest = factor.max()
-    if ((factor == 0) | (factor == largest)).all():
-        return float(largest / expected - 1) if largest > 0 else None
-    return float((factor / expected).var())
-
-
-def _sharing(factor: Tensor, output: Tensor) -> str:
-    if factor.shape == output.shape:
-        return "element"
-    if factor.dim() != output.dim() or factor.shape[0] != output.shape[0]:
-        return ""
-    if factor.numel() == output.shape[0]:
-        return "sample"
-    return (
-        "channel" if factor.numel() == output.shape[0] * output.shape[1] == factor[:, :, :1].numel() else ""
-    )
-
-
-def _copied(value: Tensor) -> Tensor:
-    return value.clone()
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
-
-
-def _mapped(value: Any, function: Any) -> Any:
-    """The same nest of tuples, lists and dicts with `function` of its tensors."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if type(value) in (tuple, list):
-        return type(value)(_mapped(item, function) for item in value)
-    if type(value) is dict:
-        return {key: _mapped(item, function) for key, item in value.items()}
-    return value
+def _may_write(name: str, args: tuple, kwargs: dict) -> bool:
+    """Whether a call may write into its first argument: by its name, or by a flag such as inplace=True."""
+    is_in_place = name.endswith("_") and not name.endswith("__")
+    is_augmented = name.startswith("__i") and name != "__init__"
+    has_flag = any(value is True for value in (*args, *kwargs.values()))
+    return bool(args) and (is_in_place or is_augmented or has_flag)

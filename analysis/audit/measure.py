@@ -4,50 +4,86 @@
     clean    BN normalises by its batch, noise off
     eval     BN normalises by what it stored, noise off
 
-Each batch runs once in each mode (twice where no noise is found), so that a stream that can be read only once
-serves. On every eighth batch the train pass is followed operation by operation, see `follow`.
+Each batch runs once in each mode, so that a stream that can be read only once serves. On every eighth batch the
+train pass is followed operation by operation, see `follow`; where no noise shows on these, the clean pass is
+left out on the others.
 """
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from analysis.audit.batches import AuditError, Forward, call, no_single_samples, size_of
+from analysis.audit.batches import AuditError, Forward, call, leftovers_joined, size_of
 from analysis.audit.follow import Follower
+from analysis.audit.nests import tensors_in
 from analysis.audit.preserve import norm_layers, set_modes, unchanged
 from analysis.audit.statistics import GroupedMoments
+from analysis.audit.trails import Trail
 
 FOLLOWED = 8  # one batch in this many is followed
 
 
+class Mode(NamedTuple):
+    """Whether BN normalises by its batch, whether noise is on, and the mode in words."""
+
+    norms_train: bool
+    noise_on: bool
+    words: str
+
+
+MODES = {
+    "train": Mode(True, True, "train mode"),
+    "clean": Mode(True, False, "train mode with noise off"),
+    "eval": Mode(False, False, "eval mode"),
+    "fresh": Mode(False, False, "eval mode on the evaluation batches"),
+}
+
+
 @dataclass
 class Layer:
-    """What was seen of one BN layer. `train` to `fresh` are moments of its input, [channels]."""
+    """What was seen of one BN layer. All moments are of its input."""
 
     name: str
     norm: _BatchNorm
     calls: int = 0  # per forward in train mode
+    # A stream of moments for each of `MODES`:
     train: GroupedMoments = field(default_factory=GroupedMoments)
     clean: GroupedMoments = field(default_factory=GroupedMoments)
     eval: GroupedMoments = field(default_factory=GroupedMoments)
-    fresh: GroupedMoments = field(default_factory=GroupedMoments)  # eval mode, on the evaluation batches
-    noisy_part: GroupedMoments = field(default_factory=GroupedMoments)  # as `train`, of the followed batches
-    local_part: GroupedMoments = field(
-        default_factory=GroupedMoments
-    )  # the same without the layer's own noise
+    fresh: GroupedMoments = field(default_factory=GroupedMoments)
+    # And of the followed batches alone, in train mode:
+    noisy_part: GroupedMoments = field(default_factory=GroupedMoments)  # as it is
+    local_part: GroupedMoments = field(default_factory=GroupedMoments)  # without the layer's own noise
     added: GroupedMoments = field(
         default_factory=GroupedMoments
-    )  # variance that the exact law says noise adds
+    )  # the variance that noise adds, by the exact law
     own: dict[str, None] = field(default_factory=dict)  # names of its own noise, in order
     upstream: dict[str, None] = field(default_factory=dict)
     is_followed: bool = True  # every noise of its own could be followed to it
     has_law: bool = True  # and the exact law holds on the way
+
+    def note(self, x: Tensor, trail: Trail) -> None:
+        """Note what following found out about its input x."""
+        self.upstream |= dict.fromkeys(sorted(trail.upstream))
+        if not trail.links:
+            return
+        self.own |= dict.fromkeys(link.name for link in trail.links.values())
+        if trail.clean is None or trail.clean.shape != x.shape:
+            self.is_followed = self.has_law = False
+            return
+        self.noisy_part.update(x)
+        self.local_part.update(trail.clean)
+        parts = [part for link in trail.links.values() if (part := link.added_variance()) is not None]
+        if len(parts) < len(trail.links) or any(part.shape != x.shape for part in parts):
+            self.has_law = False
+        else:
+            self.added.update(torch.stack(parts).sum(0))
 
 
 @dataclass
@@ -58,9 +94,8 @@ class Measurement:
     batches: int
     samples: int
     has_noise: bool
+    always_on: list[str]  # names of noise that is on in eval mode too
     has_eval_batches: bool
-    stored_mean: dict[str, Tensor | None]
-    stored_var: dict[str, Tensor | None]
 
 
 @torch.no_grad()
@@ -71,86 +106,89 @@ def measure(
 
     Raises AuditError, in a plain sentence, where there is nothing to audit or the model cannot be run.
     """
-    model = getattr(model, "_orig_mod", model)  # inside torch.compile: its calls cannot be followed
-    forward = forward or call
+    model = getattr(model, "_orig_mod", model)  # of torch.compile; what it was made of has the same tensors
     layers = {name: Layer(name, norm) for name, norm in norm_layers(model).items()}
-    order: dict[str, None] = {}
+    passes = Passes(model, layers, forward or call)
     count = samples = 0
-    has_noise = True
-    with unchanged(model):
+    with unchanged(model), torch.compiler.set_stance("force_eager"):  # compiled code cannot be followed
         torch.manual_seed(seed)
-        for index, batch in enumerate(no_single_samples(batches)):
-            set_modes(model, norms_train=True, noise_on=True)
-            if index % FOLLOWED == 0:
-                has_noise = _followed_pass(model, batch, layers, order, forward) or (index > 0 and has_noise)
+        for count, batch in enumerate(leftovers_joined(batches), 1):
+            if (count - 1) % FOLLOWED == 0:
+                passes.follow(batch)
             else:
-                _pass(model, batch, layers, "train", forward)
-            if has_noise:
-                set_modes(model, norms_train=True, noise_on=False)
-                _pass(model, batch, layers, "clean", forward)
-            set_modes(model, norms_train=False, noise_on=False)
-            _pass(model, batch, layers, "eval", forward)
-            count, samples = count + 1, samples + size_of(batch)
+                passes.run("train", batch)
+                if passes.has_noise:
+                    passes.run("clean", batch)
+            passes.run("eval", batch)
+            samples += size_of(batch)
         if not count:
-            raise AuditError("There are no batches to run the model on.")
-        set_modes(model, norms_train=False, noise_on=False)
-        for batch in eval_batches or ():
-            _pass(model, batch, layers, "fresh", forward)
-    ordered = [layers[name] for name in [*order, *(name for name in layers if name not in order)]]
-    _check_finite(model, ordered)
-    return Measurement(
-        ordered,
+            raise AuditError("There are no batches to run the model on; an iterator can be read only once.")
+        for batch in () if eval_batches is None else leftovers_joined(eval_batches):
+            passes.run("fresh", batch)
+    found = Measurement(
+        list(layers.values()),
         count,
         samples,
-        has_noise,
+        passes.has_noise,
+        list(passes.always_on),
         eval_batches is not None,
-        {layer.name: layer.norm.running_mean for layer in ordered},
-        {layer.name: layer.norm.running_var for layer in ordered},
     )
+    found.layers.sort(key=passes.depth)
+    _check_finite(model, found.layers)
+    return found
 
 
-def _pass(model: nn.Module, batch: Any, layers: dict[str, Layer], mode: str, forward: Forward) -> None:
-    def look(layer: Layer, x: Tensor) -> None:
-        getattr(layer, mode).update(x)
+class Passes:
+    """The passes of batches through a model, and what they showed of its noise."""
 
-    with inputs_seen(layers, look):
-        run(forward, model, batch, mode)
+    def __init__(self, model: nn.Module, layers: dict[str, Layer], forward: Forward):
+        self.model, self.layers, self.forward = model, layers, forward
+        self.has_noise = False
+        self.always_on: dict[str, None] = {}  # names of the noise that evaluation has too
+        self._order: dict[str, int] = {}
+
+    def depth(self, layer: Layer) -> int:
+        """The layer's place in the order of the forward pass; layers that nothing reaches come last."""
+        return self._order.get(layer.name, len(self.layers))
+
+    def run(self, mode: str, batch: Any) -> Any:
+        """One pass in a mode of `MODES`."""
+        return self._run(mode, batch, lambda layer, x: getattr(layer, mode).update(x))
+
+    def follow(self, batch: Any) -> None:
+        """The clean pass and the train pass with its noise followed."""
+        with Follower(self.model, only_names=True) as finder:
+            clean = self.run("clean", batch)
+        self.always_on |= finder.found
+        follower = Follower(self.model, ignored=frozenset(self.always_on))
+        calls = dict.fromkeys(self.layers, 0)
+
+        def look(layer: Layer, x: Tensor) -> None:
+            self._order.setdefault(layer.name, len(self._order))
+            calls[layer.name] += 1
+            layer.train.update(x)
+            if trail := follower.trail(x):
+                layer.note(x, trail)
+
+        with follower:
+            noisy = self._run("train", batch, look)
+        for name, number in calls.items():
+            self.layers[name].calls = max(self.layers[name].calls, number)
+        self.has_noise |= bool(follower.found) or not _agree(noisy, clean)
+
+    def _run(self, mode: str, batch: Any, look: Callable[[Layer, Tensor], None]) -> Any:
+        set_modes(self.model, MODES[mode].norms_train, MODES[mode].noise_on)
+        with inputs_seen(self.layers, look):
+            return run(self.forward, self.model, batch, MODES[mode].words)
 
 
-def _followed_pass(
-    model: nn.Module, batch: Any, layers: dict[str, Layer], order: dict[str, None], forward: Forward
-) -> bool:
-    """The train pass with its noise followed; tells whether there is any."""
-    follower = Follower(model)
-    calls = dict.fromkeys(layers, 0)
-
-    def look(layer: Layer, x: Tensor) -> None:
-        order.setdefault(layer.name)
-        calls[layer.name] += 1
-        layer.train.update(x)
-        trail = follower.trail(x)
-        if trail is None:
-            return
-        layer.upstream |= dict.fromkeys(sorted(trail.upstream))
-        if not trail.links:
-            return
-        layer.own |= dict.fromkeys(link.name for link in trail.links.values())
-        if trail.clean is None or trail.clean.shape != x.shape:
-            layer.is_followed = layer.has_law = False
-            return
-        layer.noisy_part.update(x)
-        layer.local_part.update(trail.clean)
-        added = [link.added_variance() for link in trail.links.values()]
-        if any(part is None or part.shape != x.shape for part in added):
-            layer.has_law = False
-        else:
-            layer.added.update(torch.stack(added).sum(0))  # type: ignore[arg-type]
-
-    with inputs_seen(layers, look), follower:
-        run(forward, model, batch, "train")
-    for name, number in calls.items():
-        layers[name].calls = max(layers[name].calls, number)
-    return follower.has_seen_noise
+def _agree(first: Any, second: Any) -> bool:
+    """Whether two outputs of the model are the same but for rounding."""
+    return all(
+        a.shape == b.shape and bool((a - b).abs().max() <= 1e-3 * a.abs().max())
+        for a, b in zip(tensors_in(first), tensors_in(second), strict=False)
+        if a.is_floating_point() and a.numel()
+    )
 
 
 @contextmanager
@@ -168,17 +206,18 @@ def inputs_seen(layers: dict[str, Layer], look: Callable[[Layer, Tensor], None])
 
 
 def run(forward: Forward, model: nn.Module, batch: Any, mode: str) -> Any:
-    """Call the model; its failure becomes a sentence."""
+    """Call the model; its failure becomes a sentence that names the mode."""
     try:
         return forward(model, batch)
     except AuditError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        words = {"train": "train mode", "clean": "train mode without noise", "eval": "eval mode"}
-        raise AuditError(
-            f"The model's forward failed in {words.get(mode, 'eval mode')}: {type(error).__name__}: {reason}"
-        ) from error
+        if "more than 1 value per channel" in reason:
+            raise AuditError(
+                "In train mode BN cannot normalise a single value per channel: give batches of 2 samples or more."
+            ) from error
+        raise AuditError(f"The model's forward failed in {mode}: {type(error).__name__}: {reason}") from error
 
 
 def _check_finite(model: nn.Module, layers: list[Layer]) -> None:
@@ -188,9 +227,9 @@ def _check_finite(model: nn.Module, layers: list[Layer]) -> None:
                 f"The model has NaN or infinite numbers in {name}: there is nothing sound to measure."
             )
     for layer in layers:
-        for mode in ("train", "clean", "eval", "fresh"):
+        for mode in MODES:
             moments = getattr(layer, mode)
             if moments.seen and not torch.isfinite(moments.mean).all():
                 raise AuditError(
-                    f"NaN or infinite numbers reach the BN layer {layer.name} first (in {mode} mode)."
+                    f"NaN or infinite numbers reach the BN layer {layer.name} first, in {MODES[mode].words}."
                 )

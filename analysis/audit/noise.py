@@ -79,3 +79,8 @@ def _instead_of(module: nn.Module, noise: str, noise_variance: float | None) -> 
     own = theory.noise_variance("dropout", rate) if rate < 1 else math.inf
     wanted = own if noise_variance is None else noise_variance
     return MultiplicativeNoise(noise, wanted, per_channel=not isinstance(module, nn.Dropout))
+
+
+def is_noise_site(module: nn.Module) -> bool:
+    """Whether a module is the harness's own `experiments.noise.NoiseSite`, told by name: nothing is imported."""
+    return type(module).__name__ == "NoiseSite" and hasattr(module, "factor")

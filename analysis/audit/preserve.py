@@ -1,8 +1,11 @@
 """Leaving a model as it was found: parameters, buffers, modes, hooks, attributes and random generators."""
 
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from analysis.audit.batches import AuditError
-
-_TABLES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
+from analysis.audit.noise import is_noise_site
 
 
 @contextmanager
@@ -24,24 +26,39 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     """
     modules = list(model.modules())
     attributes = [dict(module.__dict__) for module in modules]
-    tables = [{name: dict(module.__dict__[name]) for name in _TABLES} for module in modules]
+    containers = [_containers(module) for module in modules]
+    plain = [value for kept in attributes for value in kept.values() if isinstance(value, Tensor)]
     tensors: dict[int, tuple[Tensor, Tensor]] = {
-        id(tensor): (tensor, tensor.detach().clone()) for tensor in [*model.parameters(), *model.buffers()]
+        id(tensor): (tensor, tensor.detach().clone())
+        for tensor in [*model.parameters(), *model.buffers(), *plain]
     }
     with preserved_randomness():
         try:
             yield
         finally:
-            for module, old, old_tables in zip(modules, attributes, tables, strict=True):
+            for module, old, contents in zip(modules, attributes, containers, strict=True):
                 module.__dict__.clear()
                 module.__dict__.update(old)
-                for name, table in old_tables.items():
-                    module.__dict__[name].clear()
-                    module.__dict__[name].update(table)
+                for name, content in contents.items():
+                    _refill(module.__dict__[name], content)
             with torch.no_grad():
-                for tensor, copy in tensors.values():
-                    if not _same_bits(tensor, copy):
-                        tensor.copy_(copy)
+                for tensor, bits in tensors.values():
+                    if not _same_bits(tensor, bits):
+                        tensor.copy_(bits)
+
+
+def _containers(module: nn.Module) -> dict[str, Any]:
+    """Copies of a module's dicts, lists and sets, among them the tables of its parameters, buffers and hooks."""
+    return {
+        name: copy.copy(value)
+        for name, value in module.__dict__.items()
+        if isinstance(value, dict | list | set)
+    }
+
+
+def _refill(container: Any, content: Any) -> None:
+    container.clear()
+    container.extend(content) if isinstance(container, list) else container.update(content)
 
 
 @contextmanager
@@ -66,22 +83,40 @@ def _same_bits(first: Tensor, second: Tensor) -> bool:
 def set_modes(model: nn.Module, norms_train: bool, noise_on: bool) -> None:
     """Put BN layers in train or eval mode and everything else likewise; BN in train mode keeps its statistics.
 
-    `track_running_stats = False` makes a BN layer normalise by its batch without touching what it stored.
+    `track_running_stats = False` makes a BN layer normalise by its batch without touching what it stored. A
+    SyncBatchNorm of a single process works as the plain layer that it then is, which runs on a CPU too. The
+    harness's own noise, which is data, is taken out where noise is off.
     """
+    is_alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.training = norms_train
             if module.running_var is not None:
                 module.track_running_stats = not norms_train
+            if isinstance(module, nn.SyncBatchNorm) and is_alone:
+                module.__dict__["forward"] = partial(_BatchNorm.forward, module)
         else:
             module.training = noise_on
+        if is_noise_site(module):
+            module.__dict__.pop("forward", None)
+            if not noise_on:
+                module.__dict__["forward"] = _identity
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
 
 
 def norm_layers(model: nn.Module) -> dict[str, _BatchNorm]:
     """Every BN layer by its name; SyncBatchNorm and subclasses of other libraries included.
 
-    Raises AuditError for a model without any, and for one whose layers do not know their sizes yet.
+    Raises AuditError for a model without any, for one whose layers do not know their sizes yet, and for a compiled
+    TorchScript, into which nobody can look.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise AuditError(
+            "The model is TorchScript, which hides its layers: audit the nn.Module it was made of."
+        )
     lazy = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if is_lazy(tensor)]
     if lazy:
         raise AuditError(

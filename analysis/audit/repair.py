@@ -1,14 +1,14 @@
 """Re-estimating what BN stored, without noise, and what that does to the user's metric."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import nn
 
-from analysis.audit.batches import AuditError, Forward, call, labels_of, logits_of, no_single_samples
-from analysis.audit.measure import Layer, inputs_seen, run
+from analysis.audit.batches import AuditError, Forward, call, labels_of, leftovers_joined, scores_of
+from analysis.audit.measure import MODES, Layer, inputs_seen, run
 from analysis.audit.preserve import norm_layers, set_modes, unchanged
 
 Metric = Callable[[nn.Module, Iterable[Any]], float]
@@ -43,9 +43,11 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
     count = 0
     with unchanged(inner):
         set_modes(inner, norms_train=True, noise_on=False)
-        for count, batch in enumerate(no_single_samples(batches), 1):  # noqa: B007
-            with inputs_seen(layers, lambda layer, x: layer.clean.update(x)):
-                run(forward or call, inner, batch, "clean")
+        with inputs_seen(layers, lambda layer, x: layer.clean.update(x)):
+            for count, batch in enumerate(leftovers_joined(batches), 1):  # noqa: B007
+                run(forward or call, inner, batch, MODES["clean"].words)
+    if not count:
+        raise AuditError("There are no batches to run the model on; an iterator can be read only once.")
     for layer in layers.values():
         if layer.clean.seen and not torch.isfinite(layer.clean.variance).all():
             raise AuditError(
@@ -56,22 +58,24 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
             layer.norm.running_mean.copy_(layer.clean.mean)  # type: ignore[union-attr]
             layer.norm.running_var.copy_(layer.clean.variance)  # type: ignore[union-attr]
             layer.norm.num_batches_tracked.add_(count)  # type: ignore[union-attr]
-    if not count:
-        raise AuditError("There are no batches to run the model on.")
     return model
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, batches: Iterable[Any]) -> float:
-    """Percentage of right classes in the model's present mode; nan without class labels in the batches."""
+def accuracy(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None = None) -> float:
+    """Percentage of right classes, of samples or pixels, in the model's present mode; nan without such labels."""
     right = total = 0
-    for batch in batches:
+    for batch in leftovers_joined(batches):
         labels = labels_of(batch)
-        logits = logits_of(call(model, batch)) if labels is not None else None
-        if logits is None or labels is None:
+        scores = (
+            None
+            if labels is None
+            else scores_of(run(forward or call, model, batch, "its present mode"), labels)
+        )
+        if scores is None or labels is None:
             return float("nan")
-        right += int((logits.argmax(1) == labels.to(logits.device)).sum())
-        total += len(labels)
+        right += int((scores.argmax(1) == labels.to(scores.device)).sum())
+        total += labels.numel()
     return 100 * right / total if total else float("nan")
 
 
@@ -84,13 +88,28 @@ def compare(
         models: by the name of their row, for example {"before": model, "after": adjusted}.
         batches: read once per model and mode, hence a list or a loader.
         metric: `metric(model, batches)`, which must leave the mode alone; by default the accuracy in per cent.
+
+    Raises:
+        AuditError: if the batches can be read only once, or the metric fails.
     """
+    if isinstance(batches, Iterator):
+        raise AuditError("An iterator can be read only once: give a list of batches or a DataLoader.")
     rows: list[dict[str, str | float]] = []
     for name, model in models.items():
         row: dict[str, str | float] = {"model": name}
         for mode in ("train", "eval"):
             with unchanged(model):
                 set_modes(model, norms_train=mode == "train", noise_on=mode == "train")
-                row[f"{mode}_mode"] = metric(model, batches)
+                row[f"{mode}_mode"] = _measured(metric, model, batches)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _measured(metric: Metric, model: nn.Module, batches: Iterable[Any]) -> float:
+    try:
+        return float(metric(model, batches))
+    except AuditError:
+        raise
+    except Exception as error:  # the user's function may raise anything
+        reason = " ".join(str(error).split())[:300]
+        raise AuditError(f"The metric failed: {type(error).__name__}: {reason}") from error

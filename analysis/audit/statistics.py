@@ -1,4 +1,8 @@
-"""Streaming moments in groups of samples, and jackknife intervals for ratios of variances made of them."""
+"""Streaming moments in groups of samples, and jackknife intervals made of them.
+
+A layer's variances are compared as the ratio of their channel means, its means as the root mean square offset over
+channels.
+"""
 
 import math
 from typing import NamedTuple
@@ -31,9 +35,10 @@ class GroupedMoments:
         if not self.seen:
             self._count = mean.new_zeros(GROUPS, 1)
             self._mean = self._squares = mean.new_zeros(GROUPS, channels)
-        group = (self.seen + torch.arange(samples, device=x.device)) % GROUPS
+        sample = torch.arange(samples, device=mean.device)
+        group = (self.seen + sample) % GROUPS
         members = mean.new_zeros(GROUPS, samples)
-        members[group, torch.arange(samples, device=x.device)] = 1
+        members[group, sample] = 1
         count = members.sum(1, keepdim=True)  # samples in each group
         batch_mean = members @ mean / count.clamp(min=1)
         spread = members @ (mean - members.T @ batch_mean).square()
@@ -70,13 +75,15 @@ class GroupedMoments:
         """Channel mean of the variances: a layer's value."""
         return float(self.variance.mean())
 
-    def without_each_group(self) -> tuple[np.ndarray, np.ndarray]:
-        """The layer's mean and variance with each group left out in turn, [groups]; nan for an empty group."""
+    def without_each_group(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance per channel with each group left out in turn, [groups, channels] on the CPU.
+
+        nan for a group without samples.
+        """
         keep = self._everything - torch.eye(GROUPS, dtype=torch.double, device=self._count.device)
-        mean, variance = self._pooled(keep)
-        empty = (self._count[:, 0] == 0).cpu().numpy()
-        layer_mean, layer_variance = mean.mean(1).cpu().numpy(), variance.mean(1).cpu().numpy()
-        return np.where(empty, np.nan, layer_mean), np.where(empty, np.nan, layer_variance)
+        empty = self._count == 0  # [groups, 1]
+        mean, variance = (moment.masked_fill(empty, math.nan).cpu() for moment in self._pooled(keep))
+        return mean, variance
 
     @property
     def _everything(self) -> Tensor:
@@ -98,11 +105,17 @@ def _per_sample(x: Tensor) -> tuple[Tensor, Tensor, int]:
     x = x.detach()
     x = x if x.dtype == torch.double else x.float()
     if x.dim() == 2:
-        return x.double(), torch.zeros_like(x, dtype=torch.double), 1
+        mean = _precise(x)
+        return mean, torch.zeros_like(mean), 1
     positions = tuple(range(2, x.dim()))
     mean = x.mean(positions, keepdim=True)
-    squares = torch.linalg.vector_norm(x - mean, dim=positions).double().square()  # faster than torch.var
-    return mean.flatten(1).double(), squares, math.prod(x.shape[2:])
+    norm = torch.linalg.vector_norm(x - mean, dim=positions)  # faster than torch.var
+    return _precise(mean.flatten(1)), _precise(norm).square(), math.prod(x.shape[2:])
+
+
+def _precise(values: Tensor) -> Tensor:
+    """The same in double precision; on the CPU where the device has none, as Apple's."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 class Ratio(NamedTuple):
@@ -130,9 +143,9 @@ def ratio(above: GroupedMoments, below: GroupedMoments | float) -> Ratio:
     Var(log r) = (G - 1) / G sum_g (log r_g - mean log r_g)^2 over the G groups, r_g without group g. Streams of
     the same samples are paired by their groups. `below` may be a fixed number.
     """
-    value, left_out = above.layer_variance, above.without_each_group()[1]
+    value, left_out = above.layer_variance, _layer_variances(above)
     if isinstance(below, GroupedMoments):
-        value, left_out = value / below.layer_variance, left_out / below.without_each_group()[1]
+        value, left_out = value / below.layer_variance, left_out / _layer_variances(below)
     else:
         value, left_out = value / below, left_out / below
     known = left_out[np.isfinite(left_out) & (left_out > 0)]
@@ -147,3 +160,57 @@ def independent_ratio(above: GroupedMoments, below: GroupedMoments) -> Ratio:
     first, second = ratio(above, 1.0), ratio(below, 1.0)
     error = math.hypot(first.log_error, second.log_error)
     return Ratio(first.value / second.value, error, min(first.groups, second.groups))
+
+
+def _layer_variances(moments: GroupedMoments) -> np.ndarray:
+    return moments.without_each_group()[1].mean(1).numpy()
+
+
+class Offset(NamedTuple):
+    """A root mean square over channels, with that of the channels' standard errors and the groups behind it.
+
+    Its interval is value +- t * error, by the triangle inequality: the estimate lies as far from the truth as the
+    root mean square of the errors, and that of Gaussian errors, however they are correlated, exceeds t times its
+    expectation at most as often as a single one does (Szekely & Bakirov 2003, for levels above 0.785).
+    """
+
+    value: float
+    error: float
+    groups: int
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """The ends of its confidence interval, with at least that level."""
+        if not math.isfinite(self.error):
+            return math.nan, math.nan
+        width = float(stdtrit(self.groups - 1, (1 + level) / 2)) * self.error
+        return max(0.0, self.value - width), self.value + width
+
+    def with_error(self, error: float) -> "Offset":
+        """The same offset with an independent error added."""
+        return self._replace(error=math.hypot(self.error, error))
+
+
+def offset(above: GroupedMoments, below: GroupedMoments | Tensor, scale: Tensor) -> Offset:
+    """How far two layers' means are apart, in units of the square root of `scale` [channels].
+
+    `below` may be fixed means [channels]. Streams of the same samples are paired by their groups.
+    """
+    fixed = not isinstance(below, GroupedMoments)
+    below_mean, below_without = (below, below) if fixed else (below.mean, below.without_each_group()[0])
+    scale = scale.cpu().double()
+    apart = above.mean.cpu() - below_mean.cpu().double()  # [channels]
+    left_out = above.without_each_group()[0] - below_without.cpu().double()  # [groups, channels]
+    known = left_out[left_out.isfinite().all(1)]
+    groups = len(known)
+    squared_error = known.var(0, unbiased=False) * (groups - 1) if groups > 1 else apart * math.nan
+    return Offset(_rms(apart.square() / scale), _rms(squared_error / scale), groups)
+
+
+def independent_offset(above: GroupedMoments, below: GroupedMoments, scale: Tensor) -> Offset:
+    """How far the means of two layers over different samples are apart: their errors add."""
+    first, second = offset(above, below.mean, scale), offset(below, below.mean, scale)
+    return Offset(first.value, math.hypot(first.error, second.error), min(first.groups, second.groups))
+
+
+def _rms(squares: Tensor) -> float:
+    return float(squares.mean().sqrt())

@@ -1,24 +1,29 @@
 """The audit's table: a row per BN layer, with intervals, causes and alarms."""
 
+import itertools
 import math
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from analysis.audit.batches import Forward
-from analysis.audit.measure import Layer, Measurement, measure
-from analysis.audit.statistics import GroupedMoments, Ratio, independent_ratio, ratio
+from analysis.audit.causes import (
+    CAUSES,
+    EVIDENCE,
+    FALSE_ALARM,
+    TESTS,
+    is_adjusted,
+    is_alarm,
+    means,
+    stored_error,
+    updates,
+    variances,
+)
+from analysis.audit.measure import Layer, measure
+from analysis.audit.statistics import GroupedMoments
 from analysis.theory import shift_magnitude
-
-FALSE_ALARM = 0.01  # chance that an audit of a sound network raises any alarm
-TOLERANCE = 0.02  # a shift below 2 % is no alarm even where it is certain
-CAUSES = ("noise", "lag", "upstream", "data")
-# Behind other noisy layers, switching all noise off can leave a variance as it was while a layer's own adds to it.
-_EVIDENCE = {"noise": ("noise", "local")}
 
 
 def audit(
@@ -46,6 +51,7 @@ def audit(
 
         layer_index, layer_name, channels, calls (per forward; above 1 for a shared layer)
         moving_var, train_var, clean_var (as train, noise off), test_var (eval mode)
+        updates, momentum: of what is stored
         shift_ratio = test_var / moving_var, shift_magnitude = max(r, 1/r); below 1, BN divides by too much
         mean_shift: of the input in eval mode from the stored mean, root mean square over channels, in stored
             standard deviations
@@ -57,129 +63,80 @@ def audit(
         upstream_ratio = test_var / clean_var: what the stored statistics of earlier layers do to this one
             (these three multiply to shift_ratio)
         data_ratio = variance on eval_batches / test_var
+        noise_mean, lag_mean, upstream_mean, data_mean: the same differences of means, in the unit of mean_shift
         is_adjusted: what is stored fits the input without noise; then neither noise nor lag is an alarm
-        alarm: the causes of `CAUSES` beyond doubt and beyond 2 %, comma-separated, or "". At most 1 audit in
-            100 of a sound network has any (Bonferroni over layers and causes).
+        alarm: the causes of `CAUSES` beyond doubt and beyond 2 % of variance or 0.1 standard deviations of
+            mean, comma-separated, or "". At most 1 audit in 100 of a sound network has any (Bonferroni over
+            layers and measurements).
         Empty (nan) where a column has no meaning.
 
     Raises:
         AuditError: in a plain sentence, if the model has no BN, fails, or has NaN.
     """
     found = measure(model, batches, eval_batches, forward, seed)
-    stored = [_stored_error(layer, found) for layer in found.layers]
-    rows = [_row(index, layer, found, stored) for index, layer in enumerate(found.layers, 1)]
+    level = 1 - FALSE_ALARM / (len(found.layers) * TESTS)
+    errors = [stored_error(layer) for layer in found.layers]
+    # In eval mode the errors of what earlier layers stored add up.
+    before = [math.hypot(*itertools.chain(*errors[:index])) for index in range(len(errors))]
+    rows = [
+        _row(layer, found.has_noise, own, earlier, level)
+        for layer, own, earlier in zip(found.layers, errors, before, strict=True)
+    ]
     table = pd.DataFrame(rows)
+    table.insert(0, "layer_index", range(1, len(table) + 1))
     table.attrs |= {
         "batches": found.batches,
         "samples": found.samples,
         "has_noise": found.has_noise,
+        "always_on": found.always_on,
         "has_eval_batches": found.has_eval_batches,
     }
     return table
 
 
-def _row(index: int, layer: Layer, found: Measurement, stored: list[float]) -> dict[str, Any]:
-    moving = found.stored_var[layer.name]
-    moving_var = float(moving.double().mean()) if moving is not None else math.nan
+def _row(
+    layer: Layer, has_noise: bool, error: tuple[float, float], before: float, level: float
+) -> dict[str, Any]:
+    """The layer's row. `error`: of what it stored, see `stored_error`; `before`: of what earlier layers stored."""
+    norm, clean = layer.norm, layer.clean if has_noise else layer.train
     row: dict[str, Any] = {
-        "layer_index": index,
         "layer_name": layer.name,
-        "channels": layer.norm.num_features,
+        "channels": norm.num_features,
         "calls": layer.calls,
-        "moving_var": moving_var,
-        "updates": _updates(layer),
+        "moving_var": math.nan if norm.running_var is None else float(norm.running_var.cpu().double().mean()),
+        "updates": updates(norm),
+        "momentum": math.nan if norm.momentum is None else norm.momentum,
         "train_var": _value(layer.train),
-        "clean_var": _value(layer.clean if found.has_noise else layer.train),
+        "clean_var": _value(clean),
         "test_var": _value(layer.eval),
-        "mean_shift": _mean_shift(layer, found),
         "own_noise": ", ".join(layer.own),
         "upstream_noise": ", ".join(layer.upstream),
     }
-    ratios = _ratios(layer, found, moving_var, index, stored)
-    for name, value in ratios.items():
-        low, high = value.interval()
-        row |= {name: value.value, f"{name}_low": low, f"{name}_high": high}
+    estimates = {
+        **variances(layer, clean, row["moving_var"], error[0], before),
+        **means(layer, clean, error[1], before),
+    }
+    for name, estimate in estimates.items():
+        low, high = estimate.interval()
+        row |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
     low, high = row["shift_ratio_low"], row["shift_ratio_high"]
     row["shift_magnitude"] = shift_magnitude(row["shift_ratio"])
     row["shift_magnitude_low"] = 1.0 if low <= 1 <= high else min(shift_magnitude(low), shift_magnitude(high))
     row["shift_magnitude_high"] = max(shift_magnitude(low), shift_magnitude(high))
     row["local_ratio_exact"] = _exact(layer)
     row["cascade"] = row["test_var"] / row["train_var"] / row["local_ratio"]
-    tests = len(found.layers) * (len(CAUSES) + 1)
-    row["is_adjusted"] = _is_adjusted(layer, row, stored[index - 1], tests)
+    row["is_adjusted"] = is_adjusted(layer, error, level)
     innocent = ("noise", "lag") if row["is_adjusted"] else ()
     row["alarm"] = ",".join(
         cause
         for cause in CAUSES
-        if cause not in innocent
-        and any(_is_alarm(ratios[f"{name}_ratio"], tests) for name in _EVIDENCE.get(cause, (cause,)))
+        if cause not in innocent and any(is_alarm(estimates[name], level) for name in EVIDENCE[cause])
     )
     return row
 
 
-def _ratios(
-    layer: Layer, found: Measurement, moving_var: float, index: int, stored: list[float]
-) -> dict[str, Ratio]:
-    nothing = Ratio(math.nan, math.nan, 0)
-    clean = layer.clean if found.has_noise else layer.train
-    own_error = stored[index - 1]
-    # In eval mode the errors of what earlier layers stored add up; the stored means have as much as the variances.
-    before = math.sqrt(2 * sum(error**2 for error in stored[: index - 1]))
-    seen, tested = layer.train.seen > 0, layer.eval.seen > 0
-    has_store = not math.isnan(moving_var)
-    shift = ratio(layer.eval, moving_var).with_error(math.hypot(own_error, before)) if tested else nothing
-    fed = bool(layer.own or layer.upstream)
-    local = nothing
-    if layer.own and layer.is_followed:
-        local = ratio(layer.local_part, layer.noisy_part)
-    elif seen and not layer.own:
-        local = Ratio(1.0, 0.0, 2)
-    return {
-        "shift_ratio": shift,
-        "noise_ratio": (ratio(clean, layer.train) if fed else Ratio(1.0, 0.0, 2))
-        if seen and clean.seen
-        else nothing,
-        "lag_ratio": ratio(layer.train, moving_var).with_error(own_error) if seen and has_store else nothing,
-        "upstream_ratio": (
-            ratio(layer.eval, clean).with_error(before) if tested and clean.seen and has_store else nothing
-        ),
-        "data_ratio": independent_ratio(layer.fresh, layer.eval) if layer.fresh.seen and tested else nothing,
-        "local_ratio": local,
-    }
-
-
-def _stored_error(layer: Layer, found: Measurement) -> float:
-    """Standard error of log moving_var: an average over few training batches is itself uncertain.
-
-    With momentum a the batches weigh a (1 - a)^i; their squares sum to a / (2 - a), 1/19 at a = 0.1, as if
-    the average were over 19 batches, or over as many as there were. Training batches are taken to
-    be as large as those of the audit.
-    """
-    if not layer.train.seen or found.stored_var[layer.name] is None:
-        return 0.0
-    updates, momentum = _updates(layer), layer.norm.momentum
-    if not updates:
-        return 0.0
-    weights = max(1 / updates, momentum / (2 - momentum) if momentum is not None else 0.0)
-    error = ratio(layer.train, 1.0).log_error
-    return 0.0 if math.isnan(error) else error * math.sqrt(weights * layer.train.batches)
-
-
-def _updates(layer: Layer) -> int:
-    tracked = layer.norm.num_batches_tracked
-    return int(tracked) if tracked is not None else 0
-
-
 def _value(moments: GroupedMoments) -> float:
     return moments.layer_variance if moments.seen else math.nan
-
-
-def _mean_shift(layer: Layer, found: Measurement) -> float:
-    mean, variance = found.stored_mean[layer.name], found.stored_var[layer.name]
-    if mean is None or variance is None or not layer.eval.seen:
-        return math.nan
-    offset = (layer.eval.mean - mean.double()).square() / (variance.double() + layer.norm.eps)
-    return float(torch.sqrt(offset.mean()))
 
 
 def _exact(layer: Layer) -> float:
@@ -188,19 +145,3 @@ def _exact(layer: Layer) -> float:
         return math.nan
     clean = layer.local_part.layer_variance
     return clean / (clean + layer.added.layer_mean)
-
-
-def _is_adjusted(layer: Layer, row: dict[str, Any], stored_error: float, tests: int) -> bool:
-    """Whether what is stored fits the input without noise, and fits it better than the one with noise."""
-    if not layer.clean.seen or not row["moving_var"] > 0:
-        return False
-    clean = ratio(layer.clean, row["moving_var"]).with_error(stored_error)
-    is_nearer = abs(math.log(clean.value)) < abs(math.log(row["lag_ratio"]))
-    return is_nearer and not _is_alarm(clean, tests)
-
-
-def _is_alarm(value: Ratio, tests: int) -> bool:
-    """Whether a ratio is off by more than the tolerance, beyond doubt at the level of the whole audit."""
-    low, high = value.interval(1 - FALSE_ALARM / tests)
-    certain = high < 1 or low > 1 if np.isfinite([low, high]).all() else False
-    return bool(certain and shift_magnitude(value.value) > 1 + TOLERANCE)
