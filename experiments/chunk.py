@@ -12,6 +12,7 @@ from experiments.adjust import adjust_stack
 from experiments.config import Job
 from experiments.data import Data
 from experiments.evaluate import Evaluation, evaluate
+from experiments.flips import find_flips
 from experiments.measure import (
     OwnNoise,
     TrainModePass,
@@ -51,6 +52,8 @@ def run_chunk(
     outcome = train_stack(stack, members, noise, data, recipe, report_steps, track)
     trained = time.perf_counter()
     in_train_mode = measure_train_mode(stack, members, noise, data, recipe, job.config["measure"]["draws"])
+    wanted = job.config["measure"]["flips"]
+    flips = find_flips(stack, members, noise, data, recipe, wanted) if wanted else []
     moving = moving_variances(stack)
     train = evaluate(stack, count, data.train_inputs, data.train_labels)
     test = evaluate(stack, count, data.test_inputs, data.test_labels)
@@ -75,11 +78,12 @@ def run_chunk(
     }
     end = time.perf_counter()
     seconds = {"seconds": (end - start) / count, "seconds_measuring": (end - trained) / count}
-    return {
+    tables = {
         "members.csv": member_rows(job, members, outcome, errors, seconds),
         "layers.csv": layer_rows(job, members, outcome, layers),
         "epochs.csv": epoch_rows(job, members, outcome),
     }
+    return tables | ({"flips.csv": flip_rows(job, members, outcome, flips)} if wanted else {})
 
 
 def moving_variances(stack: Network) -> dict[str, Tensor]:
@@ -221,6 +225,16 @@ def epoch_rows(job: Job, members: list[Member], outcome: Outcome) -> list[Row]:
             values = {k: v[index] if isinstance(v, list) else v for k, v in record.items()}
             rows.append(of_member | values)
     return rows
+
+
+def flip_rows(job: Job, members: list[Member], outcome: Outcome, flips: list[list[Row]]) -> list[Row]:
+    """Return the rows of flips.csv: those of each member that did not diverge."""
+    return [
+        identity(job, member) | row
+        for member, diverged, rows in zip(members, outcome.diverged, flips, strict=True)
+        if not diverged
+        for row in rows
+    ]
 
 
 def failed_rows(job: Job, members: list[Member], reason: str) -> list[Row]:

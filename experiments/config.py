@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.checks import COUNT, SECTION, TEXT, Rule, check_section
+from experiments.checks import COUNT, SECTION, TEXT, Rule, check_section, is_whole
 from experiments.data import validate_data_config
 from experiments.device import DEVICE
 from experiments.members import Member, expand_members
@@ -35,7 +35,10 @@ TOP_RULES = {
     "processes": _AUTO_COUNT,
     "chunk": _AUTO_COUNT,
 }
-MEASURE_RULES = {"draws": COUNT}
+MEASURE_RULES = {
+    "draws": COUNT,
+    "flips": Rule("a whole number of at least 0", lambda value: is_whole(value) and value >= 0),
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,10 @@ def make_job(config: Mapping[str, Any]) -> Job:
     config["data"] = validate_data_config(config["data"])
     config["model"] = check_model_config(config["model"])
     recipe = config["recipe"] = check_recipe_config(config["recipe"])
-    config["measure"] = check_section("measure", config["measure"], MEASURE_RULES)
+    measure = config["measure"]
+    if isinstance(measure, Mapping):  # a job that was run before there were flips kept none
+        measure = {"flips": 0} | dict(measure)
+    config["measure"] = check_section("measure", measure, MEASURE_RULES)
     return Job(config, expand_members(config["members"], recipe))
 
 

@@ -17,7 +17,7 @@ from experiments.members import Member
 from experiments.networks import build_network
 from experiments.progress import job_progress
 from experiments.stack import chunk_capacity, plan_chunks, site_shapes
-from experiments.study import TABLES, finish_job, job_folder, start_job
+from experiments.study import finish_job, job_folder, job_tables, start_job
 from experiments.workers import run_chunks
 
 
@@ -58,7 +58,7 @@ def run_job(job: Job) -> None:
     counts as unfinished, and the same command runs it again.
     """
     start_job(job)
-    rows: dict[str, list[Row]] = {name: [] for name in TABLES}
+    rows: dict[str, list[Row]] = {name: [] for name in job_tables(job)}
     errors: list[str] = []
     train_samples = None  # not known when the data cannot be read
 

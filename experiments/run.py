@@ -130,7 +130,7 @@ def conclude(plan: "Plan", grown: bool) -> int:
         record_environment(folder)
     members, layers = pd.read_csv(folder / "members.csv"), pd.read_csv(folder / "layers.csv")
     print_summary(members, layers)
-    print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES))}")
+    print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES) if (folder / name).exists())}")
     print(f"report: python -m analysis.report {folder}")
     unfinished = [job.name for job in plan.jobs if not is_finished(job)]
     failed = members[members.job.isin(unfinished) & (members.status == "failed")]

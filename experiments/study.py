@@ -1,9 +1,10 @@
-"""A study's folder: what is finished, what may join it, and its three tables.
+"""A study's folder: what is finished, what may join it, and its tables.
 
 outputs/STUDY/members.csv, layers.csv, epochs.csv    all jobs together
+outputs/STUDY/flips.csv                  only of jobs that were asked for it (measure.flips)
 outputs/STUDY/environment.json           where and by which command jobs were last added
 outputs/STUDY/multirun.yaml              Hydra's record of the last sweep: overrides, launcher, sweeper
-outputs/STUDY/jobs/JOB/                  a job's own three tables, config.yaml, environment.json
+outputs/STUDY/jobs/JOB/                  a job's own tables, config.yaml, environment.json
 outputs/STUDY/jobs/JOB/errors.txt        tracebacks, when members failed
 outputs/STUDY/jobs/JOB/done.json         checksums of the job's tables; only a finished job has it
 """
@@ -22,12 +23,29 @@ from experiments.checks import ConfigError, shown
 from experiments.config import DATA_KEYS_WITHOUT_EFFECT, RESULT_KEYS, Job, make_job
 from experiments.environment import environment
 from experiments.plan import Plan
-from experiments.tables import EPOCH_COLUMNS, LAYER_COLUMNS, MEMBER_COLUMNS, read_table, write_table
+from experiments.tables import (
+    EPOCH_COLUMNS,
+    FLIP_COLUMNS,
+    LAYER_COLUMNS,
+    MEMBER_COLUMNS,
+    read_table,
+    write_table,
+)
 
 # Of the files members.csv is written last: where it is, the others are too.
-TABLES = {"epochs.csv": EPOCH_COLUMNS, "layers.csv": LAYER_COLUMNS, "members.csv": MEMBER_COLUMNS}
+TABLES = {
+    "flips.csv": FLIP_COLUMNS,
+    "epochs.csv": EPOCH_COLUMNS,
+    "layers.csv": LAYER_COLUMNS,
+    "members.csv": MEMBER_COLUMNS,
+}
 # Where jobs of one study may differ, because their rows say so.
 OPEN_KEYS = ("data.name", "model.name", "model.width", "model.depth", "model.norm")
+
+
+def job_tables(job: Job) -> list[str]:
+    """Return which of TABLES a job writes: flips.csv only when it is asked for."""
+    return [name for name in TABLES if name != "flips.csv" or job.config["measure"]["flips"]]
 
 
 def job_folder(job: Job) -> Path:
@@ -47,7 +65,7 @@ def is_damaged(folder: Path) -> bool:
         return False
     try:
         checksums = json.loads((folder / "done.json").read_text())
-        return any(checksums[name] != _checksum(folder / name) for name in TABLES)
+        return not checksums or any(checksums[name] != _checksum(folder / name) for name in checksums)
     except (OSError, ValueError, LookupError, TypeError):
         return True
 
@@ -63,17 +81,18 @@ def start_job(job: Job) -> None:
 
 
 def finish_job(job: Job, rows: Mapping[str, Sequence[Mapping]], errors: Sequence[str]) -> None:
-    """Write a job's `rows`, a list for each of TABLES, and the tracebacks of its `errors`.
+    """Write a job's `rows`, a list for each of `job_tables(job)`, and the tracebacks of its `errors`.
 
     Without errors it is marked done, so that the same command runs it no more.
     """
     folder = job_folder(job)
-    for name, columns in TABLES.items():
-        write_table(folder / name, columns, rows[name])
+    names = job_tables(job)
+    for name in names:
+        write_table(folder / name, TABLES[name], rows[name])
     if errors:
         _write_text(folder / "errors.txt", "\n".join(errors))
     else:
-        _write_text(folder / "done.json", json.dumps({name: _checksum(folder / name) for name in TABLES}))
+        _write_text(folder / "done.json", json.dumps({name: _checksum(folder / name) for name in names}))
 
 
 def merge_tables(folder: Path) -> list[str]:
@@ -84,7 +103,9 @@ def merge_tables(folder: Path) -> list[str]:
     jobs = sorted(path.parent for path in folder.glob("jobs/*/members.csv"))
     whole = [job for job in jobs if not is_damaged(job)]
     for name, columns in TABLES.items():
-        write_table(folder / name, columns, (row for job in whole for row in read_table(job / name)))
+        having = [job for job in whole if (job / name).exists()]
+        if having or name == "members.csv":
+            write_table(folder / name, columns, (row for job in having for row in read_table(job / name)))
     return [job.name for job in jobs if job not in whole]
 
 

@@ -1,4 +1,4 @@
-"""The three tables: their columns, and how they are written."""
+"""The tables: their columns, and how they are written."""
 
 import csv
 import os
@@ -32,6 +32,13 @@ EPOCH_COLUMNS = (
     "lr", "weight_decay", "batch_size", "train_samples",
     "epoch", "learning_rate", "train_loss",
     "train_error_train_mode", "train_error_eval_mode", "test_error",
+    "job",
+)
+FLIP_COLUMNS = (
+    *IDENTITY,
+    "lr", "weight_decay", "batch_size",
+    "lost", "won",
+    "sample", "label", "eval_mode_class", "logits_train_mode", "logits_eval_mode", "image",
     "job",
 )
 # fmt: on

@@ -27,6 +27,8 @@ class Data:
         classes: number of classes, also of those that a small selection of samples happens to miss.
         validation_inputs, validation_labels: training samples held out, to choose settings by; empty if there are
             none.
+        pixel_mean, pixel_std: of images, [channel, 1, 1]: `input * pixel_std + pixel_mean` is the pixel's value
+            in [0, 255]; None for what is no image.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Data:
     classes: int
     validation_inputs: Tensor = field(default_factory=lambda: torch.empty(0))
     validation_labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    pixel_mean: Tensor | None = None
+    pixel_std: Tensor | None = None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -56,6 +60,8 @@ class Data:
             test_labels=self.test_labels.to(device),
             validation_inputs=_lay_out(self.validation_inputs.to(device)),
             validation_labels=self.validation_labels.to(device),
+            pixel_mean=None if self.pixel_mean is None else self.pixel_mean.to(device),
+            pixel_std=None if self.pixel_std is None else self.pixel_std.to(device),
         )
 
     def hold_out(self, validation: float) -> Data:

@@ -61,4 +61,13 @@ def image_data(name: str, train: Images, test: Images, classes: int, image_size:
         )
     for inputs in (train_inputs, test_inputs):
         inputs.sub_(mean).div_(std)
-    return Data(name, train_inputs, train.labels.long(), test_inputs, test.labels.long(), classes)
+    return Data(
+        name,
+        train_inputs,
+        train.labels.long(),
+        test_inputs,
+        test.labels.long(),
+        classes,
+        pixel_mean=mean[0],
+        pixel_std=std[0],
+    )
