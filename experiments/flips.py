@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.data import Data
@@ -75,8 +76,8 @@ def png_text(data: Data, sample: Tensor) -> str:
 
     pixels = (sample * data.pixel_std + data.pixel_mean).cpu()
     if (side := max(pixels.shape[1:])) > LARGEST_SIDE:
-        sides = [max(1, size * LARGEST_SIDE // side) for size in pixels.shape[1:]]
-        pixels = torch.nn.functional.adaptive_avg_pool2d(pixels, sides)
+        height, width = (max(1, size * LARGEST_SIDE // side) for size in pixels.shape[1:])
+        pixels = F.adaptive_avg_pool2d(pixels, (height, width))
     array = pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
     Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array).save(buffer, "PNG")
