@@ -9,6 +9,7 @@ from torch import Tensor
 
 from analysis.theory import shift_magnitude
 from experiments.adjust import adjust_stack
+from experiments.augment import measured_data
 from experiments.config import Job
 from experiments.data import Data
 from experiments.evaluate import Evaluation, evaluate
@@ -46,11 +47,13 @@ def run_chunk(
     stack = stack_members(members, build)
     noise = ChunkNoise(stack, site_shapes(build(members[0].seed), data.train_inputs[:2]), members, device)
 
+    measured = measured_data(data, recipe)
+
     def track(epoch: int) -> dict[str, Tensor]:
-        return mode_errors(stack, members, noise, data, recipe, epoch) if recipe["track_modes"] else {}
+        return mode_errors(stack, members, noise, measured, recipe, epoch) if recipe["track_modes"] else {}
 
     outcome = train_stack(stack, members, noise, data, recipe, report_steps, track)
-    trained = time.perf_counter()
+    trained, data = time.perf_counter(), measured
     in_train_mode = measure_train_mode(stack, members, noise, data, recipe, job.config["measure"]["draws"])
     wanted = job.config["measure"]["flips"]
     flips = find_flips(stack, members, noise, data, recipe, wanted) if wanted else []

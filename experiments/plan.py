@@ -71,6 +71,12 @@ def check_data(jobs: Sequence[Job]) -> None:
             raise not_allowed(
                 "recipe.batch_size", batch, f"at most {samples}, {data.name}'s training samples"
             )
+        if job.config["recipe"]["augment"] != "none" and data.pixel_mean is None:
+            raise not_allowed(
+                "recipe.augment",
+                job.config["recipe"]["augment"],
+                f"none, because {data.name} holds no images",
+            )
         try:
             job_site_shapes(job, data)
         except Exception as error:  # whatever torch has to say of a network too large, or of another shape

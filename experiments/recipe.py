@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.augment import AUGMENTATIONS
 from experiments.checks import (
     ANYTHING,
     COUNT,
@@ -34,11 +35,12 @@ RULES = {
     "momentum": FRACTION,
     "nesterov": SWITCH,
     "weight_decay": NOT_NEGATIVE,
+    "augment": one_of(*AUGMENTATIONS),
     "track_modes": SWITCH,
     "scaled_down": null_or(TEXT, "as published, or no published recipe"),
 }
 # What a recipe did that was written before these keys were there.
-WITHOUT_KEY = {"drop_factor": 0.1, "track_modes": False}
+WITHOUT_KEY = {"drop_factor": 0.1, "augment": "none", "track_modes": False}
 
 
 def check_recipe_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.sgd import sgd
 
+from experiments.augment import augmented_batches
 from experiments.data import Data
 from experiments.members import Member
 from experiments.networks.network import Network
@@ -130,7 +131,10 @@ def train_stack(
         stack.train()
         loss_sum = torch.zeros(len(members), device=data.train_inputs.device)
         factor = learning_rate_factor(recipe, step, total_steps)
-        for inputs, labels in stacked_batches(data, members, epoch, batch):
+        batches = stacked_batches(data, members, epoch, batch)
+        if recipe["augment"] != "none":
+            batches = augmented_batches(batches, data, members, epoch)
+        for inputs, labels in batches:
             with noise.on(step, batch):
                 losses = member_losses(stack(inputs), labels)
             # A sum, so that each member's gradient is that of its own loss alone.

@@ -31,6 +31,7 @@ CONFIG = {
         "nesterov": True,
         "weight_decay": 0.0,
         "track_modes": False,
+        "augment": "none",
         "drops": None,
         "drop_factor": 0.1,
         "scaled_down": None,

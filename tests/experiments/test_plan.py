@@ -310,6 +310,8 @@ BAD = [
     ("recipe=paper recipe.epochs=100", "recipe.drops=[81, 122]: allowed is a list of", "recipe.epochs=100"),
     ("recipe=paper recipe.drops=[60,20]", "recipe.drops=[60, 20]: allowed is a list of increasing epochs"),
     ("recipe=paper recipe.drops=[0.5]", "recipe.drops=[0.5]: allowed is a list"),
+    ("recipe.augment=crop_flip", "recipe.augment=crop_flip: allowed is none, because digits holds no images"),
+    ("recipe.augment=flip", "recipe.augment=flip: allowed is one of none, crop_flip"),
     ("recipe.drop_factor=0", "recipe.drop_factor=0: allowed is a number in (0, 1]"),
     ("data=cifar10 data.download=perhaps", "data.download=perhaps: allowed is true or false"),
     ("data=gaussian data.correlation=1", "data.correlation=1: allowed is a number in [0, 1)"),
