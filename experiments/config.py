@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.checks import COUNT, SECTION, TEXT, Rule, check_section, is_whole
+from experiments.checks import COUNT, SECTION, TEXT, Rule, check_section, is_whole, null_or
 from experiments.data import validate_data_config
 from experiments.device import DEVICE
+from experiments.loggers.settings import check_logger_config
 from experiments.members import Member, expand_members
 from experiments.networks import check_model_config
 from experiments.recipe import check_recipe_config
@@ -26,6 +27,7 @@ _AUTO_COUNT = Rule(
 )
 TOP_RULES = {
     **dict.fromkeys(RESULT_KEYS, SECTION),
+    "logger": null_or(SECTION, "none"),
     "study": Rule(
         "the name of a folder: letters, digits, blanks and _ + - . only, not a dot in front",
         lambda value: isinstance(value, str) and re.fullmatch(r"[\w+-][\w+. -]{0,99}", value) is not None,
@@ -81,6 +83,7 @@ def make_job(config: Mapping[str, Any]) -> Job:
     config["data"] = validate_data_config(config["data"])
     config["model"] = check_model_config(config["model"])
     recipe = config["recipe"] = check_recipe_config(config["recipe"])
+    config["logger"] = check_logger_config(config["logger"])
     measure = config["measure"]
     if isinstance(measure, Mapping):  # a job that was run before there were flips kept none
         measure = {"flips": 0} | dict(measure)

@@ -32,6 +32,7 @@ def launch(config: DictConfig) -> None:
     """
     from experiments.config import make_job
     from experiments.job import run_job
+    from experiments.loggers.live import log_job
     from experiments.study import is_finished
 
     # Relative paths start where the command was typed, wherever the launcher runs this.
@@ -43,6 +44,8 @@ def launch(config: DictConfig) -> None:
         run_job(job)
     except OSError as error:  # a full disk, say; the next job may be luckier
         print(f"error: {job.name}: {error}", file=sys.stderr)
+        return
+    log_job(job)
 
 
 def main() -> int:
@@ -84,12 +87,14 @@ def run(overrides: list[str], multirun: bool) -> int:
     """Check the jobs of a command line, run what is not finished yet, and sum up; return the exit status."""
     from filelock import FileLock, Timeout
 
+    from experiments.loggers.live import check_login
     from experiments.plan import check_data, plan_jobs
     from experiments.study import check_study
     from experiments.workers import start_server
 
     plan = plan_jobs(overrides, multirun)
     check_study(plan)
+    check_login(plan.jobs[0])
     if any(job.config["processes"] != 1 for job in plan.jobs):
         start_server()  # it gets ready while the data is read
     check_data(plan.jobs)
@@ -120,6 +125,7 @@ def conclude(plan: "Plan", grown: bool) -> int:
     """Merge the study's tables, print the summary and where everything lies; return the exit status."""
     import pandas as pd
 
+    from experiments.loggers.live import log_study
     from experiments.study import TABLES, is_finished, job_folder, merge_tables, record_environment
     from experiments.summary import print_summary
 
@@ -132,6 +138,7 @@ def conclude(plan: "Plan", grown: bool) -> int:
     print_summary(members, layers)
     print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES) if (folder / name).exists())}")
     print(f"report: python -m analysis.report {folder}")
+    log_study(plan.jobs[0])
     unfinished = [job.name for job in plan.jobs if not is_finished(job)]
     failed = members[members.job.isin(unfinished) & (members.status == "failed")]
     for (job, reason), rows in failed.groupby(["job", "reason"]):

@@ -1,0 +1,9 @@
+"""Logging to Weights & Biases: an export of the tables, made when a job has written its own.
+
+settings    `logger.*` of the configuration, and whether W&B would let us in
+live        what a running study does: start the export when a job is finished, and once more at the end
+export      one code path for the live logger and for `python -m scripts.export_wandb`
+records     from rows of the tables to what a run of W&B holds
+offline     writes runs to STUDY/wandb, without network or account
+upload      sends them to a server
+"""

@@ -1,0 +1,73 @@
+"""From a study's tables to its runs in W&B; whoever logs, while a study runs or long after, comes through here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock
+
+from experiments.loggers.offline import wandb_folder, write_missing_runs
+from experiments.loggers.records import RunRecord, member_records
+from experiments.loggers.settings import Destination
+from experiments.loggers.upload import upload
+from experiments.study import is_damaged
+
+
+class ExportError(Exception):
+    """There is nothing to export, or its files cannot be read or written; the text is one line."""
+
+
+class Exported(NamedTuple):
+    """How many runs there are, how many of them were written just now, and how many were uploaded just now."""
+
+    runs: int
+    written: int
+    uploaded: int
+
+
+def export_study(
+    study: Path, destination: Destination, *, online: bool, jobs: Sequence[str] | None = None
+) -> Exported:
+    """Make the runs of W&B that a study lacks: one for each member.
+
+    A run that is there already with the same content is left alone; one with other content, or that a killed
+    process left incomplete, is replaced. So it does no harm to export twice, or two processes at once.
+
+    Args:
+        study: the study's folder.
+        destination: project and entity of the runs.
+        online: upload what is not uploaded yet.
+        jobs: the names of jobs to export; None for all.
+
+    Raises:
+        ExportError: no job's tables to read, or a folder that cannot be written.
+        UploadError: the runs are all written, but not all of them are uploaded.
+    """
+    names = sorted(path.parent.name for path in study.glob("jobs/*/members.csv")) if jobs is None else jobs
+    whole = [name for name in names if not is_damaged(study / "jobs" / name)]
+    if not whole:
+        raise ExportError(
+            f"{study}: no job's tables in {study / 'jobs'}; has any job of this study finished?"
+        )
+    exported = Exported(0, 0, 0)
+    for name in whole:
+        try:
+            records = member_records(study / "jobs" / name)
+        except (OSError, ValueError, LookupError) as error:
+            raise ExportError(f"{study / 'jobs' / name}: not readable as a job's folder ({error})") from error
+        added = _export_records(study, name, records, destination, online)
+        exported = Exported(*(sum(counts) for counts in zip(exported, added, strict=True)))
+    return exported
+
+
+def _export_records(
+    study: Path, name: str, records: Sequence[RunRecord], destination: Destination, online: bool
+) -> Exported:
+    """Write and upload the runs of one job, or of the study as a whole; only one process at a time does."""
+    try:
+        wandb_folder(study).mkdir(exist_ok=True)
+        with FileLock(wandb_folder(study) / f".{name}.lock"):
+            folders, written = write_missing_runs(study, records, destination)
+            return Exported(len(folders), written, upload(folders) if online else 0)
+    except OSError as error:
+        raise ExportError(f"{wandb_folder(study)}: cannot be written ({error.strerror or error})") from error

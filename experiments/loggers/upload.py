@@ -1,0 +1,92 @@
+"""Uploading offline runs with `wandb sync`, in a process of its own that cannot harm or hold up the study."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Timer
+
+from experiments.loggers.offline import run_id
+
+BATCH = 200  # runs an upload process takes
+HOPELESS = 10  # lines of errors, about two a run, after which the others are not tried
+# By default W&B tries for hours, and a study would wait.
+PATIENCE = {
+    "WANDB_X_GRAPHQL_RETRY_MAX": "2",
+    "WANDB_X_GRAPHQL_RETRY_WAIT_MAX_SECONDS": "5",
+    "WANDB_X_GRAPHQL_TIMEOUT_SECONDS": "15",
+    "WANDB_X_FILE_STREAM_RETRY_MAX": "2",
+    "WANDB_X_FILE_STREAM_RETRY_WAIT_MAX_SECONDS": "5",
+    "WANDB_X_FILE_STREAM_TIMEOUT_SECONDS": "15",
+    "WANDB_X_FILE_TRANSFER_RETRY_MAX": "2",
+    "WANDB_X_FILE_TRANSFER_RETRY_WAIT_MAX_SECONDS": "5",
+    "WANDB_X_FILE_TRANSFER_TIMEOUT_SECONDS": "60",
+}
+
+
+class UploadError(Exception):
+    """Some runs are not uploaded; the text says why, in one line."""
+
+
+def is_uploaded(folder: Path) -> bool:
+    """Say whether the offline run in `folder` is on a server; `wandb sync` keeps the same mark."""
+    return _mark(folder).exists()
+
+
+def upload(folders: Sequence[Path]) -> int:
+    """Upload the offline runs in `folders` that are not uploaded yet and return how many that were.
+
+    Uploading a run again, whoever did it before, replaces it: its identifier is its own.
+    Raises UploadError at the first batch in which runs fail; what was uploaded until then is marked as such.
+    """
+    waiting = [folder for folder in folders if not is_uploaded(folder)]
+    for start in range(0, len(waiting), BATCH):
+        _upload_batch(waiting[start : start + BATCH])
+    return len(waiting)
+
+
+def _upload_batch(folders: Sequence[Path]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wandb", "sync", *map(str, folders)],
+        env=PATIENCE | os.environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    seconds = 60 + 2 * len(folders)
+    timer = Timer(seconds, process.kill)
+    timer.start()
+    errors: list[str] = []
+    failed: set[str | None] = set()  # identifiers of runs; None for errors that name no run
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if error := re.match(r"wandb: ERROR (?:\[(?:[^\]]*/)?([^\]/]+)\] )?(.*)", line):
+                failed.add(error[1])
+                errors.append(error[2])
+            if len(errors) >= HOPELESS:
+                break
+        else:
+            process.wait()
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()
+    for folder in folders:
+        # W&B marks runs as uploaded of which it has just said that data are missing.
+        if None in failed or run_id(folder) in failed:
+            _mark(folder).unlink(missing_ok=True)
+    missing = sum(not is_uploaded(folder) for folder in folders)
+    if missing:
+        ended = f"wandb sync ended with status {process.returncode} within {seconds} s"
+        reason = " ".join(errors[:2])[:300] or ended
+        raise UploadError(f"{missing} of {len(folders)} runs are not uploaded ({reason})")
+
+
+def _mark(folder: Path) -> Path:
+    (run_file,) = folder.glob("run-*.wandb")
+    return run_file.with_name(f"{run_file.name}.synced")

@@ -1,0 +1,169 @@
+"""logger=wandb and scripts.export_wandb: what W&B's own program reads from the runs is what the tables hold."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from scripts.export_wandb import main as export
+from tests.conftest import files_below
+from tests.experiments.wandb_runs import history, inspect, run_folders, run_header
+
+OFFLINE = ["logger=wandb", "members.dropout.rate=[0.5]", "recipe.epochs=2"]
+IDENTITY = [
+    "data",
+    "model",
+    "width",
+    "depth",
+    "norm",
+    "placement",
+    "noise",
+    "strength",
+    "noise_variance",
+    "seed",
+]
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the key nor the settings of whoever runs the tests play a part in them."""
+    for name in (
+        "WANDB_API_KEY",
+        "WANDB_BASE_URL",
+        "WANDB_MODE",
+        "WANDB_DIR",
+        "WANDB_PROJECT",
+        "WANDB_ENTITY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path.with_name(f"{tmp_path.name}-home")))
+
+
+def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
+    ended = run(*tiny, *OFFLINE)
+    assert ended.status == 0
+    study = tmp_path / "out" / "first_look"
+    assert ended.out.splitlines()[-2:] == [
+        "look at them: wandb leet out/first_look/wandb",
+        "upload them:  wandb sync out/first_look/wandb",
+    ]
+    members, layers, epochs = (pd.read_csv(study / f"{name}.csv") for name in ("members", "layers", "epochs"))
+    runs = [(folder, inspect(folder)) for folder in run_folders(study)]
+    assert len(runs) == len(members) == 3
+
+    of_member = members.placement == "before_weight"
+    (member,) = members[of_member].to_dict("records")
+    ((folder, read),) = [(f, r) for f, r in runs if r["config"]["placement"] == "before_weight"]
+    assert read["name"] == "mlp width 8 depth 3 before_weight dropout 0.5 seed 0"
+    assert read["project"] == "variance-shift"
+    assert set(read["tags"]) == {"digits", "mlp", "batch norm", "before_weight", "dropout"}
+    assert (read["state"], read["exit_code"]) == ("finished", 0)
+    header = run_header(folder)
+    assert (header["run_group"], header["job_type"]) == ("first_look", "before_weight")
+    assert {key: read["config"][key] for key in IDENTITY} == {key: member[key] for key in IDENTITY}
+    assert read["config"]["configuration"]["recipe"]["momentum"] == 0.9
+    assert read["config"]["environment"]["packages"]["torch"]
+
+    measured = (
+        members.loc[of_member].dropna(axis=1).columns.difference([*IDENTITY, "lr", "weight_decay", "job"])
+    )
+    assert {"test_error", "test_error_adjusted", "train_error_train_mode", "seconds"} <= set(measured)
+    for column in measured.difference(["batch_size"]):
+        assert read["summary"][column] == member[column], column
+    assert read["summary"]["mode_gap"] == member["train_error_eval_mode"] - member["train_error_train_mode"]
+
+    own_layers = layers[layers.placement == "before_weight"].set_index("layer_index")
+    for index, ratio in own_layers.shift_ratio.items():
+        assert read["summary"][f"shift_ratio/{index}"] == ratio
+    assert read["summary"]["shift_ratio/mean"] == pytest.approx(own_layers.shift_ratio.mean())
+    assert "local_ratio/1" not in read["summary"]  # no noise before the first layer: empty, not 0
+    assert read["summary"]["local_ratio/2"] == own_layers.local_ratio[2]
+    (table,) = [
+        pd.DataFrame(**pd.read_json(path, typ="series")[["data", "columns"]].to_dict())
+        for path in folder.glob("files/media/table/tables/layers_*.table.json")
+    ]
+    assert len(table) == 3
+    pd.testing.assert_series_equal(
+        table.set_index("layer_index").d_cos2.astype(float), own_layers.d_cos2, rtol=1e-12
+    )
+
+    logged = history(folder)
+    curve = logged.dropna(subset=["epoch"]).set_index("epoch")
+    own_epochs = epochs[epochs.placement == "before_weight"].set_index("epoch")
+    assert list(curve.index) == [1, 2]
+    assert list(curve["training/train_loss"]) == list(own_epochs.train_loss)
+    assert list(curve["training/learning_rate"]) == list(own_epochs.learning_rate)
+    over_layers = logged.dropna(subset=["layer_index"]).set_index("layer_index")
+    assert list(over_layers["layer/shift_ratio"]) == list(own_layers.shift_ratio)
+    over_strength = logged.dropna(subset=["test_error"])
+    assert list(over_strength[["strength", "test_error"]].iloc[0]) == [0.5, member["test_error"]]
+
+    # Nothing outside the study but W&B's own log; no copies of tables waiting in the home folder.
+    home = tmp_path.with_name(f"{tmp_path.name}-home")
+    assert all("/logs" in name or Path(name).suffix == "" for name in files_below(home))
+
+
+def test_exporting_again_adds_what_is_missing_and_nothing_else(run, tmp_path, tiny, capsys):
+    assert run(*tiny, "members.dropout.rate=[0.5]").status == 0
+    study = tmp_path / "out" / "first_look"
+    assert not (study / "wandb").exists()
+    tables = {name: (study / name).read_bytes() for name in ("members.csv", "layers.csv", "epochs.csv")}
+
+    def exported(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        return export([str(study), *arguments]), capsys.readouterr().out.splitlines()[0]
+
+    assert exported() == (0, f"3 runs in {study / 'wandb'}: 3 written now")
+    first = files_below(study / "wandb")
+    assert exported() == (0, f"3 runs in {study / 'wandb'}: 0 written now")
+    assert files_below(study / "wandb") == first
+
+    # A run lost, one that a killed process left incomplete, one of other tables.
+    lost, torn, other = run_folders(study)
+    shutil.rmtree(lost)
+    (torn / "record.sha256").unlink()
+    (other / "record.sha256").write_text("0" * 64)
+    assert exported() == (0, f"3 runs in {study / 'wandb'}: 3 written now")
+    identifiers = [inspect(folder)["run_id"] for folder in run_folders(study)]
+    assert len(set(identifiers)) == len(identifiers) == 3
+    assert set(identifiers) == {folder.name.split("-", 3)[3] for folder in (lost, torn, other)}
+
+    # The same command with the logger finds all of it done; another project is another place.
+    assert run(*tiny, "members.dropout.rate=[0.5]", "logger=wandb").status == 0
+    assert {inspect(folder)["run_id"] for folder in run_folders(study)} == set(identifiers)
+    assert exported("--project", "other") == (0, f"3 runs in {study / 'wandb'}: 3 written now")
+    assert {inspect(folder)["project"] for folder in run_folders(study)} == {"other"}
+    assert {name: (study / name).read_bytes() for name in tables} == tables
+
+
+def test_a_study_that_cannot_be_exported_is_one_line(tmp_path, capsys):
+    for folder in (tmp_path, tmp_path / "missing"):
+        assert export([str(folder)]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith(f"export_wandb: {folder}: no job's tables")
+        assert captured.err.count("\n") == 1
+    assert export([str(tmp_path), "--project", "a/b"]) == 2
+    assert "logger.project=a/b: allowed is letters" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["logger=mlflow"], "logger=mlflow: allowed is one of none, wandb"),
+        (["logger=wandb", "logger.mode=disabled"], "logger.mode=disabled: allowed is one of offline, online"),
+        (["logger=wandb", "logger.project=a/b"], "logger.project=a/b: allowed is letters"),
+        (["logger=wandb", "logger.entity=3"], "logger.entity=3: allowed is null"),
+        (["logger.mode=online"], "logger.mode=online: no key of the chosen logger, only of logger=wandb"),
+        (["logger=wandb", "+logger.group=x"], "logger.group=x: no such key"),
+        (["logger=wandb", "logger.name=none"], "logger.mode=offline: no such key"),
+        (["logger=wandb", "logger.mode=online"], "logger.mode=online: not logged in to W&B; run wandb login"),
+    ],
+)
+def test_bad_loggers_are_found_before_anything_is_trained(run, tmp_path, tiny, arguments, line):
+    ended = run(*tiny, *arguments)
+    assert ended.status == 2
+    assert ended.err.startswith(f"error: {line}")
+    assert ended.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
