@@ -38,7 +38,7 @@ def wandb_folder(study: Path) -> Path:
 
 
 def run_folders(study: Path) -> dict[str, list[Path]]:
-    """Return the folders of offline runs by the identifier of their run; a killed process leaves incomplete ones."""
+    """Return the folders of offline runs by their run's identifier, incomplete ones of killed processes too."""
     folders: dict[str, list[Path]] = {}
     for path in sorted(wandb_folder(study).glob("offline-run-*-*")):
         folders.setdefault(run_id(path), []).append(path)
