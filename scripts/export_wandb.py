@@ -20,8 +20,7 @@ from experiments.options import CONF
 
 def main(arguments: list[str] | None = None) -> int:
     """Export a study; return the exit status: 0, 1 when runs could not be uploaded, 2 for bad input."""
-    defaults = OmegaConf.to_container(OmegaConf.load(CONF / "logger" / "wandb.yaml"))
-    assert isinstance(defaults, dict)
+    defaults = dict(OmegaConf.load(CONF / "logger" / "wandb.yaml"))
     parser = argparse.ArgumentParser(
         prog="python -m scripts.export_wandb", description="Make the W&B runs of a study from its tables."
     )

@@ -14,6 +14,7 @@ from experiments.loggers.settings import Destination
 
 if TYPE_CHECKING:
     import wandb
+    from wandb.plot.custom_chart import CustomChart
 
 DIGEST = "record.sha256"
 # Our tables say all of it, or it would only tell about the machine that exports: 0.02 s a run instead of 0.08.
@@ -77,7 +78,7 @@ def write_missing_runs(
 def write_run(study: Path, record: RunRecord, destination: Destination) -> Path:
     """Write one offline run and return its folder."""
     import wandb
-    from wandb.plot import CustomChart
+    from wandb.plot.custom_chart import CustomChart
 
     run = wandb.init(
         mode="offline",
@@ -117,12 +118,12 @@ def write_run(study: Path, record: RunRecord, destination: Destination) -> Path:
     return folder
 
 
-def _media(record: RunRecord) -> dict[str, "wandb.Table | wandb.Image | wandb.plot.CustomChart"]:
+def _media(record: RunRecord) -> "dict[str, wandb.Table | wandb.Image | CustomChart]":
     import wandb
 
-    media: dict[str, wandb.Table | wandb.Image | wandb.plot.CustomChart] = {}
+    media: dict[str, wandb.Table | wandb.Image | CustomChart] = {}
     for key, rows in record.tables.items():
-        columns = list(dict.fromkeys(column for row in rows for column in row))
+        columns: list = list(dict.fromkeys(column for row in rows for column in row))
         media[key] = wandb.Table(
             columns=columns, data=[[row.get(column) for column in columns] for row in rows]
         )
