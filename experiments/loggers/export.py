@@ -9,6 +9,7 @@ from filelock import FileLock
 from experiments.loggers.offline import wandb_folder, write_missing_runs
 from experiments.loggers.records import RunRecord, member_records
 from experiments.loggers.settings import Destination
+from experiments.loggers.study_record import study_record
 from experiments.loggers.upload import upload
 from experiments.study import is_damaged
 
@@ -28,7 +29,7 @@ class Exported(NamedTuple):
 def export_study(
     study: Path, destination: Destination, *, online: bool, jobs: Sequence[str] | None = None
 ) -> Exported:
-    """Make the runs of W&B that a study lacks: one for each member.
+    """Make the runs of W&B that a study lacks: one for each member, and one of job type `report` for all.
 
     A run that is there already with the same content is left alone; one with other content, or that a killed
     process left incomplete, is replaced. So it does no harm to export twice, or two processes at once.
@@ -37,7 +38,7 @@ def export_study(
         study: the study's folder.
         destination: project and entity of the runs.
         online: upload what is not uploaded yet.
-        jobs: the names of jobs to export; None for all.
+        jobs: the names of jobs to export, without the study's own run; None for all.
 
     Raises:
         ExportError: no job's tables to read, or a folder that cannot be written.
@@ -49,15 +50,20 @@ def export_study(
         raise ExportError(
             f"{study}: no job's tables in {study / 'jobs'}; has any job of this study finished?"
         )
-    exported = Exported(0, 0, 0)
+    exported = []
     for name in whole:
         try:
             records = member_records(study / "jobs" / name)
         except (OSError, ValueError, LookupError) as error:
             raise ExportError(f"{study / 'jobs' / name}: not readable as a job's folder ({error})") from error
-        added = _export_records(study, name, records, destination, online)
-        exported = Exported(*(sum(counts) for counts in zip(exported, added, strict=True)))
-    return exported
+        exported.append(_export_records(study, name, records, destination, online))
+    if jobs is None:
+        try:
+            records = [study_record(study)]
+        except ValueError as error:  # no means can be taken over its tables
+            raise ExportError(f"{error}; the runs of its members are there") from error
+        exported.append(_export_records(study, "report", records, destination, online))
+    return Exported(*map(sum, zip(*exported, strict=True)))
 
 
 def _export_records(

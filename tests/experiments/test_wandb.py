@@ -8,7 +8,7 @@ import pytest
 
 from scripts.export_wandb import main as export
 from tests.conftest import files_below
-from tests.experiments.wandb_runs import history, inspect, run_folders, run_header
+from tests.experiments.wandb_runs import history, inspect, run_folders, run_header, run_ids
 
 OFFLINE = ["logger=wandb", "members.dropout.rate=[0.5]", "recipe.epochs=2"]
 IDENTITY = [
@@ -49,12 +49,22 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
         "upload them:  wandb sync out/first_look/wandb",
     ]
     members, layers, epochs = (pd.read_csv(study / f"{name}.csv") for name in ("members", "layers", "epochs"))
-    runs = [(folder, inspect(folder)) for folder in run_folders(study)]
-    assert len(runs) == len(members) == 3
+    assert len(run_folders(study)) == len(members) + 1 == 4
+
+    # The study as a whole: error by rate, a line for each placement, the baseline at rate 0.
+    (report,) = run_folders(study, "report-*")
+    header = run_header(report)
+    assert (header["display_name"], header["job_type"]) == ("first_look: report", "report")
+    by_rate = history(report).dropna(subset=["dropout_rate"]).set_index("dropout_rate")
+    for placement in ("before_bn", "before_weight"):
+        line = by_rate[f"test_error_by_dropout_rate/width8-{placement}"].dropna()
+        own = members[members.placement.isin(["none", placement])].set_index("strength").test_error
+        pd.testing.assert_series_equal(line, own.sort_index(), check_names=False)
 
     of_member = members.placement == "before_weight"
     (member,) = members[of_member].to_dict("records")
-    ((folder, read),) = [(f, r) for f, r in runs if r["config"]["placement"] == "before_weight"]
+    (folder,) = run_folders(study, "before_weight-*")
+    read = inspect(folder)
     assert read["name"] == "mlp width 8 depth 3 before_weight dropout 0.5 seed 0"
     assert read["project"] == "variance-shift"
     assert set(read["tags"]) == {"digits", "mlp", "batch norm", "before_weight", "dropout"}
@@ -114,26 +124,26 @@ def test_exporting_again_adds_what_is_missing_and_nothing_else(run, tmp_path, ti
         capsys.readouterr()
         return export([str(study), *arguments]), capsys.readouterr().out.splitlines()[0]
 
-    assert exported() == (0, f"3 runs in {study / 'wandb'}: 3 written now")
-    first = files_below(study / "wandb")
-    assert exported() == (0, f"3 runs in {study / 'wandb'}: 0 written now")
-    assert files_below(study / "wandb") == first
+    assert exported() == (0, f"4 runs in {study / 'wandb'}: 4 written now")
+    first = [folder.stat().st_ino for folder in run_folders(study)]
+    assert exported() == (0, f"4 runs in {study / 'wandb'}: 0 written now")
+    assert [folder.stat().st_ino for folder in run_folders(study)] == first
 
     # A run lost, one that a killed process left incomplete, one of other tables.
-    lost, torn, other = run_folders(study)
+    lost, torn, other, kept = run_folders(study)
     shutil.rmtree(lost)
     (torn / "record.sha256").unlink()
     (other / "record.sha256").write_text("0" * 64)
-    assert exported() == (0, f"3 runs in {study / 'wandb'}: 3 written now")
-    identifiers = [inspect(folder)["run_id"] for folder in run_folders(study)]
-    assert len(set(identifiers)) == len(identifiers) == 3
-    assert set(identifiers) == {folder.name.split("-", 3)[3] for folder in (lost, torn, other)}
+    assert exported() == (0, f"4 runs in {study / 'wandb'}: 3 written now")
+    identifiers = run_ids(study)
+    assert identifiers == sorted(folder.name.split("-", 3)[3] for folder in (lost, torn, other, kept))
 
     # The same command with the logger finds all of it done; another project is another place.
     assert run(*tiny, "members.dropout.rate=[0.5]", "logger=wandb").status == 0
-    assert {inspect(folder)["run_id"] for folder in run_folders(study)} == set(identifiers)
-    assert exported("--project", "other") == (0, f"3 runs in {study / 'wandb'}: 3 written now")
-    assert {inspect(folder)["project"] for folder in run_folders(study)} == {"other"}
+    assert run_ids(study) == identifiers
+    assert exported("--project", "other") == (0, f"4 runs in {study / 'wandb'}: 4 written now")
+    assert run_ids(study) == identifiers
+    assert inspect(run_folders(study)[-1])["project"] == "other"
     assert {name: (study / name).read_bytes() for name in tables} == tables
 
 

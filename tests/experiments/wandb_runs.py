@@ -9,8 +9,12 @@ from typing import Any
 import pandas as pd
 
 
-def run_folders(study: Path) -> list[Path]:
-    return sorted((study / "wandb").glob("offline-run-*"))
+def run_folders(study: Path, run_id: str = "*") -> list[Path]:
+    return sorted((study / "wandb").glob(f"offline-run-[0-9]*_[0-9]*-{run_id}"))
+
+
+def run_ids(study: Path) -> list[str]:
+    return sorted(folder.name.split("-", 3)[3] for folder in run_folders(study))
 
 
 def inspect(folder: Path) -> dict[str, Any]:

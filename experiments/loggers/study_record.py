@@ -1,0 +1,96 @@
+"""The one run of W&B that shows a study as a whole: means over seeds, error by strength, the report's figures."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.loggers.records import Lines, Row, RunRecord
+from experiments.members import STRENGTH_NAMES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DRAWN = {"test_error": "Test error in percent", "shift_ratio": "Shift ratio, mean over layers"}
+
+
+def study_record(folder: Path) -> RunRecord:
+    """Return what the run of job type `report` of the study in `folder` holds.
+
+    Its figures are those that `python -m analysis.report` left in the study's folder `report`.
+    Raises StudyError where the study's tables are none that means can be taken over.
+    """
+    from analysis.summary import summary_table
+    from analysis.tables import read_study
+
+    study = read_study(folder)
+    means = summary_table(study.members, study.layers, by=["width"])
+    environment = folder / "environment.json"
+    networks = [network.name for network in study.networks()]
+    history: list[Row] = []
+    axes: dict[str, str] = {}
+    pictures: dict[str, Lines] = {}
+    for noise, strength_name in STRENGTH_NAMES.items():
+        axis = f"{noise}_{strength_name}"
+        for column, title in DRAWN.items():
+            lines = _lines(means, noise, column)
+            if lines:
+                prefix = f"{column}_by_{axis}"
+                axes[f"{prefix}/*"] = axis
+                pictures[f"charts/{prefix}"] = Lines(f"{title}, by {noise} {strength_name}", axis, lines)
+                history += _rows(lines, axis, prefix)
+    name = re.sub(r"[^\w.-]+", "-", study.name, flags=re.ASCII)[:40]
+    counts = study.members["status"].value_counts()
+    return RunRecord(
+        run_id=f"report-{name}-{hashlib.sha256(study.name.encode()).hexdigest()[:10]}",
+        name=f"{study.name}: report",
+        group=study.name,
+        job_type="report",
+        tags=["report"],
+        config={
+            "study": study.name,
+            "networks": networks,
+            "environment": json.loads(environment.read_text(encoding="utf-8"))
+            if environment.exists()
+            else None,
+        },
+        history=history,
+        axes=axes,
+        summary={f"members_{status}": int(count) for status, count in counts.items()},
+        tables={"tables/means": [_filled(row) for row in means.to_dict("records")]},
+        pictures=pictures,
+        images={f"figures/{path.stem}": path for path in sorted(folder.glob("report/*.png"))},
+    )
+
+
+def _lines(means: "pd.DataFrame", noise: str, column: str) -> dict[str, list[tuple[float, float]]]:
+    """Return (strength, mean) of a family for each network and placement; the baseline is strength 0 of all."""
+    network = list(means.columns[: list(means.columns).index("placement")])
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for values, rows in means.groupby(network, dropna=False, sort=False):
+        words = [
+            f"{key}{value}" if key in ("width", "depth") else f"{value}"
+            for key, value in zip(network, values, strict=True)
+        ]
+        known = rows[rows[column].notna()]
+        baseline = known[known["noise"] == "none"]
+        for placement, placed in known[known["noise"] == noise].groupby("placement", sort=False):
+            xs, ys = (list(baseline[name]) + list(placed[name]) for name in ("strength", column))
+            lines["-".join([*words, f"{placement}"])] = list(zip(map(float, xs), map(float, ys), strict=True))
+    return lines
+
+
+def _rows(lines: dict[str, list[tuple[float, float]]], axis: str, prefix: str) -> list[Row]:
+    """Return a row for each place on the axis, with the value of every line that has one there."""
+    rows: dict[float, Row] = {}
+    for name, points in lines.items():
+        for x, y in points:
+            rows.setdefault(x, {axis: x})[f"{prefix}/{name}"] = y
+    return [rows[x] for x in sorted(rows)]
+
+
+def _filled(row: dict) -> Row:
+    """Return a row of plain Python values without those that are nan."""
+    plain = {key: getattr(value, "item", lambda value=value: value)() for key, value in row.items()}
+    return {key: value for key, value in plain.items() if value == value}
