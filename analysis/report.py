@@ -1,6 +1,7 @@
 """Turn a study into a page and its figures: `python -m analysis.report outputs/variance_shift [--out DIR]`.
 
-Writes DIR/index.html, which needs no other file and no network, and every figure beside it as PNG and SVG. The
+Writes DIR/index.html, which needs no other file and no network, and every figure beside it as PNG and SVG, and
+claims.csv. The
 page is composed of sections, see `analysis.sections`.
 """
 
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from analysis.sections import CLOSING, EVIDENCE, Section, Source
+from analysis.sections import CLOSING, EVIDENCE, OPENING, Section, Source
 from analysis.tables import StudyError, read_study
 
 
@@ -45,6 +46,7 @@ def write_report(folder: Path, out: Path) -> Path:
     page = _template().render(
         study=study,
         left_out=len(study.left_out()),
+        opening=[section for build in OPENING for section in build(source, evidence)],
         evidence=[section for section in evidence if section.shown],
         open_questions=open_questions(evidence),
         closing=[section for build in CLOSING for section in build(source)],

@@ -1,17 +1,25 @@
-"""Means over seeds and their 95 % intervals.
+"""Estimates over seeds: means, differences, their intervals and tests, and the correction for many of them.
 
-A seed is the unit of repetition: what was averaged before (layers, widths) is averaged within the seed first,
-so that an interval speaks of new seeds. Few seeds call for Student's t: with five of them, 1.96 standard errors
-would cover 88 %, not 95 %.
+A seed is the unit of repetition: what was averaged before (layers, widths, strengths) is averaged within the
+seed first, so that an interval speaks of new seeds (not of new test images). Few seeds call for Student's t:
+with five of them, 1.96 standard errors would cover 88 %, not 95 %, and a percentile bootstrap as little. So
+differences of members that share a seed are paired and get Student's t, and those of members that do not get
+Welch's, stratum by stratum; `tests/analysis/test_stats_coverage.py` measures what every interval here covers,
+and what the bootstrap would.
 """
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import optimize
+from scipy import stats as scipy_stats
 from scipy.special import stdtrit
 
 LEVEL = 0.95
+POWER = 0.8
 
 
 class Interval(NamedTuple):
@@ -27,6 +35,103 @@ class Interval(NamedTuple):
         return f"{self.mean:.3f}" + ("" if np.isnan(self.low) else f" [{self.low:.3f}, {self.high:.3f}]")
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """An estimated number that is Student's t distributed around the true one.
+
+    Attributes:
+        value: the estimate.
+        error: its standard error; NaN where one seed gives none.
+        freedom: degrees of freedom of that error.
+        n: the seeds behind it; where two groups have their own, the smaller number.
+    """
+
+    value: float
+    error: float
+    freedom: float
+    n: int
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """The ends of the two-sided interval that covers the true value with this probability."""
+        half = stdtrit(self.freedom, (1 + level) / 2) * self.error if self.freedom > 0 else np.nan
+        return float(self.value - half), float(self.value + half)
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p-value of 'the true value is at most `bound`': small if it lies above."""
+        if self.error == 0:  # all seeds agree to the bit
+            return float(self.value <= bound)
+        return float(scipy_stats.t.sf((self.value - bound) / self.error, self.freedom))
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p-value of 'the true value is at least `bound`': small if it lies below."""
+        return Estimate(-self.value, self.error, self.freedom, self.n).p_above(-bound)
+
+    def detectable(self, significance: float) -> float:
+        """The distance from 0 that a study like this one finds 4 times in 5, at one-sided `significance`."""
+        return self.error * detectable_errors(self.freedom, significance)
+
+
+def detectable_errors(freedom: float, significance: float) -> float:
+    """The minimum detectable effect in standard errors: power 80 % of a one-sided t test (noncentral t)."""
+    if not freedom > 0:
+        return np.nan
+    critical = stdtrit(freedom, 1 - significance)
+
+    def lacking(effect: float) -> float:
+        return float(scipy_stats.nct.sf(critical, freedom, effect)) - POWER
+
+    start = critical + stdtrit(freedom, POWER)
+    return float(optimize.brentq(lacking, 0.2 * start, 3 * start + 5))  # pyright: ignore[reportArgumentType]
+
+
+def mean_estimate(values: pd.Series | np.ndarray) -> Estimate:
+    """The mean of independent values, one a seed, with Student's t; NaN means missing and is left out."""
+    known = np.asarray(values, dtype=float)
+    known = known[~np.isnan(known)]
+    n = len(known)
+    mean = float(known.mean()) if n else np.nan
+    return Estimate(mean, float(known.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan, n - 1, n)
+
+
+def independent_difference(strata: Iterable[tuple[Sequence[float], Sequence[float]]]) -> Estimate:
+    """Mean over strata of mean(first) - mean(second), for groups that share nothing: stratified Welch.
+
+    Args:
+        strata: for each stratum (such as a network) the values of both groups, one a seed, two at least.
+
+    Returns:
+        The estimate; its squared error is sum of s^2 / n over all groups, divided by the squared number of strata,
+        its degrees of freedom are Satterthwaite's.
+    """
+    pairs = [(np.asarray(first, float), np.asarray(second, float)) for first, second in strata]
+    groups = [group for pair in pairs for group in pair]
+    n = min(len(group) for group in groups)
+    value = float(np.mean([first.mean() - second.mean() for first, second in pairs]))
+    if n < 2:
+        return Estimate(value, np.nan, 0, n)
+    variances = np.array([group.var(ddof=1) / len(group) for group in groups]) / len(pairs) ** 2
+    total = variances.sum()
+    pieces = (variances**2 / [len(group) - 1 for group in groups]).sum()
+    freedom = total**2 / pieces if pieces > 0 else sum(len(group) - 1 for group in groups)
+    return Estimate(value, float(np.sqrt(total)), float(freedom), n)
+
+
+def holm(p_values: Sequence[float], most_true: int | None = None) -> np.ndarray:
+    """Holm's adjusted p-values: all those below 5 % together are wrong in at most 5 % of studies.
+
+    Each is the largest, over itself and all smaller ones, of p times the number of hypotheses that can still be
+    true; at most 1. That number is that of those not smaller, and `most_true` where logic allows no more
+    (Shaffer 1986).
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    can_be_true = np.minimum(np.arange(len(p), 0, -1), most_true or len(p))
+    stepped = np.maximum.accumulate(p[order] * can_be_true)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
+
+
 def mean_interval(values: pd.Series | np.ndarray) -> Interval:
     """The mean of independent values and Student's t interval around it.
 
@@ -36,12 +141,8 @@ def mean_interval(values: pd.Series | np.ndarray) -> Interval:
     Returns:
         NaN for the mean of nothing, and for the ends of an interval from fewer than two values.
     """
-    known = np.asarray(values, dtype=float)
-    known = known[~np.isnan(known)]
-    n = len(known)
-    mean = known.mean() if n else np.nan
-    half = stdtrit(n - 1, (1 + LEVEL) / 2) * known.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return Interval(float(mean), float(mean - half), float(mean + half), n)
+    estimate = mean_estimate(values)
+    return Interval(estimate.value, *estimate.interval(), estimate.n)
 
 
 def per_seed(table: pd.DataFrame, value: str, by: list[str]) -> pd.Series:

@@ -40,7 +40,10 @@ NUMBERS = {
     ],
 }
 # Of studies that have them: members.csv holds these since there are validation splits and transplants.
-OPTIONAL_NUMBERS = ["validation_error", "test_error_transplanted"]
+OPTIONAL_NUMBERS = [
+    *["validation_error", "test_error_transplanted", "train_error_train_mode", "train_error_eval_mode"],
+    *["fan_in", "cos2"],
+]
 REQUIRED = {
     "members.csv": [*IDENTITY, "status", *NUMBERS["members.csv"]],
     "layers.csv": [*IDENTITY, "layer_index", *NUMBERS["layers.csv"]],
