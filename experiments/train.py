@@ -56,6 +56,12 @@ class StackedSGD:
     @torch.no_grad()
     def step(self, grads: Sequence[Tensor], lr_factor: float) -> None:
         """Move every member by its own learning rate times `lr_factor`."""
+        # The fused kernel walks through memory, not through indices, and convolutions return gradients that lie
+        # otherwise than their weights.
+        grads = [
+            grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
+            for param, grad in zip(self.params, grads, strict=True)
+        ]
         for part, lr, weight_decay in self.slices:
             sgd(
                 [param[part] for param in self.params],

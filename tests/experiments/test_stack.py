@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from experiments.chunk import run_chunk
+from experiments.data import Data
 from experiments.members import Member
 from experiments.networks import build_network
 from experiments.stack import (
@@ -15,8 +18,9 @@ from experiments.stack import (
     stack_members,
     unstack_member,
 )
-from experiments.train import train_stack
-from tests.experiments.small import EVERYTHING, small_data, small_job
+from experiments.train import epoch_batches, learning_rate_factor, train_stack
+from tests.experiments.small import EVERYTHING, RECIPE, small_data, small_job
+from tests.experiments.small_networks import SMALL, small_network
 
 CPU = torch.device("cpu")
 DATA = small_data()
@@ -51,6 +55,63 @@ def test_a_member_alone_is_the_member_in_the_stack():
             torch.testing.assert_close(
                 stack.state_dict()[name][index], value[0], rtol=1e-7, atol=1e-9, msg=f"{member} {name}"
             )
+
+
+def small_images(layout: torch.memory_format) -> Data:
+    random = torch.Generator().manual_seed(3)
+    images = torch.randn(8 * 13, 3, 8, 8, generator=random, dtype=torch.double).contiguous(
+        memory_format=layout
+    )
+    return Data("images", images, torch.randint(10, (len(images),), generator=random), images, images, 10)
+
+
+def train_images(key: str, members: list[Member], data: Data, epochs: int) -> dict[str, Tensor]:
+    stack = stack_members(members, lambda seed: small_network(key, seed))
+    noise = ChunkNoise(stack, site_shapes(small_network(key, 0), data.train_inputs[:2]), members, CPU)
+    train_stack(stack, members, noise, data, RECIPE | {"epochs": epochs, "batch_size": 8})
+    return stack.state_dict()
+
+
+LAYOUTS = [torch.channels_last, torch.contiguous_format]
+
+
+@pytest.mark.parametrize("key", SMALL)
+def test_a_member_of_every_network_kind_alone_is_the_member_in_the_stack(key):
+    data = small_images(torch.channels_last)
+    chosen = [
+        Member("none", "none", 0.0, 0, 0.02, 0.0),
+        Member("before_bn", "dropout", 0.5, 0, 0.02, 5e-4),
+        Member("before_weight", "uout", 0.8, 1, 0.01, 0.0),
+        Member("after_last_bn", "gaussian", 0.5, 1, 0.02, 0.0),
+    ]
+    together = train_images(key, chosen, data, epochs=4)  # 52 steps
+    for index, member in enumerate(chosen):
+        for name, value in train_images(key, [member], data, epochs=4).items():
+            torch.testing.assert_close(
+                together[name][index], value[0], rtol=1e-6, atol=1e-8, msg=f"{member} {name}"
+            )
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("key", SMALL)
+def test_image_networks_train_as_plain_torch_trains_them(key, layout, count):
+    data = small_images(layout)
+    members = [Member("none", "none", 0.0, seed, 0.02, 1e-3) for seed in range(count)]
+    ours = train_images(key, members, data, epochs=1)  # 13 steps
+    for index, member in enumerate(members):
+        network = small_network(key, member.seed).train()
+        optimizer = torch.optim.SGD(
+            network.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-3, foreach=False
+        )
+        for step, batch in enumerate(epoch_batches(member.seed, 0, len(data.train_inputs), 8, CPU)):
+            optimizer.param_groups[0]["lr"] = 0.02 * learning_rate_factor(RECIPE, step, 13)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(data.train_inputs[batch]), data.train_labels[batch])
+            loss.backward()
+            optimizer.step()
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(ours[name][index], value, rtol=1e-6, atol=1e-8, msg=name)
 
 
 def test_chunks_change_no_row():
