@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from experiments.networks.products import product, stacked_product, transposed_stacked_product
+
 
 class StackedLinear(Function):
     """y = x W^T for each member: x [members, batch, in], weight [members, out, in] -> [members, batch, out].
@@ -21,18 +23,20 @@ class StackedLinear(Function):
         """Return the stacked product."""
         ctx.save_for_backward(x, weight)
         if x.stride(0) == 0:
-            wide = weight.flatten(0, 1) @ x[0].mT  # [members * out, batch]
+            wide = product(weight.flatten(0, 1), x[0].mT)  # [members * out, batch]
             return wide.view(*weight.shape[:2], -1).mT
-        return torch.bmm(weight, x.mT).mT
+        return stacked_product(weight, x.mT).mT
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the gradients of x (None when x is data) and weight."""
         x, weight = ctx.saved_tensors
         grad = grads[0].mT  # [members, out, batch]
-        shared = x.stride(0) == 0
-        grad_weight = (grad.flatten(0, 1) @ x[0]).view_as(weight) if shared else torch.bmm(grad, x)
-        grad_x = torch.bmm(weight.mT, grad).mT if ctx.needs_input_grad[0] else None
+        if x.stride(0) == 0:
+            grad_weight = product(grad.flatten(0, 1), x[0]).view_as(weight)
+        else:
+            grad_weight = stacked_product(grad, x)
+        grad_x = transposed_stacked_product(grad.mT, weight).mT if ctx.needs_input_grad[0] else None
         return grad_x, grad_weight
 
 
