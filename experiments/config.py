@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.checks import COUNT, SECTION, TEXT, Rule, check_section, is_whole, null_or
+from experiments.checks import COUNT, SECTION, TEXT, Rule, check_section, is_whole, null_or, one_of
 from experiments.data import validate_data_config
 from experiments.device import DEVICE
 from experiments.loggers.settings import check_logger_config
@@ -25,9 +25,11 @@ DATA_KEYS_WITHOUT_EFFECT = ("root", "download")
 _AUTO_COUNT = Rule(
     "auto, or a whole number of at least 1", lambda value: value == "auto" or COUNT.accepts(value)
 )
+KINDS = ("members", "modes")
 TOP_RULES = {
     **dict.fromkeys(RESULT_KEYS, SECTION),
     "logger": null_or(SECTION, "none"),
+    "kind": one_of(*KINDS),
     "study": Rule(
         "the name of a folder: letters, digits, blanks and _ + - . only, not a dot in front",
         lambda value: isinstance(value, str) and re.fullmatch(r"[\w+-][\w+. -]{0,99}", value) is not None,

@@ -31,6 +31,11 @@ class Plan:
         """Where the study lies."""
         return self.jobs[0].folder
 
+    @property
+    def kind(self) -> str:
+        """What runs: `members` trains the jobs' networks, `modes` tests statements and needs no jobs."""
+        return self.jobs[0].config["kind"]
+
 
 def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
     """Compose and check every job of a command line; reads no data and writes nothing.
@@ -49,10 +54,13 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
                     f"{override.input_line}: several values, several jobs: add -m or +sweep=NAME"
                 )
         own = [override for override in overrides if not override.is_hydra_override()]
-        sweeps = _sweeps([*map(_parse, swept_in_file), *own] if several else own)
+        swept = [_parse(argument) for argument in swept_in_file] if several else []
+        sweeps = _sweeps([*swept, *own])
         jobs = [make_job(_compose_job(choice)) for choice in itertools.product(*sweeps.values())]
     plan = Plan(jobs, [key.lstrip("+") for key, choices in sweeps.items() if len(choices) > 1])
     _check_distinct(plan)
+    if plan.kind == "modes":
+        _check_effect([*overrides, *swept])
     return plan
 
 
@@ -153,10 +161,21 @@ def _explained(overrides: Sequence[str]) -> Iterator[None]:
 def _check_distinct(plan: Plan) -> None:
     """Raise ConfigError when jobs belong to several studies, or train the same member twice."""
     swept = " and ".join(plan.swept_keys)
+    if {job.config["kind"] for job in plan.jobs} != {plan.kind}:
+        raise ConfigError("kind: one command runs one kind of study")
     if studies := {str(job.folder) for job in plan.jobs if job.folder != plan.folder}:
         raise ConfigError(f"study={plan.folder}: one command makes one study, not also {', '.join(studies)}")
     for first, second in itertools.combinations(plan.jobs, 2):
         if first.overlaps(second):
             raise ConfigError(
                 f"{swept}: two of the {len(plan.jobs)} jobs train the same members ({first.name})"
+            )
+
+
+def _check_effect(overrides: Sequence[Override]) -> None:
+    """Raise ConfigError for the first override that would change nothing, because no network is configured."""
+    for override in overrides:
+        if override.key_or_group not in ("kind", "sweep", "study", "output"):
+            raise ConfigError(
+                f"{override.input_line}: without effect, kind=modes takes only study and output"
             )

@@ -1,12 +1,13 @@
 """The command line: `python -m experiments.run +sweep=variance_shift`, or one job without a sweep.
 
 Order of events: compose and check every job of the command, let Hydra launch them, merge their tables, and
-print what came out. See `--help` for every key.
+print what came out; or, with +sweep=modes, test statements about train() and eval(). See `--help` for every key.
 """
 
 import os
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import hydra
@@ -84,26 +85,41 @@ def main() -> int:
 
 
 def run(overrides: list[str], multirun: bool) -> int:
-    """Check the jobs of a command line, run what is not finished yet, and sum up; return the exit status."""
+    """Check a command line, run what is not finished yet, and sum up; return the exit status."""
     from filelock import FileLock, Timeout
 
+    from experiments.plan import plan_jobs
+    from experiments.study import check_writable
+
+    plan = plan_jobs(overrides, multirun)
+    if plan.kind == "modes":
+        from experiments.modes.study import run_statements
+
+        check_writable(plan.folder)
+        work = partial(run_statements, plan.folder)
+    else:
+        check_plan(plan)
+        work = partial(run_plan, plan)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(plan.folder / ".lock", timeout=0):
+            return work()
+    except Timeout as error:
+        raise ConfigError(f"study={plan.folder.name}: another process is at work in {plan.folder}") from error
+
+
+def check_plan(plan: "Plan") -> None:
+    """Raise ConfigError unless every job may join the study, and its data is there."""
     from experiments.loggers.live import check_login
-    from experiments.plan import check_data, plan_jobs
+    from experiments.plan import check_data
     from experiments.study import check_study
     from experiments.workers import start_server
 
-    plan = plan_jobs(overrides, multirun)
     check_study(plan)
     check_login(plan.jobs[0])
     if any(job.config["processes"] != 1 for job in plan.jobs):
         start_server()  # it gets ready while the data is read
     check_data(plan.jobs)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(plan.folder / ".lock", timeout=0):
-            return run_plan(plan)
-    except Timeout as error:
-        raise ConfigError(f"study={plan.folder.name}: another process is at work in {plan.folder}") from error
 
 
 def run_plan(plan: "Plan") -> int:

@@ -120,7 +120,7 @@ def check_study(plan: Plan) -> None:
     Jobs of one study may differ in data set, architecture and whatever this command sweeps. A study that holds
     results made otherwise is left alone.
     """
-    _check_writable(plan.folder)
+    check_writable(plan.folder)
     names = {job.name for job in plan.jobs}
     for file in sorted(plan.folder.glob("jobs/*/config.yaml")):
         if file.parent.name in names or not file.with_name("members.csv").exists():
@@ -170,7 +170,7 @@ def _flatten(config: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Raise ConfigError unless `folder` is, or can be made, a folder to write in."""
     existing = folder
     try:

@@ -41,6 +41,11 @@ FLIP_COLUMNS = (
     "sample", "label", "eval_mode_class", "logits_train_mode", "logits_eval_mode", "image",
     "job",
 )
+MODE_COLUMNS = (
+    "number", "topic", "experiment", "statement",
+    "verdict", "explanation", "evidence", "measured",
+    "torch",
+)
 # fmt: on
 
 

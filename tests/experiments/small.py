@@ -32,6 +32,7 @@ EVERYTHING = {
 def small_job(members: dict, width: int = 12, recipe: dict | None = None, draws: int = 1) -> Job:
     return make_job(
         {
+            "kind": "members",
             "study": "test",
             "output": "outputs",
             "device": "cpu",

@@ -8,6 +8,7 @@ from experiments.checks import ConfigError, check_section, is_real, is_whole, nu
 from experiments.config import Job, make_job
 
 CONFIG = {
+    "kind": "members",
     "study": "test",
     "output": "outputs",
     "device": "cpu",
