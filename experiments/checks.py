@@ -72,7 +72,8 @@ def not_allowed(key: str, value: Any, allowed: str) -> ConfigError:
 
 def no_such_key(key: str, value: Any, known: Collection[str], otherwise: str) -> ConfigError:
     """Return the error of an unknown key: it suggests the closest of the `known` ones, or says `otherwise`."""
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    same = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]  # in another section
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.75) or same
     hint = f"did you mean {close[0]}?" if close else otherwise
     return ConfigError(f"{key}={shown(value)}: no such key; {hint}")
 

@@ -185,7 +185,7 @@ def identity(job: Job, member: Member) -> Row:
         "norm": model["norm"],
         "noise_variance": member.noise_variance,
         "batch_size": job.config["recipe"]["batch_size"],
-        "job": job.name,
+        "job": job.whole_name,
         **asdict(member),
     }
 

@@ -4,18 +4,29 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.checks import COUNT, SECTION, TEXT, Rule, check_section, is_whole, null_or, one_of
+from experiments.checks import (
+    COUNT,
+    SECTION,
+    TEXT,
+    Rule,
+    check_section,
+    is_whole,
+    not_allowed,
+    null_or,
+    one_of,
+)
 from experiments.data import validate_data_config
 from experiments.device import DEVICE
 from experiments.loggers.settings import check_logger_config
 from experiments.members import Member, expand_members
 from experiments.networks import check_model_config
 from experiments.recipe import check_recipe_config
+from experiments.shards import shard_members, shard_name
 
 # What a job computes; everything else says only where and how fast.
 RESULT_KEYS = ("data", "model", "recipe", "members", "measure")
@@ -38,7 +49,14 @@ TOP_RULES = {
     "device": DEVICE,
     "processes": _AUTO_COUNT,
     "chunk": _AUTO_COUNT,
+    "job": null_or(SECTION, "jobs are whole"),
 }
+JOB_RULES = {
+    "shards": COUNT,
+    "shard": null_or(COUNT, "every one of them"),
+    "retry": one_of("failed", "none"),
+}
+JOB_DEFAULTS = {"shards": 1, "shard": None, "retry": "failed"}  # of studies from before there were shards
 MEASURE_RULES = {
     "draws": COUNT,
     "flips": Rule("a whole number of at least 0", lambda value: is_whole(value) and value >= 0),
@@ -47,10 +65,11 @@ MEASURE_RULES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One architecture on one data set with one recipe, and all its members; every value checked."""
+    """One architecture on one data set with one recipe, and all its members or a shard of them; all checked."""
 
     config: dict[str, Any]  # the resolved configuration as plain containers
     members: list[Member]
+    all_members: list[Member]  # of the whole job; the same list unless the job is a shard
 
     @property
     def folder(self) -> Path:
@@ -66,17 +85,22 @@ class Job:
 
     @cached_property
     def name(self) -> str:
-        """The job's folder within the study: readable, and different for every different result."""
+        """The job's folder within the study: the name of the whole job, and which shard of it this is."""
+        return shard_name(self.whole_name, self.config["job"]["shard"], self.config["job"]["shards"])
+
+    @cached_property
+    def whole_name(self) -> str:
+        """The name that tables know the job by: readable, and different for every different result."""
         model = self.config["model"]
-        results = self.setting + json.dumps(sorted(map(astuple, self.members)))
+        results = self.setting + json.dumps(sorted(map(astuple, self.all_members)))
         return (
             f"{self.config['data']['name']}-{model['name']}-width{model['width']}-depth{model['depth']}"
             f"-{model['norm']}-{hashlib.sha256(results.encode()).hexdigest()[:8]}"
         )
 
     def overlaps(self, other: "Job") -> bool:
-        """Say whether two jobs train a member that is the same in both."""
-        return self.setting == other.setting and not set(self.members).isdisjoint(other.members)
+        """Say whether two jobs, each as a whole, train a member that is the same in both."""
+        return self.setting == other.setting and not set(self.all_members).isdisjoint(other.all_members)
 
 
 def make_job(config: Mapping[str, Any]) -> Job:
@@ -90,7 +114,27 @@ def make_job(config: Mapping[str, Any]) -> Job:
     if isinstance(measure, Mapping):  # a job that was run before there were flips kept none
         measure = {"flips": 0} | dict(measure)
     config["measure"] = check_section("measure", measure, MEASURE_RULES)
-    return Job(config, expand_members(config["members"], recipe))
+    config["job"] = check_section("job", JOB_DEFAULTS | dict(config["job"] or {}), JOB_RULES)
+    members = expand_members(config["members"], recipe)
+    shards, shard = config["job"]["shards"], config["job"]["shard"]
+    if shards > len(members):
+        raise not_allowed("job.shards", shards, f"at most {len(members)}, the members of a job")
+    if shard is None:
+        return Job(config, members, members)
+    if shard > shards:
+        raise not_allowed("job.shard", shard, f"null, or a whole number from 1 to job.shards={shards}")
+    return Job(config, shard_members(members, shards)[shard - 1], members)
+
+
+def split_job(job: Job) -> list[Job]:
+    """Return the shards of a whole job, as its key job.shards wants them; a job that is a shard stays as it is."""
+    shards = job.config["job"]["shards"]
+    if shards == 1 or job.config["job"]["shard"] is not None:
+        return [job]
+    return [
+        replace(job, config=job.config | {"job": job.config["job"] | {"shard": shard}}, members=members)
+        for shard, members in enumerate(shard_members(job.all_members, shards), start=1)
+    ]
 
 
 def without(section: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -27,10 +27,18 @@ def choose_device(name: str):
     return torch.device(name)
 
 
-def choose_processes(setting: int | str, device_type: str) -> int:
-    """Return the number of worker processes: on a CPU one a core, because small work scales best so."""
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_processes(setting: int | str, device_type: str, cores: int | None = None) -> int:
+    """Return the number of worker processes: on a CPU one a core, because small work scales best so.
+
+    `cores` is how many the job has to itself; None means all that this process may use.
+    """
     if setting != "auto":
         return int(setting)
     if device_type != "cpu":
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores or available_cores()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from experiments.options import CONF, groups
 
+LAUNCHERS = sorted((CONF / "hydra" / "launcher").glob("*.yaml"))
 USAGE = """usage: python -m experiments.run [+sweep=NAME] [-m] [GROUP=NAME ...] [KEY=VALUE ...]
 
   python -m experiments.run                                 one small job, a few members, seconds
@@ -24,6 +25,8 @@ def help_text() -> str:
     for group, choices in groups().items():
         lines.append(f"  {group}")
         lines += [f"    {name:<16}{_title(CONF / group / f'{name}.yaml')}" for name in choices]
+    lines.append("  hydra/launcher    (where jobs run; without one, in this process one after the other)")
+    lines += [f"    {path.stem:<16}{_title(path)}" for path in LAUNCHERS]
     lines.append("\nKEYS (with their defaults; the text behind # says what is allowed)")
     lines += [f"  {line}" for line in _keys(CONF / "config.yaml")]
     for group, choices in groups().items():
@@ -32,6 +35,9 @@ def help_text() -> str:
             lines += [f"    {line}" for line in _keys(CONF / group / f"{name}.yaml")]
     for path in sorted(CONF.glob("recipe/*/*.yaml")):
         lines.append(f"\n  set by {_title(path)}")
+        lines += [f"    {line}" for line in _keys(path)]
+    for path in LAUNCHERS:
+        lines.append(f"\n  hydra.launcher:    # with hydra/launcher={path.stem}")
         lines += [f"    {line}" for line in _keys(path)]
     return "\n".join(lines)
 

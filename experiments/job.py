@@ -2,8 +2,8 @@
 
 import sys
 import traceback
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import astuple, fields
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ from experiments.members import Member
 from experiments.networks import build_network
 from experiments.progress import job_progress
 from experiments.stack import chunk_capacity, plan_chunks, site_shapes
-from experiments.study import finish_job, job_folder, job_tables, start_job
+from experiments.study import finish_job, finished_rows, job_folder, start_job
 from experiments.workers import run_chunks
 
 
@@ -40,25 +40,31 @@ def job_site_shapes(job: Job, data: Data) -> dict[str, tuple[int, ...]]:
     return site_shapes(network, data.train_inputs[:2].cpu())
 
 
-def job_chunks(job: Job, data: Data, device: torch.device, processes: int) -> list[list[Member]]:
-    """Cut a job's members into chunks, at least one for each process, the largest first."""
+def job_chunks(
+    job: Job, members: Sequence[Member], data: Data, device: torch.device, processes: int
+) -> list[list[Member]]:
+    """Cut `members` of a job into chunks, at least one for each process, the largest first."""
     capacity = job.config["chunk"]
     if capacity == "auto":
         capacity = min(
             chunk_capacity(job_site_shapes(job, data), job.config["recipe"]["batch_size"], device),
-            -(-len(job.members) // processes),
+            -(-len(members) // processes),
         )
-    return sorted(plan_chunks(job.members, capacity), key=len, reverse=True)
+    return sorted(plan_chunks(members, capacity), key=len, reverse=True)
 
 
-def run_job(job: Job) -> None:
+def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
     """Train and measure every member of a job and write its tables.
 
+    `cores` is how many of this machine's the job has to itself, None means all; `live` allows a moving bar.
+
     An error takes down the members of its chunk, which become rows that say so; all others go on. The job then
-    counts as unfinished, and the same command runs it again.
+    counts as unfinished, and the same command runs it again: only what failed.
     """
+    rows: dict[str, list[Row]] = {**finished_rows(job)}
     start_job(job)
-    rows: dict[str, list[Row]] = {name: [] for name in job_tables(job)}
+    kept = {_member(row) for row in rows["members.csv"]}
+    members = [member for member in job.members if astuple(member) not in kept]
     errors: list[str] = []
     train_samples = None  # not known when the data cannot be read
 
@@ -69,14 +75,15 @@ def run_job(job: Job) -> None:
 
     try:
         device = choose_device(job.config["device"])
-        processes = choose_processes(job.config["processes"], device.type)
+        processes = choose_processes(job.config["processes"], device.type, cores)
         data = cached_data(job).to(device)
         train_samples = len(data.train_labels)
-        chunks = job_chunks(job, data, device, processes)
+        chunks = job_chunks(job, members, data, device, processes)
         recipe = job.config["recipe"]
         steps = recipe["epochs"] * (len(data.train_inputs) // recipe["batch_size"])
         with (
-            job_progress(job.name, len(job.members), steps) as progress,
+            threads(processes if device.type == "cpu" else None),
+            job_progress(job.name, len(members), steps, live) as progress,
             closing(run_chunks(job, chunks, data, processes, progress.add_steps)) as results,
         ):
             for chunk, result in results:
@@ -88,16 +95,30 @@ def run_job(job: Job) -> None:
                 progress.add_members(len(chunk))
     except Exception as error:  # before the first chunk, or between two
         reached = {_member(row) for row in rows["members.csv"]}
-        fail([member for member in job.members if astuple(member) not in reached], error)
+        fail([member for member in members if astuple(member) not in reached], error)
 
     order = {astuple(member): index for index, member in enumerate(job.members)}
     for table in rows.values():
         table.sort(key=lambda row: order[_member(row)])
-        for row in table:
+        for row in table if train_samples is not None else []:
             row["train_samples"] = train_samples
     finish_job(job, rows, errors)
     if errors:
         print(f"{job.name}: {len(errors)} errors, see {job_folder(job) / 'errors.txt'}", file=sys.stderr)
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Let torch use that many threads in this process, which trains by itself when there is only one chunk.
+
+    None changes nothing.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _member(row: Row) -> tuple:

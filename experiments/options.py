@@ -15,7 +15,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 def groups() -> dict[str, list[str]]:
     """Return the names to choose from in each group: its files."""
-    folders = sorted(path for path in CONF.iterdir() if path.is_dir())
+    folders = sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
     return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
 
 

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,29 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.checks import ConfigError, not_allowed
-from experiments.config import Job, make_job
+from experiments.config import Job, make_job, split_job
+from experiments.launchers import check_launcher, is_parallel, launcher_overrides
+from experiments.members import Member
 from experiments.options import CONF, explain
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line will do: its jobs, all of one study, and the keys along which they differ."""
+    """What a command line will do: its jobs, all of one study, and the keys along which they differ.
+
+    `multirun` says whether Hydra must sweep, and `added` what it must be told beyond the command line, so that
+    it launches the same jobs. `parallel` says whether its launcher runs them in processes of their
+    own.
+    """
 
     jobs: list[Job]
     swept_keys: list[str]
+    multirun: bool = True
+    added: list[str] = field(default_factory=list)
+    parallel: bool = False
 
     @property
     def folder(self) -> Path:
@@ -44,8 +54,11 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = [_parse(argument) for argument in arguments]
-        mode, swept_in_file = _mode_and_sweep([o for o in overrides if not o.is_sweep_override()])
-        several = multirun or mode == RunMode.MULTIRUN
+        settings, swept_in_file = _hydra_settings([o for o in overrides if not o.is_sweep_override()])
+        launcher = settings.launcher
+        check_launcher(settings.runtime.choices["hydra/launcher"], launcher)
+        # Hydra asks a launcher only for sweeps, be it of one job.
+        several = multirun or settings.mode == RunMode.MULTIRUN or is_parallel(launcher)
         for override in overrides:
             if override.is_sweep_override() and override.is_hydra_override():
                 raise ConfigError(f"{override.input_line}: Hydra's own settings take one value")
@@ -56,8 +69,11 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
         own = [override for override in overrides if not override.is_hydra_override()]
         swept = [_parse(argument) for argument in swept_in_file] if several else []
         sweeps = _sweeps([*swept, *own])
-        jobs = [make_job(_compose_job(choice)) for choice in itertools.product(*sweeps.values())]
-    plan = Plan(jobs, [key.lstrip("+") for key, choices in sweeps.items() if len(choices) > 1])
+        wholes = [make_job(_compose_job(choice)) for choice in itertools.product(*sweeps.values())]
+    jobs = [shard for whole in wholes for shard in split_job(whole)]
+    added = [*_shard_sweep(wholes), *launcher_overrides(launcher, len(jobs))]
+    swept_keys = [key.lstrip("+") for key, choices in sweeps.items() if len(choices) > 1]
+    plan = Plan(jobs, swept_keys, several or len(jobs) > 1, added, is_parallel(launcher))
     _check_distinct(plan)
     if plan.kind == "modes":
         _check_effect([*overrides, *swept])
@@ -72,7 +88,7 @@ def check_data(jobs: Sequence[Job]) -> None:
     from experiments.device import choose_device
     from experiments.job import cached_data, job_site_shapes
 
-    for job in jobs:
+    for job in {job.setting: job for job in jobs}.values():
         choose_device(job.config["device"])
         data, batch = cached_data(job), job.config["recipe"]["batch_size"]
         if batch > (samples := len(data.train_inputs)):
@@ -108,13 +124,21 @@ def _parse(argument: str) -> Override:
         ) from error
 
 
-def _mode_and_sweep(overrides: Sequence[Override]) -> tuple[RunMode | None, list[str]]:
-    """Return whether the configuration itself asks for several jobs, and the overrides of its sweep file."""
+def _hydra_settings(overrides: Sequence[Override]) -> tuple[DictConfig, list[str]]:
+    """Return Hydra's own part of the configuration, and the overrides of its sweep file."""
     plain = [str(override.input_line) for override in overrides]
     with _explained(plain):
         config = compose("config", plain, return_hydra_config=True)
         params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-        return config.hydra.mode, [f"{key}={value}" for key, value in params.items()]
+        return config.hydra, [f"{key}={value}" for key, value in params.items()]
+
+
+def _shard_sweep(wholes: Sequence[Job]) -> list[str]:
+    """Return the override by which Hydra launches every shard of every job; none when jobs stay whole."""
+    numbers = sorted({job.config["job"]["shards"] for job in wholes if job.config["job"]["shard"] is None})
+    if len(numbers) > 1:
+        raise ConfigError(f"job.shards={','.join(map(str, numbers))}: allowed is one number for all jobs")
+    return [f"job.shard=range(1,{numbers[0] + 1})"] if numbers and numbers[0] > 1 else []
 
 
 def _sweeps(overrides: Sequence[Override]) -> dict[str, list[str]]:
@@ -165,11 +189,14 @@ def _check_distinct(plan: Plan) -> None:
         raise ConfigError("kind: one command runs one kind of study")
     if studies := {str(job.folder) for job in plan.jobs if job.folder != plan.folder}:
         raise ConfigError(f"study={plan.folder}: one command makes one study, not also {', '.join(studies)}")
-    for first, second in itertools.combinations(plan.jobs, 2):
-        if first.overlaps(second):
+    trained: dict[str, set[Member]] = {}
+    for job in plan.jobs:
+        others = trained.setdefault(job.setting, set())
+        if not others.isdisjoint(job.members):
             raise ConfigError(
-                f"{swept}: two of the {len(plan.jobs)} jobs train the same members ({first.name})"
+                f"{swept}: two of the {len(plan.jobs)} jobs train the same members ({job.name})"
             )
+        others.update(job.members)
 
 
 def _check_effect(overrides: Sequence[Override]) -> None:

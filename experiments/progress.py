@@ -26,12 +26,15 @@ class JobProgress:
 
 
 @contextmanager
-def job_progress(name: str, members: int, steps: int) -> Iterator[JobProgress]:
+def job_progress(name: str, members: int, steps: int, live: bool = True) -> Iterator[JobProgress]:
     """Show the progress of the job `name`, of so many members of `steps` steps each, while the context lasts.
+
+    Without `live` there are two lines also in a terminal: several jobs at once cannot share it.
 
     The job's name has a line of its own, so that the numbers fit a terminal of 80 columns.
     """
     console = Console(stderr=True)
+    live = live and console.is_terminal
     console.print(f"{name}: {members} members of {steps:,} steps", highlight=False, soft_wrap=True)
     start = time.monotonic()
     bar = Progress(
@@ -42,14 +45,14 @@ def job_progress(name: str, members: int, steps: int) -> Iterator[JobProgress]:
         TimeRemainingColumn(),
         TextColumn("left"),
         console=console,
-        disable=not console.is_terminal,
+        disable=not live,
         expand=True,
         speed_estimate_period=120,  # seconds; chunks report once an epoch, and not in step
     )
     with bar:
         progress = JobProgress(bar, bar.add_task("", total=members * steps, done=0, members=members))
         yield progress
-    if not console.is_terminal:
+    if not live:
         seconds = time.monotonic() - start
         console.print(
             f"{name}: {progress.members} members in {seconds:.1f} s", highlight=False, soft_wrap=True

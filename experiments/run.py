@@ -33,16 +33,18 @@ def launch(config: DictConfig) -> None:
     """
     from experiments.config import make_job
     from experiments.job import run_job
+    from experiments.launchers import cores_of_job, is_parallel
     from experiments.loggers.live import log_job
-    from experiments.study import is_finished
+    from experiments.study import is_finished, is_left_alone, job_lock
 
     # Relative paths start where the command was typed, wherever the launcher runs this.
     os.chdir(HydraConfig.get().runtime.cwd)
+    launcher = HydraConfig.get().launcher
     job = make_job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    if is_finished(job):
-        return
     try:
-        run_job(job)
+        with job_lock(job):
+            if not (is_finished(job) or is_left_alone(job)):
+                run_job(job, cores_of_job(launcher), live=not is_parallel(launcher))
     except OSError as error:  # a full disk, say; the next job may be luckier
         print(f"error: {job.name}: {error}", file=sys.stderr)
         return
@@ -70,8 +72,7 @@ def main() -> int:
             known = ", ".join(sorted({"--help"} | SWEEP_FLAGS | SHOW_FLAGS))
             raise ConfigError(f"{min(unknown)}: no such flag here; known are {known}")
         overrides = [argument for argument in arguments if not argument.startswith("-")]
-        # Hydra reads the command line again, but finds no overrides behind a flag in their midst.
-        sys.argv[1:] = [*sorted(flags), *overrides]
+        sys.argv[1:] = overrides
         return run(overrides, multirun=bool(flags))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -117,24 +118,37 @@ def check_plan(plan: "Plan") -> None:
 
     check_study(plan)
     check_login(plan.jobs[0])
-    if any(job.config["processes"] != 1 for job in plan.jobs):
+    if not plan.parallel and any(job.config["processes"] != 1 for job in plan.jobs):
         start_server()  # it gets ready while the data is read
     check_data(plan.jobs)
 
 
 def run_plan(plan: "Plan") -> int:
     """Let Hydra launch the jobs, unless all are finished, and sum up; return the exit status."""
-    from experiments.study import is_damaged, is_finished, job_folder
+    from experiments.study import is_damaged, is_left_alone, job_folder, unfinished
 
-    finished = sum(is_finished(job) for job in plan.jobs)
-    if finished:
+    left = unfinished(plan.jobs)
+    if finished := len(plan.jobs) - len(left):
         print(f"{finished} of {len(plan.jobs)} jobs are finished already in {plan.folder}", file=sys.stderr)
-    for job in plan.jobs:
+    for job in left:
         if is_damaged(job_folder(job)):
             print(f"{job.name}: its tables are not as they were written; it runs again", file=sys.stderr)
-    if finished < len(plan.jobs):
+    todo = [job for job in left if not is_left_alone(job)]
+    if todo:
+        launch_jobs(plan)
+    return conclude(plan, grown=bool(todo))
+
+
+def launch_jobs(plan: "Plan") -> None:
+    """Hand the jobs to Hydra's launcher and wait for them; what became of them, their files tell."""
+    # Hydra reads the command line again, and finds no overrides behind a flag in their midst.
+    sys.argv[1:] = [*(["--multirun"] if plan.multirun else []), *sys.argv[1:], *plan.added]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise what goes wrong, instead of ending this process
+    try:
         launch()
-    return conclude(plan, grown=finished < len(plan.jobs))
+    except Exception as error:  # a node was lost, say: whatever the launcher's own library raises
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        print(f"error: the launcher gave up: {type(error).__name__}: {lines[-1]}", file=sys.stderr)
 
 
 def conclude(plan: "Plan", grown: bool) -> int:
@@ -142,7 +156,7 @@ def conclude(plan: "Plan", grown: bool) -> int:
     import pandas as pd
 
     from experiments.loggers.live import log_study
-    from experiments.study import TABLES, is_finished, job_folder, merge_tables, record_environment
+    from experiments.study import TABLES, has_failed, job_folder, merge_tables, record_environment, unfinished
     from experiments.summary import print_summary
 
     folder = plan.folder
@@ -155,14 +169,14 @@ def conclude(plan: "Plan", grown: bool) -> int:
     print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES) if (folder / name).exists())}")
     print(f"report: python -m analysis.report {folder}")
     log_study(plan.jobs[0])
-    unfinished = [job.name for job in plan.jobs if not is_finished(job)]
-    failed = members[members.job.isin(unfinished) & (members.status == "failed")]
+    left = unfinished(plan.jobs)
+    failed = members[members.job.isin({job.whole_name for job in left}) & (members.status == "failed")]
     for (job, reason), rows in failed.groupby(["job", "reason"]):
         print(f"error: {len(rows)} members of {job} failed: {reason}", file=sys.stderr)
-    for job in plan.jobs:
-        if job.name in unfinished and job.name not in set(failed.job):
+    for job in left:
+        if not has_failed(job_folder(job)):
             print(f"error: {job_folder(job)} holds no tables; run it again", file=sys.stderr)
-    return 1 if unfinished else 0
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

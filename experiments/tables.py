@@ -2,8 +2,13 @@
 
 import csv
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+
+COPIED_AT_ONCE = 1 << 20  # characters
 
 # fmt: off
 IDENTITY = (
@@ -54,21 +59,51 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, 
 
     Numbers are written with the digits that give the same double back; None and nan as nothing.
     """
-    # A name of its own, so that what a killed process left behind is written over.
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with _all_or_nothing(path) as file:
+        _write_rows(file, list(columns), rows, header=True)
+
+
+def join_tables(path: Path, columns: Iterable[str], parts: Iterable[Path]) -> None:
+    """Write the rows of all tables `parts`, one behind the other, as one table with these columns.
+
+    Tables that have these columns are copied as they are, which takes no memory to speak of.
+    """
+    names = list(columns)
+    with _all_or_nothing(path) as file:
+        _write_rows(file, names, [], header=True)
+        for part in parts:
+            with part.open(newline="", encoding="utf-8") as source:
+                if source.readline().rstrip("\r\n") == ",".join(names):
+                    shutil.copyfileobj(source, file, COPIED_AT_ONCE)
+                    continue
+            # Written by a version with other columns: what this one does not have is left out.
+            rows = ({name: row.get(name) for name in names} for row in read_table(part))
+            _write_rows(file, names, rows, header=False)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Read the rows of a table as text."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+@contextmanager
+def _all_or_nothing(path: Path) -> Iterator[TextIO]:
+    """Open a file for writing that takes the place of `path` once all of it is on the disk."""
+    # A name of its own, so that what a killed process left behind is written over.
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _write_rows(file: TextIO, columns: list[str], rows: Iterable[Mapping[str, object]], header: bool) -> None:
+    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
 
 
 def _cell(value: object) -> object:

@@ -34,7 +34,10 @@ class Outcome:
 class StackedSGD:
     """SGD with momentum for stacked parameters, each member with its own learning rate and weight decay.
 
-    Neighbours that share both are one slice, updated by torch's fused kernel in place.
+    Neighbours that share both are one slice, updated by torch's fused kernel in place. That kernel rounds the
+    last numbers of a tensor, those that do not fill a vector, in another way than the others; parameters for
+    which these would be different members in another stack are therefore updated operation by operation. So a
+    member's weights are the same to the bit whoever is beside it.
     """
 
     def __init__(self, params: Sequence[Tensor], members: Sequence[Member], momentum: float, nesterov: bool):
@@ -63,18 +66,25 @@ class StackedSGD:
             for param, grad in zip(self.params, grads, strict=True)
         ]
         for part, lr, weight_decay in self.slices:
-            sgd(
-                [param[part] for param in self.params],
-                [grad[part] for grad in grads],
-                [buffer[part] for buffer in self.buffers],  # type: ignore[misc]
-                fused=True,
-                weight_decay=weight_decay,
-                momentum=self.momentum,
-                lr=lr * lr_factor,
-                dampening=0.0,
-                nesterov=self.nesterov and self.momentum > 0,
-                maximize=False,
-            )
+            for fused in (True, False):
+                sgd(
+                    [p[part] for p in self.params if _fills_vectors(p) == fused],
+                    [g[part] for g, p in zip(grads, self.params, strict=True) if _fills_vectors(p) == fused],
+                    [b[part] for b in self.buffers if _fills_vectors(b) == fused],  # type: ignore[misc]
+                    fused=fused,
+                    foreach=False,
+                    weight_decay=weight_decay,
+                    momentum=self.momentum,
+                    lr=lr * lr_factor,
+                    dampening=0.0,
+                    nesterov=self.nesterov and self.momentum > 0,
+                    maximize=False,
+                )
+
+
+def _fills_vectors(stacked: Tensor) -> bool:
+    """Say whether each member's part of a stacked parameter is whole vectors of floats, 16 at the widest."""
+    return stacked[0].numel() % 16 == 0
 
 
 def epoch_batches(seed: int, epoch: int | str, samples: int, batch: int, device: torch.device) -> Tensor:

@@ -38,6 +38,7 @@ def small_job(members: dict, width: int = 12, recipe: dict | None = None, draws:
             "device": "cpu",
             "processes": 1,
             "chunk": "auto",
+            "job": {"shards": 1, "shard": None, "retry": "failed"},
             "data": {"name": "digits"},
             "model": {"name": "mlp", "width": width, "depth": 3, "norm": "batch"},
             "recipe": RECIPE | (recipe or {}),

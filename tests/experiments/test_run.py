@@ -101,7 +101,7 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
     expected |= {f"outputs/wide/{name}" for name in (*TABLES, "environment.json")}
     expected |= {"outputs/wide/multirun.yaml", "outputs/wide/.lock"}
     for job in jobs:
-        names = (*TABLES, "environment.json", "config.yaml", "done.json")
+        names = (*TABLES, "environment.json", "config.yaml", "done.json", ".lock")
         expected |= {f"outputs/wide/jobs/{job}/{name}" for name in names}
     written = files_below(tmp_path)
     assert set(written) == expected

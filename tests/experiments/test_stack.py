@@ -221,3 +221,31 @@ def test_capacity_is_at_least_one_and_falls_with_width():
     narrow, wide, vast = ({"blocks.0.before_bn": (width,)} for width in (16, 256, 10**9))
     assert chunk_capacity(narrow, 64, CPU) > chunk_capacity(wide, 64, CPU) > 1
     assert chunk_capacity(vast, 64, CPU) == 1
+
+
+@pytest.mark.parametrize("width", [13, 16])
+def test_members_come_out_the_same_to_the_bit_whoever_is_beside_them(width):
+    """Odd widths leave parameters that fill no vectors; torch's fused SGD would round these by their place."""
+    job = small_job(EVERYTHING, width=width)
+    data = small_data()
+    together = stacked_states(job, job.members, data)
+    for count in (1, 3):
+        for start in range(0, 9, count):
+            part = job.members[start : start + count]
+            for member, state in zip(part, stacked_states(job, part, data), strict=True):
+                for name, value in together[job.members.index(member)].items():
+                    assert torch.equal(value, state[name]), (member, name)
+
+
+def stacked_states(job, members, data) -> list[dict[str, torch.Tensor]]:
+    """Train members side by side; return the weights and statistics of each."""
+
+    def build(seed: int):
+        return build_network(job.config["model"], data.sample_shape, data.classes, seed)
+
+    stack = stack_members(members, build)
+    noise = ChunkNoise(stack, site_shapes(build(0), data.train_inputs[:2]), members, torch.device("cpu"))
+    train_stack(stack, members, noise, data, job.config["recipe"])
+    return [
+        {name: value[index] for name, value in stack.state_dict().items()} for index in range(len(members))
+    ]

@@ -1,0 +1,52 @@
+"""Shards: the members of one job cut into several jobs, so that more cores or machines have work.
+
+Shards take whole seeds while there are enough of them, because members of one seed are paired. Their order is
+that of the members, so the tables of all shards, one behind the other, are the table of the whole job.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import chain, pairwise
+from typing import TypeVar
+
+from experiments.members import Member
+
+T = TypeVar("T")
+_FOLDER = re.compile(r"(?P<whole>.+?)(?:-shard0*(?P<shard>\d+)of(?P<shards>\d+))?")
+
+
+def shard_members(members: Sequence[Member], shards: int) -> list[list[Member]]:
+    """Cut `members`, whose seeds stand one behind the other, into that many lists, none of them empty.
+
+    Sizes differ by a seed at most; with more shards than seeds each seed is cut on its own, and sizes within it
+    differ by a member at most. Twice as many shards cut the same shards again. Raises ValueError for more shards
+    than members.
+    """
+    seeds = list(dict.fromkeys(member.seed for member in members))
+    by_seed = [[member for member in members if member.seed == seed] for seed in seeds]
+    if shards <= len(seeds):
+        return [list(chain.from_iterable(part)) for part in _cut(by_seed, shards)]
+    if shards > len(members):
+        raise ValueError(f"{len(members)} members are too few for {shards} shards")
+    counts = map(len, _cut(range(shards), len(seeds)))
+    return [part for of_seed, count in zip(by_seed, counts, strict=True) for part in _cut(of_seed, count)]
+
+
+def shard_name(whole: str, shard: int | None, shards: int) -> str:
+    """Return the name of a shard's folder, from that of the whole job; one shard is the whole job."""
+    if shard is None or shards == 1:
+        return whole
+    return f"{whole}-shard{shard:0{len(str(shards))}d}of{shards}"
+
+
+def read_shard_name(folder: str) -> tuple[str, int, int]:
+    """Return (name of the whole job, shard, shards) from the name of a job's folder."""
+    match = _FOLDER.fullmatch(folder)
+    assert match is not None
+    return match["whole"], int(match["shard"] or 1), int(match["shards"] or 1)
+
+
+def _cut(items: Sequence[T], parts: int) -> list[list[T]]:
+    """Cut a list into so many parts whose lengths differ by one at most."""
+    bounds = [part * len(items) // parts for part in range(parts + 1)]
+    return [list(items[start:stop]) for start, stop in pairwise(bounds)]
