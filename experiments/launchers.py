@@ -7,12 +7,12 @@ from typing import Any
 from experiments.checks import ConfigError
 from experiments.device import available_cores
 
-# By the launcher's class: the package that it lies in, and the extra of pyproject.toml that brings it.
+# By the name of a configuration, the package that its launcher lies in and the extra of pyproject.toml that
+# brings it: Hydra's own names, and those of conf/hydra/launcher, which add resources that suit.
 PACKAGES = {
-    "JoblibLauncher": ("hydra_joblib_launcher", "joblib"),
-    "SlurmLauncher": ("hydra_submitit_launcher", "slurm"),
-    "LocalLauncher": ("hydra_submitit_launcher", "slurm"),
-    "RayLauncher": ("hydra_ray_launcher", "ray"),
+    **dict.fromkeys(("joblib", "cores"), ("hydra_joblib_launcher", "joblib")),
+    **dict.fromkeys(("submitit_slurm", "submitit_local", "slurm"), ("hydra_submitit_launcher", "slurm")),
+    **dict.fromkeys(("ray", "ray_cluster"), ("hydra_ray_launcher", "ray")),
 }
 
 
@@ -21,16 +21,14 @@ def is_parallel(launcher: Mapping[str, Any]) -> bool:
     return _class(launcher) != "BasicLauncher"
 
 
-def check_launcher(name: str, launcher: Mapping[str, Any]) -> None:
-    """Raise ConfigError when a launcher's package is not installed."""
-    if _class(launcher) not in PACKAGES:
-        return
-    package, extra = PACKAGES[_class(launcher)]
+def check_launcher(name: str) -> None:
+    """Raise ConfigError when the package of a launcher is not installed."""
+    package, extra = PACKAGES.get(name, (None, None))
     try:
-        found = find_spec(f"hydra_plugins.{package}")
+        missing = package is not None and find_spec(f"hydra_plugins.{package}") is None
     except ModuleNotFoundError:  # no plugin of Hydra's at all
-        found = None
-    if found is None:
+        missing = True
+    if missing:
         raise ConfigError(
             f"hydra/launcher={name}: its package is not installed; pip install --editable '.[{extra}]' does that"
         )

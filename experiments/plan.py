@@ -54,9 +54,11 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = [_parse(argument) for argument in arguments]
+        for override in overrides:
+            if override.key_or_group == "hydra/launcher":
+                check_launcher(str(override.value()))
         settings, swept_in_file = _hydra_settings([o for o in overrides if not o.is_sweep_override()])
         launcher = settings.launcher
-        check_launcher(settings.runtime.choices["hydra/launcher"], launcher)
         # Hydra asks a launcher only for sweeps, be it of one job.
         several = multirun or settings.mode == RunMode.MULTIRUN or is_parallel(launcher)
         for override in overrides:
