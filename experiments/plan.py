@@ -1,7 +1,7 @@
 """The jobs of a command line, composed and checked before Hydra launches the first of them."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from experiments.checks import ConfigError, not_allowed
 from experiments.config import Job, make_job, split_job
@@ -57,10 +57,9 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
         for override in overrides:
             if override.key_or_group == "hydra/launcher":
                 check_launcher(str(override.value()))
-        settings, swept_in_file = _hydra_settings([o for o in overrides if not o.is_sweep_override()])
-        launcher = settings.launcher
+        mode, launcher, swept_in_file = _hydra_settings([o for o in overrides if not o.is_sweep_override()])
         # Hydra asks a launcher only for sweeps, be it of one job.
-        several = multirun or settings.mode == RunMode.MULTIRUN or is_parallel(launcher)
+        several = multirun or mode == RunMode.MULTIRUN or is_parallel(launcher)
         for override in overrides:
             if override.is_sweep_override() and override.is_hydra_override():
                 raise ConfigError(f"{override.input_line}: Hydra's own settings take one value")
@@ -126,13 +125,16 @@ def _parse(argument: str) -> Override:
         ) from error
 
 
-def _hydra_settings(overrides: Sequence[Override]) -> tuple[DictConfig, list[str]]:
-    """Return Hydra's own part of the configuration, and the overrides of its sweep file."""
+def _hydra_settings(
+    overrides: Sequence[Override],
+) -> tuple[RunMode | None, Mapping[str, Any], list[str]]:
+    """Return whether the configuration itself asks for several jobs, its launcher, and what its sweep sets."""
     plain = [str(override.input_line) for override in overrides]
     with _explained(plain):
         config = compose("config", plain, return_hydra_config=True)
         params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-        return config.hydra, [f"{key}={value}" for key, value in params.items()]
+        launcher = {key: OmegaConf.select(config, f"hydra.launcher.{key}") for key in ("_target_", "n_jobs")}
+        return config.hydra.mode, launcher, [f"{key}={value}" for key, value in params.items()]
 
 
 def _shard_sweep(wholes: Sequence[Job]) -> list[str]:

@@ -338,7 +338,7 @@ def random_override(draw: random.Random) -> str:
         "recipe.lr", "recipe.schedule", "recipe.momentum", "recipe.nesterov", "recipe.weight_decay",
         "members.seed", "members.none", "members.dropout", "members.dropout.rate", "members.dropout.placement",
         "members.uout.beta", "members.gaussian.std", "members.lr", "members.weight_decay", "measure.draws",
-        "data.name", "data.root", "hydra.mode", "hydra/launcher", "hydra.sweeper.params",
+        "data.name", "data.root", "hydra.mode", "hydra/launcher", "hydra.launcher", "hydra.sweeper.params", "job", "job.shards", "job.shard", "job.retry",
     ]  # fmt: skip
     values = [
         "", "null", "nan", "-inf", "1e400", "-1", "-0.5", "1.5e300", "1" + "0" * 60, "true", "some_name", "'a b'",
