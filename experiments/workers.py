@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from experiments.members import Member
 
 Rows = dict[str, list[dict]]  # of each table
+NumberedChunk = tuple[int, list["Member"]]
 POLL_SECONDS = 0.2
 # How the workers' C library (glibc; others ignore it) holds memory. Keeping freed blocks, instead of fetching
 # every activation anew from the system, saves a tenth of a convolutional step; huge pages save a tenth of a step
@@ -70,16 +72,46 @@ def run_chunks(
             except Exception as error:
                 yield chunk, error
         return
-    steps = _CONTEXT.Value("q", 0)
     arrays = {
         name: getattr(data, name).numpy() for name in _TENSORS
     }  # plain bytes: shared memory may be small
-    pool = ProcessPoolExecutor(
-        min(processes, len(chunks)), _CONTEXT, _start_worker, (job, replace(data, **arrays), steps)
-    )
+    # Finished member-steps of each chunk. Only the process that runs a chunk writes its number, without a lock,
+    # which a killed process would never give back.
+    steps = _CONTEXT.RawArray("q", len(chunks))
+    start = (job, replace(data, **arrays), steps)
+    left = list(enumerate(chunks))
+    # A process that is killed, for want of memory say, takes the pool with it, and every chunk that is not done.
+    # These run once more; then each in a pool of its own, so that a chunk which kills its process fails alone.
+    for alone in (False, False, True):
+        broken = []
+        for group in [[chunk] for chunk in left] if alone else [left]:
+            for chunk, result in _run_pool(group, min(processes, len(group)), start, report_steps):
+                if isinstance(result, BrokenProcessPool) and not alone:
+                    broken.append(chunk)
+                else:
+                    yield chunk[1], result
+        left = sorted(broken, key=lambda chunk: chunk[0])
+        if left:
+            print(f"{job.name}: a worker process was killed; {len(left)} chunks run again", file=sys.stderr)
+        else:
+            return
+
+
+def _run_pool(
+    chunks: Sequence[NumberedChunk], processes: int, start: tuple, report_steps: Callable[[int], None]
+) -> Iterator[tuple[NumberedChunk, Rows | Exception]]:
+    """Run chunks in a pool of processes, each started with `start`: the job, its data, the counts of steps."""
+    pool = ProcessPoolExecutor(processes, _CONTEXT, _start_worker, start)
+    futures: dict[Future, NumberedChunk] = {}
+    refused: list[tuple[NumberedChunk, Exception]] = []
     try:
-        futures = {pool.submit(_run_chunk, chunk): chunk for chunk in chunks}
-        yield from _as_completed(futures, steps, report_steps)
+        for chunk in chunks:
+            try:
+                futures[pool.submit(_run_chunk, *chunk)] = chunk
+            except BrokenProcessPool as error:  # so soon
+                refused.append((chunk, error))
+        yield from _as_completed(futures, start[2], report_steps)
+        yield from refused
         pool.shutdown()
     except BaseException:  # Ctrl-C too: nobody waits for the chunks under way
         pool.shutdown(wait=False, cancel_futures=True)
@@ -89,13 +121,14 @@ def run_chunks(
 
 
 def _as_completed(
-    futures: dict[Future, list["Member"]], steps: Any, report_steps: Callable[[int], None]
-) -> Iterator[tuple[list["Member"], Rows | Exception]]:
-    reported, pending = 0, set(futures)
+    futures: dict[Future, NumberedChunk], steps: Sequence[int], report_steps: Callable[[int], None]
+) -> Iterator[tuple[NumberedChunk, Rows | Exception]]:
+    reported, pending = sum(steps), set(futures)
     while pending:
         done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
-        report_steps(steps.value - reported)
-        reported = steps.value
+        count = sum(steps)
+        report_steps(count - reported)
+        reported = count
         for future in done:
             error = future.exception()
             yield futures[future], error if isinstance(error, Exception) else future.result()
@@ -126,11 +159,12 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def _run_chunk(chunk: list["Member"]) -> Rows:
+def _run_chunk(number: int, chunk: list["Member"]) -> Rows:
     from experiments.chunk import run_chunk
 
+    _steps[number] = 0
+
     def report(steps: int) -> None:
-        with _steps.get_lock():
-            _steps.value += steps
+        _steps[number] += steps
 
     return run_chunk(_job, chunk, _data, report)
