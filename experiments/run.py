@@ -40,15 +40,18 @@ def launch(config: DictConfig) -> None:
     # Relative paths start where the command was typed, wherever the launcher runs this.
     os.chdir(HydraConfig.get().runtime.cwd)
     launcher = HydraConfig.get().launcher
+    parallel = is_parallel(launcher)
     job = make_job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
     try:
         with job_lock(job):
-            if not (is_finished(job) or is_left_alone(job)):
-                run_job(job, cores_of_job(launcher), live=not is_parallel(launcher))
+            if is_finished(job) or is_left_alone(job):
+                return
+            run_job(job, cores_of_job(launcher), live=not parallel)
     except OSError as error:  # a full disk, say; the next job may be luckier
         print(f"error: {job.name}: {error}", file=sys.stderr)
         return
-    log_job(job)
+    if not parallel:  # many at once, perhaps on nodes without a network: the study's end does it
+        log_job(job)
 
 
 def main() -> int:
