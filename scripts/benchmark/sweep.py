@@ -1,0 +1,108 @@
+"""Each width of the default sweep against the one-at-a-time loop of tests/reference.py, and its scaling.
+
+The whole job (every member, training and measuring, over all cores, to written tables) stands against a few of
+its members trained and measured one after the other by plain PyTorch with its default threads. GFLOP/s count the
+matrix products alone: 2 operations a multiplication and addition; forward, and backward twice that but for the
+input's gradient of the first layer.
+"""
+
+from itertools import pairwise
+
+import torch
+
+from experiments.config import Job
+from experiments.data import Data, load_data
+from experiments.job import run_job
+from experiments.plan import plan_jobs
+from experiments.tables import read_table
+from experiments.train import epoch_batches
+from scripts.benchmark.timing import seconds_of
+from tests import reference
+
+SWEEP = ["+sweep=variance_shift"]
+_CPU = torch.device("cpu")
+
+
+def flops_per_member_step(job: Job, data: Data) -> float:
+    """Return the floating-point operations of the matrix products of one member's step."""
+    model, batch = job.config["model"], job.config["recipe"]["batch_size"]
+    sizes = [data.sample_shape[0], *[model["width"]] * model["depth"], data.classes]
+    products = [2 * batch * a * b for a, b in pairwise(sizes)]
+    return 3 * sum(products) - products[0]
+
+
+def loop_seconds(job: Job, data: Data, count: int) -> tuple[float, float]:
+    """Return the seconds a member takes in the plain loop: training, and measuring; the mean over `count`."""
+    recipe, model = job.config["recipe"], job.config["model"]
+    chosen = job.members[:: max(1, len(job.members) // count)][:count]
+    training = measuring = 0.0
+    for member in chosen:
+        network = reference.MLP(
+            data.sample_shape[0], data.classes, model["width"], model["depth"],
+            member.placement, member.noise, member.strength,
+        )  # fmt: skip
+        batches = [
+            (data.train_inputs[index], data.train_labels[index])
+            for epoch in range(recipe["epochs"])
+            for index in epoch_batches(member.seed, epoch, len(data.train_inputs), recipe["batch_size"], _CPU)
+        ]
+        training += seconds_of(
+            lambda network=network, batches=batches: reference.train(network, batches, recipe["lr"])
+        )
+        per_epoch = len(batches) // recipe["epochs"]
+        passes = [(i, x, y) for i, (x, y) in enumerate(batches[: job.config["measure"]["draws"] * per_epoch])]
+        train_set, test_set = (data.train_inputs, data.train_labels), (data.test_inputs, data.test_labels)
+
+        def measure(network=network, passes=passes, train_set=train_set, test_set=test_set) -> None:
+            reference.measure(network, passes, train_set, test_set)
+            reference.adjust(network, train_set[0])
+            reference.error_and_loss(network, *train_set)
+            reference.error_and_loss(network, *test_set)
+
+        measuring += seconds_of(measure)
+    return training / count, measuring / count
+
+
+def bench_width(width: int, extra: list[str], loop_members: int, folder: str) -> dict:
+    """Time one width of the sweep and the loop beside it."""
+    overrides = [*SWEEP, *extra, f"model.width={width}", f"output={folder}", f"study=width{width}"]
+    (job,) = plan_jobs(overrides, multirun=False).jobs
+    data = load_data(job.config["data"])
+    steps = job.config["recipe"]["epochs"] * (len(data.train_inputs) // job.config["recipe"]["batch_size"])
+    loop_training, loop_measuring = loop_seconds(job, data, loop_members)
+    wall = seconds_of(lambda: run_job(job))
+    rows = [row for file in job.folder.glob("jobs/*/members.csv") for row in read_table(file)]
+    busy, measuring = (sum(float(row[key]) for row in rows) for key in ("seconds", "seconds_measuring"))
+    member_steps = steps * len(job.members)
+    return {
+        "width": width,
+        "members": len(job.members),
+        "steps": steps,
+        "loop_ms_per_member_step": 1e3 * loop_training / steps,
+        "loop_measuring_share": loop_measuring / loop_training,
+        "sweep_ms_per_member_step": 1e3 * wall / member_steps,
+        "speed_up": loop_training * len(job.members) / wall,
+        "speed_up_with_measuring": (loop_training + loop_measuring) * len(job.members) / wall,
+        "measuring_share_of_training": measuring / (busy - measuring),
+        "gflops": flops_per_member_step(job, data) * member_steps / wall / 1e9,
+        "wall_seconds": wall,
+        "loop_seconds_per_member": loop_training + loop_measuring,
+    }
+
+
+def bench_scaling(width: int, extra: list[str], folder: str, counts=(1, 4, 16, 64, 256)) -> list[dict]:
+    """Time a job of 1, 4, 16 ... members of one placement: where does stacking stop paying?"""
+    rows = []
+    for count in counts:
+        seeds = "[" + ",".join(str(seed) for seed in range(count)) + "]"
+        overrides = [
+            *extra, f"model.width={width}", f"output={folder}", f"study=scaling{width}x{count}",
+            f"members.seed={seeds}", "members.none=false", "members.dropout.rate=[0.5]",
+            "members.dropout.placement=[before_bn]", "recipe.epochs=5",
+        ]  # fmt: skip
+        (job,) = plan_jobs(overrides, multirun=False).jobs
+        data = load_data(job.config["data"])
+        steps = 5 * (len(data.train_inputs) // job.config["recipe"]["batch_size"])
+        wall = seconds_of(lambda job=job: run_job(job))
+        rows.append({"width": width, "members": count, "ms_per_member_step": 1e3 * wall / steps / count})
+    return rows
