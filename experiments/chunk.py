@@ -10,6 +10,7 @@ from torch import Tensor
 from analysis.theory import shift_magnitude
 from experiments.adjust import adjust_stack
 from experiments.augment import measured_data
+from experiments.checkpoint import find_checkpoints, load_state, save_checkpoint
 from experiments.config import Job
 from experiments.data import Data
 from experiments.evaluate import Evaluation, evaluate
@@ -27,8 +28,9 @@ from experiments.networks import build_network
 from experiments.networks.network import Network, NormInput
 from experiments.networks.norms import stores_statistics
 from experiments.stack import ChunkNoise, site_shapes, stack_members
+from experiments.study import job_folder
 from experiments.track import mode_errors
-from experiments.train import Outcome, train_stack
+from experiments.train import Outcome, TrainingState, train_stack
 
 Row = dict[str, object]
 
@@ -52,7 +54,13 @@ def run_chunk(
     def track(epoch: int) -> dict[str, Tensor]:
         return mode_errors(stack, members, noise, measured, recipe, epoch) if recipe["track_modes"] else {}
 
-    outcome = train_stack(stack, members, noise, data, recipe, report_steps, track)
+    def keep(state: TrainingState) -> None:
+        every = recipe["checkpoint_every"]
+        if every and (state.epoch % every == 0 or state.epoch == recipe["epochs"]):
+            save_checkpoint(job_folder(job), job, len(data.train_labels), members, state)
+
+    begin = load_state(members, find_checkpoints(job_folder(job)))
+    outcome = train_stack(stack, members, noise, data, recipe, report_steps, track, begin, keep)
     trained, data = time.perf_counter(), measured
     in_train_mode = measure_train_mode(stack, members, noise, data, recipe, job.config["measure"]["draws"])
     wanted = job.config["measure"]["flips"]

@@ -32,6 +32,7 @@ from experiments.shards import shard_members, shard_name
 RESULT_KEYS = ("data", "model", "recipe", "members", "measure")
 # Files may lie anywhere: the folder in which they were found does not change what they hold.
 DATA_KEYS_WITHOUT_EFFECT = ("root", "download")
+RECIPE_KEYS_WITHOUT_EFFECT = ("checkpoint_every",)
 
 _AUTO_COUNT = Rule(
     "auto, or a whole number of at least 1", lambda value: value == "auto" or COUNT.accepts(value)
@@ -81,6 +82,7 @@ class Job:
         """All that the results depend on besides the members, as text; jobs with equal ones do the same work."""
         sections = {key: self.config[key] for key in RESULT_KEYS if key != "members"}
         sections["data"] = without(sections["data"], DATA_KEYS_WITHOUT_EFFECT)
+        sections["recipe"] = without(sections["recipe"], RECIPE_KEYS_WITHOUT_EFFECT)
         return json.dumps({key: _plain(section) for key, section in sections.items()}, sort_keys=True)
 
     @cached_property

@@ -9,6 +9,12 @@ from functools import lru_cache
 
 import torch
 
+from experiments.checkpoint import (
+    check_checkpoints,
+    find_checkpoints,
+    remove_checkpoints,
+    split_by_epoch,
+)
 from experiments.chunk import Row, failed_rows
 from experiments.config import Job
 from experiments.data import Data, load_data
@@ -78,7 +84,9 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         processes = choose_processes(job.config["processes"], device.type, cores)
         data = cached_data(job).to(device)
         train_samples = len(data.train_labels)
+        check_checkpoints(job_folder(job), job, train_samples)
         chunks = job_chunks(job, members, data, device, processes)
+        chunks = split_by_epoch(chunks, find_checkpoints(job_folder(job)))
         recipe = job.config["recipe"]
         steps = recipe["epochs"] * (len(data.train_inputs) // recipe["batch_size"])
         with (
@@ -103,6 +111,8 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         for row in table if train_samples is not None else []:
             row["train_samples"] = train_samples
     finish_job(job, rows, errors)
+    if not errors:
+        remove_checkpoints(job_folder(job))
     if errors:
         print(f"{job.name}: {len(errors)} errors, see {job_folder(job) / 'errors.txt'}", file=sys.stderr)
 

@@ -37,6 +37,7 @@ RULES = {
     "weight_decay": NOT_NEGATIVE,
     "augment": one_of(*AUGMENTATIONS),
     "track_modes": SWITCH,
+    "checkpoint_every": null_or(COUNT, "no checkpoints"),
     "scaled_down": null_or(TEXT, "as published, or no published recipe"),
 }
 # What a recipe did that was written before these keys were there.

@@ -5,6 +5,7 @@ outputs/STUDY/flips.csv                  only of jobs that were asked for it (me
 outputs/STUDY/environment.json           where and by which command jobs were last added
 outputs/STUDY/multirun.yaml              Hydra's record of the last sweep: overrides, launcher, sweeper
 outputs/STUDY/jobs/JOB/                  a job's own tables, config.yaml, environment.json
+outputs/STUDY/jobs/JOB/checkpoints/      where training stands, while it goes on (recipe.checkpoint_every)
 outputs/STUDY/jobs/JOB/done.json         checksums of the job's tables; only a finished job has it
 outputs/STUDY/jobs/JOB/failed.json       the same of a job some of whose members failed
 outputs/STUDY/jobs/JOB/errors.txt        tracebacks of these members
@@ -29,7 +30,13 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from experiments.checks import ConfigError, shown
-from experiments.config import DATA_KEYS_WITHOUT_EFFECT, RESULT_KEYS, Job, make_job
+from experiments.config import (
+    DATA_KEYS_WITHOUT_EFFECT,
+    RECIPE_KEYS_WITHOUT_EFFECT,
+    RESULT_KEYS,
+    Job,
+    make_job,
+)
 from experiments.environment import environment
 from experiments.members import Member
 from experiments.plan import Plan
@@ -299,6 +306,7 @@ def _read_job(config_file: Path) -> Job:
 def _differences(old: Mapping, new: Mapping, swept_keys: Sequence[str]) -> list[tuple[str, str, str]]:
     """Return (key, old value, new value) where two jobs differ in what must be alike within a study."""
     free = [*OPEN_KEYS, *swept_keys, *(f"data.{key}" for key in DATA_KEYS_WITHOUT_EFFECT)]
+    free += [f"recipe.{key}" for key in RECIPE_KEYS_WITHOUT_EFFECT]
     # Another data set or network has settings of its own.
     free += [section for section in ("data", "model") if old[section]["name"] != new[section]["name"]]
     olds, news = (dict(_flatten({key: job[key] for key in RESULT_KEYS})) for job in (old, new))

@@ -17,18 +17,35 @@ from experiments.schedule import learning_rate_factor
 from experiments.seeds import generator
 from experiments.stack import ChunkNoise
 
+# Of one epoch: columns of epochs.csv, each a value per member or one for all.
+EpochRecord = dict[str, list[float] | float]
+
 
 @dataclass
 class Outcome:
     """How far each member of a stack came: its finished steps, and whether its loss left the finite numbers.
 
-    `epochs` has an entry for each epoch: columns of epochs.csv, each a value per member or one for all; nan from
-    the epoch on in which a member diverged.
+    `epochs` has an entry for each epoch, with nan from the epoch on in which a member diverged.
     """
 
     steps: list[int]
     diverged: list[bool]
-    epochs: list[dict[str, list[float] | float]]
+    epochs: list[EpochRecord]
+
+
+@dataclass
+class TrainingState:
+    """Where training stands between two epochs; with data and recipe, all that the next one depends on.
+
+    Every tensor has a leading members dimension.
+    """
+
+    epoch: int  # epochs finished
+    weights: dict[str, Tensor]  # all parameters and buffers of the stack
+    momentum: list[Tensor]  # the optimizer's buffers, one a parameter
+    finite_epochs: Tensor  # [members], finished with a finite loss
+    still_finite: Tensor  # [members], bool
+    records: list[EpochRecord]
 
 
 class StackedSGD:
@@ -127,11 +144,15 @@ def train_stack(
     recipe: Mapping,
     report_steps: Callable[[int], None] = lambda steps: None,
     track: Callable[[int], Mapping[str, Tensor]] = lambda epoch: {},
+    start: TrainingState | None = None,
+    keep: Callable[[TrainingState], None] = lambda state: None,
 ) -> Outcome:
     """Train all members of `stack` in place and say how far each came.
 
     `report_steps` is told of finished member-steps, once an epoch. `track` is called after each epoch with its
     number and returns further columns [members] of epochs.csv; it leaves the stack as it was, but for the mode.
+    Then `keep` is handed the state, whose tensors change as training goes on; a `start` made of such a one
+    continues from there, to the same end as without the break.
     A member whose loss is not finite has diverged; members share no arithmetic, so its neighbours do not notice.
     """
     params = list(stack.parameters())
@@ -141,9 +162,18 @@ def train_stack(
     total_steps = epochs * steps_per_epoch
     finite_epochs = torch.zeros(len(members), device=data.train_inputs.device)
     still_finite = torch.ones(len(members), dtype=torch.bool, device=data.train_inputs.device)
-    records: list[dict[str, list[float] | float]] = []
-    step = 0
-    for epoch in range(epochs):
+    records: list[EpochRecord] = []
+    step = first_epoch = 0
+    if start is not None:
+        stack.load_state_dict(start.weights)
+        for buffer, saved in zip(optimizer.buffers, start.momentum, strict=True):
+            buffer.copy_(saved)
+        finite_epochs.copy_(start.finite_epochs)
+        still_finite.copy_(start.still_finite)
+        records, first_epoch = list(start.records), start.epoch
+        step = first_epoch * steps_per_epoch
+        report_steps(step * len(members))
+    for epoch in range(first_epoch, epochs):
         stack.train()
         loss_sum = torch.zeros(len(members), device=data.train_inputs.device)
         factor = learning_rate_factor(recipe, step, total_steps)
@@ -167,6 +197,8 @@ def train_stack(
             | {key: value.where(still_finite, torch.nan).tolist() for key, value in columns.items()}
         )
         report_steps(steps_per_epoch * len(members))
+        state = stack.state_dict(), optimizer.buffers, finite_epochs, still_finite, records
+        keep(TrainingState(epoch + 1, *state))
     return Outcome(
         steps=[int(count) * steps_per_epoch for count in finite_epochs],
         diverged=(~still_finite).tolist(),

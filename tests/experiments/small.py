@@ -15,6 +15,7 @@ RECIPE = {
     "nesterov": True,
     "weight_decay": 5e-4,
     "track_modes": False,
+    "checkpoint_every": None,
     "augment": "none",
     "drops": None,
     "drop_factor": 0.1,
