@@ -41,7 +41,7 @@ EPOCH_COLUMNS = (
 )
 FLIP_COLUMNS = (
     *IDENTITY,
-    "lr", "weight_decay", "batch_size",
+    "lr", "weight_decay", "batch_size", "train_samples",
     "lost", "won",
     "sample", "label", "eval_mode_class", "logits_train_mode", "logits_eval_mode", "image",
     "job",

@@ -100,8 +100,26 @@ def test_the_command_line_has_the_last_word_over_a_recipe_s_network():
 def test_every_sweep_composes_into_distinct_jobs_of_a_study_of_its_name(sweep):
     planned = plan(f"+sweep={sweep}")
     assert {job.folder for job in planned.jobs} == {Path("outputs") / sweep}
-    several = planned.kind == "members"  # statements need no jobs
-    assert len({job.name for job in planned.jobs}) == len(planned.jobs) >= 1 + several
+    trains = planned.kind == "members"  # statements need no jobs
+    assert len({job.name for job in planned.jobs}) == len(planned.jobs) >= trains
+
+
+@pytest.mark.parametrize("sweep", [sweep for sweep in GROUPS["sweep"] if sweep.startswith("paper_")])
+def test_the_paper_s_sweeps_train_its_networks_at_its_scale_or_scaled_down(sweep):
+    at_paper_scale, scaled_down = (
+        plan(f"+sweep={sweep}", recipe).jobs for recipe in ("recipe=paper", "recipe=cpu")
+    )
+    assert plan(f"+sweep={sweep}").jobs == at_paper_scale
+    for large, small in zip(at_paper_scale, scaled_down, strict=True):
+        assert large.config["model"]["name"] == small.config["model"]["name"]
+        assert large.members[0].placement == small.members[0].placement == "none"
+        assert large.config["recipe"]["epochs"] >= 164 > 20 >= small.config["recipe"]["epochs"]
+        assert large.config["model"]["depth"] > small.config["model"]["depth"]
+        assert large.config["data"]["train_size"] is None
+        assert small.config["data"]["train_size"] == 5000
+        assert [(m.placement, m.noise, m.strength, m.seed) for m in large.members] == [
+            (m.placement, m.noise, m.strength, m.seed) for m in small.members
+        ]
 
 
 def test_the_main_sweep_is_what_its_description_says():
