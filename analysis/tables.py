@@ -28,7 +28,7 @@ ALLOWED = {
     "noise": ["none", *NOISES],
     "status": ["ok", "diverged", "failed"],
 }
-WHOLE = ["width", "depth", "seed", "layer_index", "epoch"]
+WHOLE = ["width", "depth", "seed", "layer_index", "epoch", "sample", "label", "eval_mode_class"]
 NUMBERS = {
     "members.csv": ["test_error", "test_error_adjusted"],
     "layers.csv": [
@@ -38,16 +38,21 @@ NUMBERS = {
         *["learning_rate", "train_loss"],
         *["train_error_train_mode", "train_error_eval_mode", "test_error"],
     ],
+    "flips.csv": ["lost", "won"],
 }
-# Of studies that have them: members.csv holds these since there are validation splits and transplants.
+# Of studies that have them.
 OPTIONAL_NUMBERS = [
     *["validation_error", "test_error_transplanted", "train_error_train_mode", "train_error_eval_mode"],
-    *["fan_in", "cos2"],
+    *["fan_in", "cos2", "steps"],
 ]
 REQUIRED = {
     "members.csv": [*IDENTITY, "status", *NUMBERS["members.csv"]],
     "layers.csv": [*IDENTITY, "layer_index", *NUMBERS["layers.csv"]],
     "epochs.csv": [*IDENTITY, "epoch", *NUMBERS["epochs.csv"]],
+    "flips.csv": [
+        *[*IDENTITY, "sample", "label", "eval_mode_class", *NUMBERS["flips.csv"]],
+        *["logits_train_mode", "logits_eval_mode", "image"],
+    ],
 }
 FILLED = ["width", "strength", "noise_variance", "seed", "layer_index", "epoch"]  # may not be empty
 PROVENANCE = ["environment.json", "jobs/*/config.yaml"]
@@ -66,21 +71,25 @@ class Study:
         members: a row per member.
         layers: a row per member and BN layer.
         epochs: a row per member and epoch; none in a study that was made before there was such a table.
+        flips: a row per training image kept because its member loses it in eval mode; none where not asked for.
     """
 
     name: str
     members: pd.DataFrame
     layers: pd.DataFrame
     epochs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=REQUIRED["epochs.csv"]))
+    flips: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=REQUIRED["flips.csv"]))
 
     def finished(self) -> "Study":
-        """The study without the members that diverged or failed, and without their layers and epochs."""
+        """The study without the members that diverged or failed, and without their rows elsewhere."""
         return self.part(self.members[self.members["status"] == "ok"])
 
     def part(self, members: pd.DataFrame) -> "Study":
         """The study of some of its members only."""
-        layers, epochs = _rows_of(members, self.layers), _rows_of(members, self.epochs)
-        return replace(self, members=members, layers=layers, epochs=epochs)
+        names = ("layers", "epochs", "flips")
+        return replace(
+            self, members=members, **{name: _rows_of(members, getattr(self, name)) for name in names}
+        )
 
     def left_out(self) -> pd.DataFrame:
         """The members that diverged or failed: no mean includes them."""
@@ -119,8 +128,10 @@ def read_study(folder: Path) -> Study:
             "in something else, such as epochs, must be studies of their own"
         )
     study = Study(folder.resolve().name, members, layers)
-    epochs = folder / "epochs.csv"
-    return replace(study, epochs=_read_table(epochs)) if epochs.exists() else study
+    for name in ("epochs", "flips"):
+        if (path := folder / f"{name}.csv").exists():
+            study = replace(study, **{name: _read_table(path)})
+    return study
 
 
 def read_provenance(folder: Path) -> dict[str, str]:

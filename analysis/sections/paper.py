@@ -1,10 +1,41 @@
-"""What the paper published, beside this study where the two compare."""
+"""What the paper published, beside this study where the two compare, and what its numbers say by themselves."""
 
 from analysis.figures import PAPER_CHARTS
-from analysis.sections.section import Section, Source, draw_panels
+from analysis.figures.drawing import CannotAnswerError
+from analysis.figures.paper_charts import COMPARISONS
+from analysis.paper.beside import beside_tables
+from analysis.paper.findings import statements
+from analysis.paper.setting import PaperStudy, paper_study, setting_rows
+from analysis.sections.section import Panel, Section, Source, draw_panels, drawn_panel, without_panel
 
 
 def sections(source: Source) -> list[Section]:
-    """One section; its figures get the whole study, and need not use it."""
-    panels = draw_panels(PAPER_CHARTS, source.study.finished(), source.out)
-    return [Section("paper", "Beside the paper", "figures.html.j2", panels=panels)]
+    """One section: how the setting differs, figures and tables with both, then findings in the published numbers.
+
+    What a study does not answer is one sentence with the sweeps that would, not a panel each.
+    """
+    study = paper_study(source.study.finished(), source.folder)
+    panels, sweeps = comparisons(study, source)
+    data = {
+        "networks": [f"{network}, {dataset}" for dataset, network in study.setting],
+        "setting": setting_rows(study.setting),
+        "tables": beside_tables(study),
+        "sweeps": sweeps,
+        "statements": statements(),
+    }
+    panels += draw_panels(PAPER_CHARTS, source.study.finished(), source.out)
+    return [Section("paper", "Beside the paper", "paper.html.j2", data, panels)]
+
+
+def comparisons(study: PaperStudy, source: Source) -> tuple[list[Panel], list[str]]:
+    """Draw each figure of the paper that the study can answer; return them, and the sweeps for the others."""
+    panels, sweeps = [], []
+    for chart in COMPARISONS:
+        try:
+            drawing = chart.draw(study)
+        except CannotAnswerError:
+            without_panel(source.out, chart.name)
+            sweeps.append(chart.sweep)
+        else:
+            panels.append(drawn_panel(drawing, chart.question, source.out, chart.name))
+    return panels, sweeps

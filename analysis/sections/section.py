@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.figures import Chart, style
-from analysis.figures.drawing import CannotAnswerError
+from analysis.figures.drawing import CannotAnswerError, Drawing
 from analysis.tables import Study
 
 
@@ -72,15 +72,24 @@ def draw_panels(charts: Iterable[Chart], study: Study, out: Path, prefix: str = 
 
 
 def _panel(chart: Chart, study: Study, out: Path, name: str) -> Panel:
-    svg_file, png_file = out / f"{name}.svg", out / f"{name}.png"
     try:
         drawing = chart.draw(study)
     except CannotAnswerError as reason:
-        svg_file.unlink(missing_ok=True)  # an earlier report's figure would pass for this one's
-        png_file.unlink(missing_ok=True)
+        without_panel(out, name)
         return Panel(name, chart.question, missing=str(reason))
+    return drawn_panel(drawing, chart.question, out, name)
+
+
+def drawn_panel(drawing: Drawing, question: str, out: Path, name: str) -> Panel:
+    """Write a drawing to `out` as <name>.svg and .png, and return its panel."""
     style.settle(drawing.figure)
     svg = style.svg_bytes(drawing.figure)
-    svg_file.write_bytes(svg)
-    png_file.write_bytes(style.png_bytes(drawing.figure))
-    return Panel(name, chart.question, style.data_uri(svg), drawing.finding, drawing.reading)
+    (out / f"{name}.svg").write_bytes(svg)
+    (out / f"{name}.png").write_bytes(style.png_bytes(drawing.figure))
+    return Panel(name, question, style.data_uri(svg), drawing.finding, drawing.reading)
+
+
+def without_panel(out: Path, name: str) -> None:
+    """Take away what an earlier report drew: it would pass for this one's."""
+    for kind in ("svg", "png"):
+        (out / f"{name}.{kind}").unlink(missing_ok=True)

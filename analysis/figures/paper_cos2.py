@@ -1,0 +1,108 @@
+"""The paper's Figure 3 and Table 1: cos^2 between filters and the all-ones vector, and d cos^2 against d."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
+
+from analysis import paper
+from analysis.figures import style
+from analysis.figures.drawing import Drawing
+from analysis.figures.select import require, where
+from analysis.paper.findings import CLAIMED_COS2_RANGE
+from analysis.paper.setting import PaperStudy, names_in
+from analysis.stats import over_seeds
+
+READING = (
+    "Networks trained without noise. Top: cos^2 of each convolution, the mean over its filters; bold "
+    "ours, with the "
+    "95 % interval over seeds, thin the paper's; the grey band is the range (0.01, 0.10) that the paper "
+    "states. "
+    "Bottom: d cos^2 against the fan-in d of a convolution, the mean over the convolutions of that d; "
+    "along the "
+    "dashed line it would be 1, as for a filter of independent weights without a mean. Our curves hold the "
+    "convolutions that a BN layer reads, the paper's WRN also those on shortcuts. Setting: {}."
+)
+
+
+def measured_convolutions(study: PaperStudy) -> pd.DataFrame:
+    """The convolutions of networks trained without noise: `depth` (relative), `fan_in`, `cos2`, `d_cos2`."""
+    layers = where(study.layers, noise="none").dropna(subset=["cos2"])
+    deepest = layers.groupby(["dataset", "network"])["layer_index"].transform("max")
+    depth = (layers["layer_index"] - 1) / (deepest - 1).clip(lower=1)
+    return layers.assign(depth=depth.astype(float))
+
+
+def means_of_table1(study: PaperStudy) -> pd.DataFrame:
+    """Table 1, measured and published: a row per dataset, network and `quantity` (mean_cos2, mean_d_cos2).
+
+    Columns: `mean`, `low`, `high`, `n` (ours, over seeds; layers are averaged within a seed), `published`.
+    """
+    layers = measured_convolutions(study)
+    quantities = {"mean_cos2": "cos2", "mean_d_cos2": "d_cos2"}
+    ours = [
+        over_seeds(layers, column, ["dataset", "network"]).assign(quantity=quantity)
+        for quantity, column in quantities.items()
+    ]
+    theirs = where(paper.paper_values(), table_or_figure="Table 1")
+    theirs = theirs[["dataset", "network", "quantity", "value"]].rename(columns={"value": "published"})
+    return pd.concat(ours, ignore_index=True).merge(theirs, on=["dataset", "network", "quantity"])
+
+
+def draw(study: PaperStudy) -> Drawing:
+    """Draw the figure: a column for each network and data set."""
+    layers = require(measured_convolutions(study), "network of the paper's trained without noise")
+    points = over_seeds(layers, "cos2", ["dataset", "network", "depth"])
+    by_fan_in = over_seeds(layers, "d_cos2", ["dataset", "network", "fan_in"])
+    names = names_in(layers)
+    with style.figure_style():
+        title = "cos$^2$ beside the paper's Figure 3"
+        figure, axes = style.panels(2, len(names), title, study.scale, width=2.5, sharey="row")
+        for column, (dataset, network) in enumerate(names):
+            name = {"dataset": dataset, "network": network}
+            published = where(paper.figure3(), **name)
+            axes[0, column].set_title(f"{network}\n{dataset}")
+            _draw_depth(axes[0, column], where(points, **name), where(published, quantity="cos2"))
+            _draw_fan_in(axes[1, column], where(by_fan_in, **name), where(published, quantity="d_cos2"))
+        axes[0, 0].set(ylabel="cos$^2$", yscale="log")
+        axes[1, 0].set(ylabel="d cos$^2$", yscale="log")
+        entries = [
+            style.key("ours", color=style.PLACEMENT_COLOUR["before_weight"], marker="o", lw=2),
+            style.key("the paper's", color=style.DARK, lw=0.8, marker=".", ms=3),
+        ]
+        style.legend_below(figure, entries)
+    table = means_of_table1(study)
+    return Drawing(figure, points, READING.format(study.scale), _finding(layers, table))
+
+
+def _draw_depth(panel: Axes, ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+    panel.axhspan(*CLAIMED_COS2_RANGE, color=style.GREY, alpha=0.15, lw=0)
+    panel.plot(theirs["x"] / max(1, theirs["x"].max()), theirs["value"], color=style.DARK, lw=0.8, alpha=0.7)
+    look = {"color": style.PLACEMENT_COLOUR["before_weight"], "lw": 2, "ms": 4.5, "zorder": 5}
+    style.error_bars(panel, ours["depth"], ours, fmt="o-", **look)
+    panel.set(xlabel="relative depth of convolution", xticks=[0, 0.5, 1])
+
+
+def _draw_fan_in(panel: Axes, ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+    theirs = theirs.sort_values("x")
+    panel.axhline(1, **style.NOMINAL_LINE)
+    panel.plot(theirs["x"], theirs["value"], color=style.DARK, lw=0.8, marker=".", ms=3, alpha=0.7)
+    look = {"color": style.PLACEMENT_COLOUR["before_weight"], "lw": 2, "ms": 4.5, "zorder": 5}
+    style.error_bars(panel, ours["fan_in"], ours, fmt="o-", **look)
+    panel.set(xlabel="fan-in d", xscale="log")
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _finding(layers: pd.DataFrame, table: pd.DataFrame) -> str:
+    low, high = CLAIMED_COS2_RANGE
+    outside = ((layers["cos2"] <= low) | (layers["cos2"] >= high)).mean()
+    published = paper.figure3().query("quantity == 'cos2'")["value"]
+    theirs = ((published <= low) | (published >= high)).mean()
+    d_cos2 = where(table, quantity="mean_d_cos2")
+    shares = f"{outside:.0%} of our convolutions, {theirs:.0%} of the paper's"
+    said = f"A cos^2 outside ({low}, {high:.2f}) have {shares}."
+    if len(d_cos2):
+        said += (
+            f" Mean d cos^2: ours {d_cos2['mean'].min():.2f} to {d_cos2['mean'].max():.2f}, "
+            f"the paper's {d_cos2['published'].min():.2f} to {d_cos2['published'].max():.2f}."
+        )
+    return said

@@ -1,0 +1,175 @@
+"""The paper's Figures 1 and 4: shift of every BN layer, the digitised curves under ours."""
+
+from collections.abc import Collection
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis import paper
+from analysis.figures import style
+from analysis.figures.drawing import Drawing
+from analysis.figures.select import example_strength, placements_in, require, where
+from analysis.paper.setting import PaperStudy, names_in
+from analysis.stats import mean_interval, over_seeds, per_seed
+from analysis.theory import shift_magnitude
+
+CELL = ["dataset", "network", "placement", "strength"]
+
+READING = (
+    "Bold: our networks, the mean over seeds with its 95 % interval. Thin: the paper's published curves "
+    "of the same "
+    "networks, read from its vector graphics, one model each; triangles left the paper's plot at the top "
+    "and are "
+    "lower bounds. Both against relative depth: 0 is the first BN layer, 1 the last. A magnitude of 1 is "
+    "no shift. Setting: {}."
+)
+
+
+def measured_layers(study: PaperStudy) -> pd.DataFrame:
+    """The measured layers of dropout members at the paper's two placements, the baseline under both.
+
+    Columns: those of layers.csv and `depth`, relative: 0 for a network's first BN layer, 1 for its last.
+    """
+    layers = study.layers[study.layers["noise"].isin(["none", "dropout"])]
+    baseline = layers[layers["noise"] == "none"]
+    noisy = layers[layers["placement"].isin(["before_bn", "before_weight"])]
+    both = [baseline.assign(placement=placement) for placement in placements_in(noisy)]
+    layers = pd.concat([*both, noisy], ignore_index=True)
+    deepest = layers.groupby(["dataset", "network"])["layer_index"].transform("max")
+    return layers.assign(
+        depth=((layers["layer_index"] - 1) / (deepest - 1).clip(lower=1)).astype(float),
+        shift_magnitude=shift_magnitude(layers["shift_ratio"]),
+    )
+
+
+def published_layers(figure: pd.DataFrame) -> pd.DataFrame:
+    """The paper's layers with the same columns: `strength`, `depth`, `shift_magnitude`, `clipped`."""
+    deepest = figure.groupby(["dataset", "network"])["bn_layer_index"].transform("max")
+    return figure.assign(
+        depth=figure["bn_layer_index"] / deepest,
+        strength=figure["drop_ratio"],
+        clipped=figure["read_from"] == "clipped_at_top",
+    )
+
+
+def mean_magnitudes(study: PaperStudy) -> pd.DataFrame:
+    """Mean shift magnitude over a network's BN layers, measured and published, for what both have.
+
+    A row per dataset, network, placement and strength: `mean`, `low`, `high`, `n` (ours, over seeds), `published`
+    (one model), `clipped` (how many of the paper's BN layers are lower bounds).
+    """
+    layers = measured_layers(study)
+    ours = over_seeds(layers, "shift_magnitude", CELL)
+    theirs = paper.figure4_mean_magnitude().rename(
+        columns={"drop_ratio": "strength", "mean_magnitude": "published"}
+    )
+    return ours.merge(theirs, on=CELL)
+
+
+def draw_figure4(study: PaperStudy) -> Drawing:
+    """Draw Figure 4: a row for each data set and placement, a column for each network."""
+    figure = published_layers(paper.figure4())
+    return _draw(study, figure, "Shift of each BN layer beside the paper's Figure 4")
+
+
+def draw_figure1(study: PaperStudy) -> Drawing:
+    """Draw Figure 1: DenseNet without dropout and with rate 0.5 before BN; the paper's is on CIFAR-100 only."""
+    figure = published_layers(paper.figure1()).assign(placement="before_bn")
+    ours = [name for name in study.setting if name[1] in set(figure["network"])]
+    require(pd.DataFrame(ours), "DenseNet, the network of the paper's Figure 1")
+    study = study.part(ours[-1])  # CIFAR-100, if there are both
+    figure = figure.assign(dataset=ours[-1][0])
+    layers = study.layers
+    chosen = layers["placement"].isin(["none", "before_bn"]) & layers["strength"].isin([0, 0.5])
+    part = PaperStudy(study.members, layers[chosen], study.epochs, study.flips, study.setting)
+    return _draw(part, figure, "Shift of each BN layer beside the paper's Figure 1 (CIFAR-100)")
+
+
+def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
+    layers = measured_layers(study)
+    require(
+        layers[layers["noise"] != "none"], "dropout before BN, or before a weight layer, in these networks"
+    )
+    points = over_seeds(layers, "shift_magnitude", [*CELL, "depth"])
+    rows = points[["dataset", "placement"]].drop_duplicates().itertuples(index=False)
+    networks = list(dict.fromkeys(network for _, network in names_in(points)))
+    colours = style.strength_colours(points["strength"])
+    published = published[published["strength"].isin(list(colours))]
+    rows = sorted(rows)
+    with style.figure_style():
+        figure, axes = style.panels(
+            len(rows), len(networks), title, study.scale, width=2.5, sharex=True, sharey="row"
+        )
+        for row, (dataset, placement) in enumerate(rows):
+            for column, network in enumerate(networks):
+                panel = axes[row, column]
+                panel.set_title(f"{network}\n{dataset}, {placement}")
+                chosen = {"dataset": dataset, "network": network, "placement": placement}
+                _draw_panel(panel, where(points, **chosen), where(published, **chosen), colours)
+            here = where(points, dataset=dataset, placement=placement)
+            _scale(
+                axes[row, 0],
+                pd.concat([here["mean"], where(published, placement=placement)["shift_magnitude"]]),
+            )
+            axes[row, 0].set_ylabel("shift magnitude\nmax(r, 1/r)")
+        for panel in axes[-1]:
+            panel.set(xlabel="relative depth of BN layer", xticks=[0, 0.5, 1])
+        style.legend_below(figure, _legend(colours), columns=5)
+    return Drawing(figure, points, READING.format(study.scale), _finding(layers, published))
+
+
+def _draw_panel(panel: Axes, ours: pd.DataFrame, theirs: pd.DataFrame, colours: dict) -> None:
+    if ours.empty:
+        style.note(panel, "not in this study")
+    for strength, colour in colours.items():
+        curve = where(theirs, strength=strength).sort_values("depth")
+        panel.plot(curve["depth"], curve["shift_magnitude"], color=colour, lw=0.8, alpha=0.55)
+        clipped = curve[curve["clipped"]]
+        panel.plot(clipped["depth"], clipped["shift_magnitude"], "^", color=colour, ms=3.5, mew=0, alpha=0.8)
+        here = where(ours, strength=strength).sort_values("depth")
+        look = {"color": colour, "ms": 4.5, "lw": 2, "mec": "white", "mew": 0.5, "zorder": 5}
+        style.error_bars(panel, here["depth"], here, fmt="o-", **look)
+
+
+def _scale(panel: Axes, magnitudes: pd.Series) -> None:
+    """A logarithmic axis that holds all means; intervals may leave it."""
+    top = 1.1 * magnitudes.max()
+    ticks = [1, 1.02, 1.05, 1.1, 1.2] if top < 1.25 else [1, 1.2, 1.5, 2, 3, 5, 10]
+    ticks = ticks if top < 15 else [10**power for power in range(12)]
+    panel.set_yscale("log")
+    panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    panel.set_yticks([], minor=True)
+    panel.set_ylim(1 - 0.05 * (top - 1) / 1.5, top)
+
+
+def _legend(colours: dict) -> list:
+    return [
+        *(style.key(f"drop rate {strength:g}", color=colour, lw=3) for strength, colour in colours.items()),
+        style.key("ours", color=style.DARK, marker="o", lw=2),
+        style.key("the paper's", color=style.DARK, lw=0.8),
+        style.key("the paper's, at least this", color=style.DARK, marker="^", ls="", ms=4),
+    ]
+
+
+def _finding(layers: pd.DataFrame, published: pd.DataFrame) -> str:
+    strength = example_strength(layers["strength"])
+    parts = []
+    for placement in placements_in(layers):
+        at = where(layers, placement=placement, strength=strength)
+        ours = [
+            mean_interval(per_seed(rows, "shift_magnitude", [])).mean
+            for _, rows in at.groupby(["dataset", "network"])
+        ]
+        theirs = where(published, placement=placement, strength=strength)
+        said = f"{placement} {_span(ours)}"
+        if len(theirs):
+            means = theirs.groupby(["dataset", "network"])["shift_magnitude"].mean()
+            said += f" (the paper's: {_span(means)})"
+        parts.append(said)
+    said = f"Mean magnitude over a network's BN layers at drop rate {strength:g}, smallest to largest network"
+    return f"{said}: {'; '.join(parts)}."
+
+
+def _span(values: Collection[float]) -> str:
+    low, high = (f"{end:.2f}" for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"

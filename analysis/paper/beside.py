@@ -1,0 +1,302 @@
+"""The paper's tables with ours beside them: what is asked, published and measured, as rows of text for a page.
+
+Test errors of networks of another size do not compare, but what noise and adjustment change in them does. So the
+tables give both errors, and the difference of the changes. Where a study has nothing for a table, it has no rows.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from analysis import paper
+from analysis.figures.paper_cos2 import means_of_table1
+from analysis.figures.paper_shift import mean_magnitudes
+from analysis.paper.contrasts import sentences
+from analysis.paper.setting import PaperStudy
+from analysis.stats import Interval, mean_interval, paired_difference
+
+NAME = ["dataset", "network"]
+
+
+@dataclass(frozen=True)
+class BesideTable:
+    """A table of the page.
+
+    Attributes:
+        name: its anchor.
+        question: its heading.
+        columns: the headings of its columns.
+        rows: its cells, as text.
+        finding: what it shows, in a sentence.
+        reading: how to read it.
+    """
+
+    name: str
+    question: str
+    columns: list[str]
+    rows: list[list[str]]
+    finding: str = ""
+    reading: str = field(default="")
+
+
+def beside_tables(study: PaperStudy) -> list[BesideTable]:
+    """Every table of the paper for which the study has rows, the bars of Figure 4 included."""
+    build: Sequence[Callable[[PaperStudy], BesideTable]] = (figure4, table1, table3, table4, table5, table6)
+    return [table for table in (make(study) for make in build) if table.rows]
+
+
+def figure4(study: PaperStudy) -> BesideTable:
+    """Figure 4 in numbers: mean shift magnitude, and what the noise costs (its row of bars)."""
+    magnitudes = mean_magnitudes(study)
+    bars = paper.error_rates().query("table == 'Figure 4'")
+    rows = []
+    for name, cell in _in_order(study, magnitudes[magnitudes["strength"] > 0]):
+        ours = _changes(study, name, cell["placement"], "dropout", cell["strength"])
+        theirs = _change_of_bar(bars, cell)
+        shift = Interval(cell["mean"], cell["low"], cell["high"], cell["n"])
+        rows.append(
+            [
+                *name,
+                cell["placement"],
+                f"{cell['strength']:g}",
+                ("at least " if cell["clipped"] else "") + f"{cell['published']:.3f}",
+                _with_half_width(shift, 3),
+                ("at most " if cell["clipped"] else "")
+                + _with_half_width(_less(shift, cell["published"]), 3, "+"),
+                f"{theirs:+.2f}",
+                _with_half_width(ours, 1, "+"),
+            ]
+        )
+    return BesideTable(
+        "paper-figure4",
+        "Figure 4: how large is the shift, and what does the noise cost?",
+        [
+            *["data", "network", "placement", "drop rate"],
+            *["shift, published", "shift, ours", "difference", "error, published", "error, ours"],
+        ],
+        rows,
+        finding=sentences(study) if rows else "",
+        reading="Shift: mean magnitude over all BN layers; 'at least' where curves leave the paper's plot. "
+        "Error: change of the test error against no dropout, in points; ours paired by seed. ± is half the 95 % "
+        "interval over seeds; the paper's shifts are of one model each.",
+    )
+
+
+def table1(study: PaperStudy) -> BesideTable:
+    """Table 1: means of cos^2 and d cos^2."""
+    rows = []
+    for _, cell in _in_order(study, means_of_table1(study)):
+        digits = 4 if cell["quantity"] == "mean_cos2" else 2
+        ours = Interval(cell["mean"], cell["low"], cell["high"], cell["n"])
+        rows.append(
+            [
+                cell["dataset"],
+                cell["network"],
+                cell["quantity"].removeprefix("mean_").replace("_", " "),
+                f"{cell['published']:.{digits}f}",
+                _with_half_width(ours, digits),
+                _with_half_width(_less(ours, cell["published"]), digits, "+"),
+            ]
+        )
+    return BesideTable(
+        "paper-table1",
+        "Table 1: do filters point along the all-ones vector?",
+        ["data", "network", "mean over convolutions of", "published", "ours", "difference"],
+        rows,
+        reading="Networks trained without noise. ± is half the 95 % interval over seeds.",
+    )
+
+
+def table3(study: PaperStudy) -> BesideTable:
+    """Table 3: what adjusting BN's statistics wins back at drop rate 0.5."""
+    rows, shares = [], []
+    published = paper.error_rates().query("table == 'Table 3'")
+    baselines = (
+        paper.error_rates().query("table == 'Table 4' and placement == 'none'").set_index(NAME)["error"]
+    )
+    pairs = published.pivot(index=[*NAME, "placement"], columns="adjusted", values="error")
+    for name, placement in _cells(study, "dropout", 0.5, ("before_bn", "before_weight")):
+        if (*name, placement) not in pairs.index:
+            continue
+        theirs = pairs.loc[(*name, placement)]
+        here = _members(study, name, placement, "dropout", 0.5).set_index("seed")
+        gain = here["test_error"] - here["test_error_adjusted"]
+        loss = _changes(study, name, placement, "dropout", 0.5)
+        their_gain, their_loss = theirs[False] - theirs[True], theirs[False] - baselines[name]
+        share = gain.mean() / loss.mean if loss.mean > 0 else float("nan")
+        shares.append((placement, share, their_gain / their_loss if their_loss > 0 else float("nan")))
+        measured = mean_interval(gain)
+        rows.append(
+            [
+                *name,
+                placement,
+                f"{theirs[False]:.2f} → {theirs[True]:.2f}",
+                f"{here['test_error'].mean():.1f} → {here['test_error_adjusted'].mean():.1f}",
+                f"{their_gain:+.2f}",
+                _with_half_width(measured, 1, "+"),
+                _with_half_width(_less(measured, their_gain), 1, "+"),
+                _share(shares[-1][2]),
+                _share(share),
+            ]
+        )
+    control = _control(study)
+    return BesideTable(
+        "paper-table3",
+        "Table 3: how much error does adjusting BN win back?",
+        [
+            *["data", "network", "placement", "error → adjusted, published", "ours"],
+            *["gain, published", "gain, ours", "difference", "share of the loss, published", "ours"],
+        ],
+        rows,
+        finding=" ".join([_recovered(shares), control]).strip(),
+        reading="Test errors in percent at drop rate 0.5. Gain: error less adjusted error, in points. Share of the "
+        "loss: gain over what dropout cost against no dropout. ± is half the 95 % interval over seeds; the paper "
+        "published no spread.",
+    )
+
+
+def table4(study: PaperStudy) -> BesideTable:
+    """Table 4: one dropout after the last BN."""
+    return _changes_table(
+        study, "Table 4", "after_last_bn", "dropout", "Is one dropout after the last BN a gain?"
+    )
+
+
+def table5(study: PaperStudy) -> BesideTable:
+    """Table 5: the same on ImageNet, top-1 errors."""
+    return _changes_table(study, "Table 5", "after_last_bn", "dropout", "Is it one on ImageNet?")
+
+
+def table6(study: PaperStudy) -> BesideTable:
+    """Table 6: uniform noise before the weight layer."""
+    return _changes_table(study, "Table 6", "before_weight", "uout", "Does uniform noise do better?")
+
+
+def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, question: str) -> BesideTable:
+    published = paper.error_rates()
+    published = published[(published["table"] == title) & (published["metric"] == "top1")]
+    baselines = published[published["placement"] == "none"].set_index(NAME)["error"]
+    rows, signs = [], []
+    for name, cell in _in_order(study, published[published["placement"] == placement]):
+        ours = _changes(study, name, placement, noise, cell["strength"])
+        if not ours.n:
+            continue
+        theirs = cell["error"] - baselines[name]
+        signs.append(ours)
+        rows.append(
+            [
+                *name,
+                f"{cell['strength']:g}",
+                f"{baselines[name]:.2f} → {cell['error']:.2f}",
+                f"{_members(study, name, 'none', 'none', 0)['test_error'].mean():.1f} → "
+                f"{_members(study, name, placement, noise, cell['strength'])['test_error'].mean():.1f}",
+                f"{theirs:+.2f}",
+                _with_half_width(ours, 2, "+"),
+                _with_half_width(_less(ours, theirs), 2, "+"),
+            ]
+        )
+    clear = [change for change in signs if change.low > 0 or change.high < 0]
+    better = sum(change.high < 0 for change in clear)
+    finding = (
+        f"Of our {len(rows)} changes {len(clear)} differ from zero within their intervals, {better} of "
+        "them to the better."
+        if rows
+        else ""
+    )
+    return BesideTable(
+        f"paper-{title.lower().replace(' ', '')}",
+        f"{title}: {question[0].lower()}{question[1:]}",
+        [
+            *["data", "network", "drop rate" if noise == "dropout" else "Uout beta"],
+            *["error without → with, published", "ours", "change, published", "change, ours", "difference"],
+        ],
+        rows,
+        finding=finding,
+        reading="Test errors in percent, changes in points; ours paired by seed, ± half their 95 % interval. The "
+        "paper published no spread; see below what its own digits say of it.",
+    )
+
+
+def _members(
+    study: PaperStudy, name: tuple[str, str], placement: str, noise: str, strength: float
+) -> pd.DataFrame:
+    members = study.members
+    chosen = (members["dataset"] == name[0]) & (members["network"] == name[1]) & (members["noise"] == noise)
+    return members[chosen & (members["placement"] == placement) & (members["strength"] == strength)]
+
+
+def _changes(
+    study: PaperStudy, name: tuple[str, str], placement: str, noise: str, strength: float
+) -> Interval:
+    """The change of the test error against no noise, paired by seed."""
+    errors = [
+        _members(study, name, *which).set_index("seed")["test_error"]
+        for which in ((placement, noise, strength), ("none", "none", 0))
+    ]
+    return paired_difference(*errors)
+
+
+def _change_of_bar(bars: pd.DataFrame, cell: pd.Series) -> float:
+    here = bars[(bars["dataset"] == cell["dataset"]) & (bars["network"] == cell["network"])]
+    bar = here[(here["placement"] == cell["placement"]) & (here["strength"] == cell["strength"])]["error"]
+    baseline = here[(here["placement"] == "none") & (here["baseline_of"] == cell["placement"])]["error"]
+    return float(bar.iloc[0] - baseline.iloc[0])
+
+
+def _cells(
+    study: PaperStudy, noise: str, strength: float, placements: Sequence[str]
+) -> list[tuple[tuple[str, str], str]]:
+    """Each (name, placement) of which the study has members."""
+    members = study.members[(study.members["noise"] == noise) & (study.members["strength"] == strength)]
+    present = set(members[[*NAME, "placement"]].itertuples(index=False, name=None))
+    return [(name, where) for where in placements for name in study.setting if (*name, where) in present]
+
+
+def _in_order(study: PaperStudy, table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.Series]]:
+    """The rows of a table in the paper's order of the networks that the study has."""
+    for name in study.setting:
+        for _, row in table[(table["dataset"] == name[0]) & (table["network"] == name[1])].iterrows():
+            yield name, row
+
+
+def _control(study: PaperStudy) -> str:
+    """What adjusting does where there is nothing to adjust."""
+    baseline = study.members[study.members["noise"] == "none"]
+    gains = (baseline["test_error"] - baseline["test_error_adjusted"]).groupby(baseline["seed"]).mean()
+    known = mean_interval(gains)
+    return (
+        f"Without dropout adjusting changes our error by {_with_half_width(known, 2, '+')} points."
+        if known.n
+        else ""
+    )
+
+
+def _recovered(shares: list[tuple[str, float, float]]) -> str:
+    parts = []
+    for placement in dict.fromkeys(placement for placement, *_ in shares):
+        ours, theirs = (
+            [row[side] for row in shares if row[0] == placement and row[side] == row[side]] for side in (1, 2)
+        )
+        if ours and theirs:
+            parts.append(
+                f"{placement} {min(ours):.0%} to {max(ours):.0%} (the paper's same networks "
+                f"{min(theirs):.0%} to "
+                f"{max(theirs):.0%})"
+            )
+    return f"Share of the loss won back: {'; '.join(parts)}." if parts else ""
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share == share else "no loss"
+
+
+def _less(interval: Interval, value: float) -> Interval:
+    mean, low, high, n = interval
+    return Interval(mean - value, low - value, high - value, n)
+
+
+def _with_half_width(interval: Interval, digits: int, sign: str = "") -> str:
+    """A mean and half its interval, '0.43 ± 0.02'; the mean alone where one value gives no interval."""
+    half = interval.high - interval.mean
+    return f"{interval.mean:{sign}.{digits}f}" + (f" ± {half:.{digits}f}" if half == half else "")
