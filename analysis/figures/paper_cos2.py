@@ -9,6 +9,7 @@ from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.select import require, where
 from analysis.paper.findings import CLAIMED_COS2_RANGE
+from analysis.paper.measured import means_of_table1, measured_convolutions
 from analysis.paper.setting import PaperStudy, names_in
 from analysis.stats import over_seeds
 
@@ -22,30 +23,6 @@ READING = (
     "dashed line it would be 1, as for a filter of independent weights without a mean. Our curves hold the "
     "convolutions that a BN layer reads, the paper's WRN also those on shortcuts. Setting: {}."
 )
-
-
-def measured_convolutions(study: PaperStudy) -> pd.DataFrame:
-    """The convolutions of networks trained without noise: `depth` (relative), `fan_in`, `cos2`, `d_cos2`."""
-    layers = where(study.layers, noise="none").dropna(subset=["cos2"])
-    deepest = layers.groupby(["dataset", "network"])["layer_index"].transform("max")
-    depth = (layers["layer_index"] - 1) / (deepest - 1).clip(lower=1)
-    return layers.assign(depth=depth.astype(float))
-
-
-def means_of_table1(study: PaperStudy) -> pd.DataFrame:
-    """Table 1, measured and published: a row per dataset, network and `quantity` (mean_cos2, mean_d_cos2).
-
-    Columns: `mean`, `low`, `high`, `n` (ours, over seeds; layers are averaged within a seed), `published`.
-    """
-    layers = measured_convolutions(study)
-    quantities = {"mean_cos2": "cos2", "mean_d_cos2": "d_cos2"}
-    ours = [
-        over_seeds(layers, column, ["dataset", "network"]).assign(quantity=quantity)
-        for quantity, column in quantities.items()
-    ]
-    theirs = where(paper.paper_values(), table_or_figure="Table 1")
-    theirs = theirs[["dataset", "network", "quantity", "value"]].rename(columns={"value": "published"})
-    return pd.concat(ours, ignore_index=True).merge(theirs, on=["dataset", "network", "quantity"])
 
 
 def draw(study: PaperStudy) -> Drawing:

@@ -42,7 +42,8 @@ def draw(study: PaperStudy) -> Drawing:
     flips = where(flips, strength=example_strength(flips["strength"]))
     name = ["dataset", "network", "placement", "noise", "strength", "seed"]
     first = flips.iloc[0][name]
-    shown = where(flips, **first.to_dict()).head(EXAMPLES).reset_index(drop=True)
+    of_member = (flips[name] == first).all(axis=1)
+    shown = flips[of_member].head(EXAMPLES).reset_index(drop=True)
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
     noise = f"{first['placement']}, {first['noise']} {first['strength']:g}"

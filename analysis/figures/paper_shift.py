@@ -9,11 +9,9 @@ from analysis import paper
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.select import example_strength, placements_in, require, where
+from analysis.paper.measured import CELL, measured_layers, published_layers
 from analysis.paper.setting import PaperStudy, names_in
 from analysis.stats import mean_interval, over_seeds, per_seed
-from analysis.theory import shift_magnitude
-
-CELL = ["dataset", "network", "placement", "strength"]
 
 READING = (
     "Bold: our networks, the mean over seeds with its 95 % interval. Thin: the paper's published curves "
@@ -23,47 +21,6 @@ READING = (
     "lower bounds. Both against relative depth: 0 is the first BN layer, 1 the last. A magnitude of 1 is "
     "no shift. Setting: {}."
 )
-
-
-def measured_layers(study: PaperStudy) -> pd.DataFrame:
-    """The measured layers of dropout members at the paper's two placements, the baseline under both.
-
-    Columns: those of layers.csv and `depth`, relative: 0 for a network's first BN layer, 1 for its last.
-    """
-    layers = study.layers[study.layers["noise"].isin(["none", "dropout"])]
-    baseline = layers[layers["noise"] == "none"]
-    noisy = layers[layers["placement"].isin(["before_bn", "before_weight"])]
-    both = [baseline.assign(placement=placement) for placement in placements_in(noisy)]
-    layers = pd.concat([*both, noisy], ignore_index=True)
-    deepest = layers.groupby(["dataset", "network"])["layer_index"].transform("max")
-    return layers.assign(
-        depth=((layers["layer_index"] - 1) / (deepest - 1).clip(lower=1)).astype(float),
-        shift_magnitude=shift_magnitude(layers["shift_ratio"]),
-    )
-
-
-def published_layers(figure: pd.DataFrame) -> pd.DataFrame:
-    """The paper's layers with the same columns: `strength`, `depth`, `shift_magnitude`, `clipped`."""
-    deepest = figure.groupby(["dataset", "network"])["bn_layer_index"].transform("max")
-    return figure.assign(
-        depth=figure["bn_layer_index"] / deepest,
-        strength=figure["drop_ratio"],
-        clipped=figure["read_from"] == "clipped_at_top",
-    )
-
-
-def mean_magnitudes(study: PaperStudy) -> pd.DataFrame:
-    """Mean shift magnitude over a network's BN layers, measured and published, for what both have.
-
-    A row per dataset, network, placement and strength: `mean`, `low`, `high`, `n` (ours, over seeds), `published`
-    (one model), `clipped` (how many of the paper's BN layers are lower bounds).
-    """
-    layers = measured_layers(study)
-    ours = over_seeds(layers, "shift_magnitude", CELL)
-    theirs = paper.figure4_mean_magnitude().rename(
-        columns={"drop_ratio": "strength", "mean_magnitude": "published"}
-    )
-    return ours.merge(theirs, on=CELL)
 
 
 def draw_figure4(study: PaperStudy) -> Drawing:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from analysis import paper
-from analysis.figures.paper_cos2 import means_of_table1
-from analysis.figures.paper_shift import mean_magnitudes
 from analysis.paper.contrasts import sentences
+from analysis.paper.measured import mean_magnitudes, means_of_table1
 from analysis.paper.setting import PaperStudy
 from analysis.stats import Interval, mean_interval, paired_difference
 
@@ -78,7 +77,8 @@ def figure4(study: PaperStudy) -> BesideTable:
         rows,
         finding=sentences(study) if rows else "",
         reading="Shift: mean magnitude over all BN layers; 'at least' where curves leave the paper's plot. "
-        "Error: change of the test error against no dropout, in points; ours paired by seed. ± is half the 95 % "
+        "Error: change of the test error against no dropout, in points; ours paired by seed. ± is half "
+        "the 95 % "
         "interval over seeds; the paper's shifts are of one model each.",
     )
 
@@ -119,7 +119,7 @@ def table3(study: PaperStudy) -> BesideTable:
     for name, placement in _cells(study, "dropout", 0.5, ("before_bn", "before_weight")):
         if (*name, placement) not in pairs.index:
             continue
-        theirs = pairs.loc[(*name, placement)]
+        theirs = pairs.xs((*name, placement)).to_dict()
         here = _members(study, name, placement, "dropout", 0.5).set_index("seed")
         gain = here["test_error"] - here["test_error_adjusted"]
         loss = _changes(study, name, placement, "dropout", 0.5)
@@ -150,9 +150,9 @@ def table3(study: PaperStudy) -> BesideTable:
         ],
         rows,
         finding=" ".join([_recovered(shares), control]).strip(),
-        reading="Test errors in percent at drop rate 0.5. Gain: error less adjusted error, in points. Share of the "
-        "loss: gain over what dropout cost against no dropout. ± is half the 95 % interval over seeds; the paper "
-        "published no spread.",
+        reading="Test errors in percent at drop rate 0.5. Gain: error less adjusted error, in points. Share of "
+        "the loss: gain over what dropout cost against no dropout. ± is half the 95 % interval over seeds; the "
+        "paper published no spread.",
     )
 
 

@@ -1,10 +1,10 @@
-"""Two questions to Figure 4, of ours and of the paper's curves: does (a) shift more than (b), and do deeper layers?"""
+"""Two questions to Figure 4, ours and the paper's: does (a) shift more than (b), do deeper layers shift more?"""
 
 import pandas as pd
 
 from analysis import paper
-from analysis.figures.paper_shift import measured_layers, published_layers
 from analysis.figures.select import where
+from analysis.paper.measured import measured_layers, published_layers
 from analysis.paper.setting import PaperStudy, names_in
 from analysis.stats import Interval, mean_interval, paired_difference, per_seed
 
@@ -70,11 +70,12 @@ def _count(rows: pd.DataFrame) -> str:
     ours: list[Interval] = list(rows["ours"])
     clear, against = sum(i.low > 0 for i in ours), sum(i.high < 0 for i in ours)
     span = mean_interval(pd.Series([i.mean for i in ours]))
-    spread = f"difference {min(i.mean for i in ours):+.2f} to {max(i.mean for i in ours):+.2f}, mean {span.mean:+.2f}"
+    spread = f"{min(i.mean for i in ours):+.2f} to {max(i.mean for i in ours):+.2f}, mean {span.mean:+.2f}"
     theirs = rows["published"]
     return (
-        f"{clear} of our {len(ours)} networks, less in {against} (95 % intervals; {spread}), and in "
-        f"{int((theirs > 0).sum())} of the paper's (difference {theirs.min():+.2f} to {theirs.max():+.2f})"
+        f"{clear} of our {len(ours)} networks, less in {against} (95 % intervals; difference {spread}), "
+        "and in "
+        f"{int((theirs > 0).sum())} of the paper's ({theirs.min():+.2f} to {theirs.max():+.2f})"
     )
 
 

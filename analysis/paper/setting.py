@@ -17,7 +17,8 @@ _CIFAR = {
     "recipe.lr": 0.1,
     "recipe.momentum": 0.9,
     "recipe.nesterov": False,
-    "recipe.augment": True,
+    "recipe.augment": "crop_flip",
+    "recipe.schedule": "step",
     "model.norm": "batch",
 }
 # What the paper states of each network and its training: see README.md beside this file.
@@ -64,6 +65,7 @@ WORDS = {
     "recipe.momentum": "momentum",
     "recipe.nesterov": "Nesterov momentum",
     "recipe.augment": "augmentation",
+    "recipe.schedule": "learning rate schedule",
 }
 
 
@@ -95,11 +97,11 @@ class PaperStudy:
 
     def part(self, name: tuple[str, str]) -> "PaperStudy":
         """The study of one (dataset, network) alone."""
-        tables = (
+        members, layers, epochs, flips = (
             table[(table["dataset"] == name[0]) & (table["network"] == name[1])]
             for table in (self.members, self.layers, self.epochs, self.flips)
         )
-        return PaperStudy(*tables, {name: self.setting[name]})
+        return PaperStudy(members, layers, epochs, flips, {name: self.setting[name]})
 
 
 def paper_study(study: Study, folder: Path) -> PaperStudy:
@@ -150,7 +152,7 @@ def _settings_of(member: pd.Series, folder: Path) -> dict[str, Any]:
             for section in ("data", "model", "recipe")
             for key, v in config[section].items()
         }
-        here.setdefault("recipe.augment", False)
+        here.setdefault("recipe.augment", "none")
         if here.get("data.image_size") is None:
             here["data.image_size"] = 32
         if here.get("data.train_size") is None:  # all that the files hold: the steps tell how many
