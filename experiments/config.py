@@ -24,7 +24,7 @@ from experiments.data import validate_data_config
 from experiments.device import DEVICE
 from experiments.loggers.settings import check_logger_config
 from experiments.members import Member, expand_members
-from experiments.networks import check_model_config
+from experiments.networks import NETWORKS, check_model_config
 from experiments.recipe import check_recipe_config
 from experiments.shards import shard_members, shard_name
 
@@ -111,6 +111,10 @@ def make_job(config: Mapping[str, Any]) -> Job:
     config["data"] = validate_data_config(config["data"])
     config["model"] = check_model_config(config["model"])
     recipe = config["recipe"] = check_recipe_config(config["recipe"])
+    if recipe["precision"] != "float32" and not NETWORKS[name := config["model"]["name"]].needs_images:
+        raise not_allowed(
+            "recipe.precision", recipe["precision"], f"float32, because {name} has no convolution"
+        )
     config["logger"] = check_logger_config(config["logger"])
     measure = config["measure"]
     if isinstance(measure, Mapping):  # a job that was run before there were flips kept none

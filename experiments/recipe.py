@@ -20,6 +20,7 @@ from experiments.checks import (
     null_or,
     one_of,
 )
+from experiments.precision import PRECISIONS
 from experiments.schedule import SCHEDULES, check_drops
 
 RULES = {
@@ -36,12 +37,13 @@ RULES = {
     "nesterov": SWITCH,
     "weight_decay": NOT_NEGATIVE,
     "augment": one_of(*AUGMENTATIONS),
+    "precision": one_of(*PRECISIONS),
     "track_modes": SWITCH,
     "checkpoint_every": null_or(COUNT, "no checkpoints"),
     "scaled_down": null_or(TEXT, "as published, or no published recipe"),
 }
 # What a recipe did that was written before these keys were there.
-WITHOUT_KEY = {"drop_factor": 0.1, "augment": "none", "track_modes": False}
+WITHOUT_KEY = {"drop_factor": 0.1, "augment": "none", "precision": "float32", "track_modes": False}
 
 
 def check_recipe_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from experiments.augment import augmented_batches
 from experiments.data import Data
 from experiments.members import Member
 from experiments.networks.network import Network
+from experiments.precision import products_in
 from experiments.schedule import learning_rate_factor
 from experiments.seeds import generator
 from experiments.stack import ChunkNoise
@@ -181,8 +182,9 @@ def train_stack(
         if recipe["augment"] != "none":
             batches = augmented_batches(batches, data, members, epoch)
         for inputs, labels in batches:
-            with noise.on(step, batch):
-                losses = member_losses(stack(inputs), labels)
+            with noise.on(step, batch), products_in(recipe["precision"], inputs.device):
+                logits = stack(inputs)
+            losses = member_losses(logits, labels)
             # A sum, so that each member's gradient is that of its own loss alone.
             optimizer.step(
                 torch.autograd.grad(losses.sum(), params), learning_rate_factor(recipe, step, total_steps)

@@ -23,6 +23,9 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer of one network or of each member of a stack."""
+        if torch.is_autocast_enabled(input.device.type):  # which is for convolutions
+            with torch.autocast(input.device.type, enabled=False):
+                return self.forward(input.to(self.weight.dtype))
         if self.weight.dim() == 2:
             return super().forward(input)
         y: Tensor = StackedLinear.apply(input, self.weight)  # type: ignore[assignment]

@@ -15,6 +15,7 @@ RECIPE = {
     "nesterov": True,
     "weight_decay": 5e-4,
     "track_modes": False,
+    "precision": "float32",
     "checkpoint_every": None,
     "augment": "none",
     "drops": None,

@@ -32,6 +32,7 @@ CONFIG = {
         "nesterov": True,
         "weight_decay": 0.0,
         "track_modes": False,
+        "precision": "float32",
         "checkpoint_every": None,
         "augment": "none",
         "drops": None,
