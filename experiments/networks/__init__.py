@@ -9,6 +9,7 @@ from torch import nn
 from experiments.checks import COUNT, Rule, check_section, not_allowed, one_of
 from experiments.networks.convnet import ConvNet
 from experiments.networks.densenet import DenseNet
+from experiments.networks.imagenet import ImageNetNet
 from experiments.networks.mlp import MLP
 from experiments.networks.network import Network
 from experiments.networks.norms import NORMS
@@ -24,6 +25,7 @@ NETWORKS: dict[str, type[Network]] = {
     "wide_resnet": WideResNet,
     "resnext": ResNeXt,
     "densenet": DenseNet,
+    "imagenet_net": ImageNetNet,
 }
 RULES: dict[str, Rule] = {"name": one_of(*NETWORKS), "width": COUNT, "depth": COUNT, "norm": one_of(*NORMS)}
 

@@ -23,7 +23,15 @@ SMALL = {
     "resnext": {"name": "resnext", "width": 4, "depth": 2, "cardinality": 2},
     "densenet": {"name": "densenet", "width": 4, "depth": 2},
 }
-ALL = {"mlp": {"name": "mlp", "width": 12, "depth": 3}} | SMALL
+IMAGENET = {
+    "name": "imagenet_net",
+    "width": 4,
+    "depth": 14,
+    "cardinality": 2,
+    "group_width": 4,
+    "senet": True,
+}
+ALL = {"mlp": {"name": "mlp", "width": 12, "depth": 3}} | SMALL | {"imagenet_net": IMAGENET}
 
 
 def small_network(key: str, seed: int, norm: str = "batch", size: int = 8) -> Network:
