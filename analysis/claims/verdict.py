@@ -65,7 +65,7 @@ class Part:
         prediction: the prediction in words.
         p_support: p-value whose smallness supports it.
         p_refute: p-value whose smallness refutes it.
-        margin: the smallest distance that matters: half the width of 'about none', or the least that is 'more'.
+        distance: from the estimate to the bound whose exclusion would decide it: what a study must be able to see.
         control: whether it only guards against another reason for what the other parts show.
     """
 
@@ -75,7 +75,7 @@ class Part:
     prediction: str
     p_support: float
     p_refute: float
-    margin: float
+    distance: float
     control: bool = False
 
 
@@ -83,7 +83,8 @@ def more(name: str, contrast: Contrast, unit: str, margin: float) -> Part:
     """Predicts a number above 0. Refuted where it lies below `margin`: none, too little, or the reverse."""
     estimate = contrast.estimate
     prediction = f"above 0, and not below {margin:g}"
-    return Part(name, contrast, unit, prediction, estimate.p_above(0), estimate.p_below(margin), margin)
+    distance = max(estimate.value, margin - estimate.value)
+    return Part(name, contrast, unit, prediction, estimate.p_above(0), estimate.p_below(margin), distance)
 
 
 def less(name: str, contrast: Contrast, unit: str, bound: float) -> Part:
@@ -100,7 +101,8 @@ def about(name: str, contrast: Contrast, unit: str, target: float, margin: float
     estimate, low, high = contrast.estimate, target - margin, target + margin
     inside = max(estimate.p_above(low), estimate.p_below(high))
     outside = min(1.0, 2 * min(estimate.p_below(low), estimate.p_above(high)))
-    return Part(name, contrast, unit, f"within {margin:g} of {target:g}", inside, outside, margin)
+    distance = abs(abs(estimate.value - target) - margin)
+    return Part(name, contrast, unit, f"within {margin:g} of {target:g}", inside, outside, distance)
 
 
 def differs(name: str, contrast: Contrast, unit: str, margin: float) -> Part:
@@ -108,7 +110,8 @@ def differs(name: str, contrast: Contrast, unit: str, margin: float) -> Part:
     estimate = contrast.estimate
     either = min(1.0, 2 * min(estimate.p_below(0), estimate.p_above(0)))
     inside = max(estimate.p_above(-margin), estimate.p_below(margin))
-    return Part(name, contrast, unit, f"not 0, by {margin:g} at least", either, inside, margin)
+    distance = max(abs(estimate.value), margin - abs(estimate.value))
+    return Part(name, contrast, unit, f"not 0, by {margin:g} at least", either, inside, distance)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class Decision:
         low_simultaneous: lower end of the interval that covers together with those of all parts with 95 %.
         high_simultaneous: its upper end.
         minimum_detectable: the effect that such a study finds 4 times in 5, at the corrected significance.
-        seeds_needed: seeds that would decide it, at this spread; None where it is decided, or more than 200 are.
+        seeds_needed: seeds that would decide it, at this effect and spread; None where decided, or beyond 200.
     """
 
     part: Part
@@ -180,12 +183,12 @@ def combine(decisions: Sequence[Decision]) -> Word:
 
 
 def _seeds_needed(part: Part, significance: float) -> int | None:
-    """Seeds at which the smallest distance that matters would be detectable, if seeds spread as they do here."""
+    """Seeds at which this distance would be detectable, if the estimate stayed and seeds spread as they do."""
     spread = part.contrast.estimate.error * part.contrast.estimate.n**0.5
     candidates = range(part.contrast.estimate.n + 1, MOST_SEEDS + 1)
 
     def enough(n: int) -> bool:
-        return spread / n**0.5 * detectable_errors(n - 1, significance) <= part.margin
+        return spread / n**0.5 * detectable_errors(n - 1, significance) <= part.distance
 
     place = bisect_left(candidates, True, key=enough)
     return candidates[place] if place < len(candidates) else None

@@ -1,0 +1,132 @@
+"""What was found, claim by claim, over several studies: `python -m analysis.findings outputs/*`.
+
+Writes analysis/FINDINGS.md from the studies' tables alone, so that it can be written again.
+"""
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from analysis.claims import CLAIMS, Verdict, Word, verdicts
+from analysis.tables import Study, StudyError, read_study
+
+FINDINGS = Path(__file__).parent / "FINDINGS.md"
+MADE_UP = ["gaussian"]  # data sets that are drawn, not collected
+
+
+@dataclass(frozen=True)
+class Record:
+    """One study: its tables, its verdicts by claim, and the command that made it."""
+
+    study: Study
+    verdicts: dict[str, Verdict]
+    command: str
+    commit: str
+
+    @property
+    def networks(self) -> str:
+        """What was trained, in words: data sets and models."""
+        members = self.study.members
+        return ", ".join(
+            f"{data} {model}" for data, model in members[["data", "model"]].drop_duplicates().to_numpy()
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Computing time of all members together; 0 where the study did not keep it."""
+        seconds = self.study.members.get("seconds", pd.Series(dtype=float))
+        return float(pd.to_numeric(seconds, errors="coerce").sum())
+
+    def law_errors(self) -> list[tuple[str, str, float, int]]:
+        """Placement, formula, median distance of the measured local shift from it (percent), and BN layers."""
+        layers = self.study.finished().layers
+        found = []
+        for placement in ("before_bn", "before_weight"):
+            for column, formula in (
+                ("local_ratio_exact", "the exact law"),
+                ("ratio_paper", "the paper's Eq 8 or 12"),
+            ):
+                of_placement = layers[layers["placement"] == placement].dropna(subset=["local_ratio", column])
+                if len(of_placement):
+                    distance = (of_placement["local_ratio"] / of_placement[column] - 1).abs().median()
+                    found.append((placement, formula, 100 * float(distance), len(of_placement)))
+        return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the findings; return the exit status, 2 if there is nothing to write about."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.findings", description="Write down what studies found, claim by claim."
+    )
+    parser.add_argument("studies", type=Path, nargs="+", help="the studies' folders, for example outputs/*")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", default=FINDINGS, help="where to write (default: %(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        records = [record for folder in options.studies if (record := read_record(folder))]
+        if not records:
+            raise StudyError("none of these studies is of real data with finished members")
+        text = findings(records)
+        options.out.write_text(text, encoding="utf-8")
+    except (StudyError, OSError) as error:
+        print(f"findings: {error}", file=sys.stderr)
+        return 2
+    print(f"findings: {options.out}")
+    return 0
+
+
+def read_record(folder: Path) -> Record | None:
+    """Read a study and test the claims on it; None, and a line on stderr, where the data set is made up.
+
+    Raises StudyError if the folder holds no readable study.
+    """
+    study = read_study(folder)
+    if study.members["data"].isin(MADE_UP).any():
+        print(f"findings: {folder}: left out, its data are drawn from a distribution", file=sys.stderr)
+        return None
+    environment = folder / "environment.json"
+    origin = json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {}
+    found = {verdict.claim.name: verdict for verdict in verdicts(study)}
+    return Record(study, found, _command(origin.get("command", [])), str(origin.get("git_commit") or "")[:9])
+
+
+def findings(records: list[Record]) -> str:
+    """The whole text, Markdown."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    tested = [(claim, [(record, record.verdicts[claim.name]) for record in records]) for claim in CLAIMS]
+    return environment.get_template("findings.md.j2").render(
+        records=records,
+        tested=tested,
+        against=[claim for claim, found in tested if _is_against(found)],
+        Word=Word,
+    )
+
+
+def _is_against(found: list[tuple[Record, Verdict]]) -> bool:
+    """Whether any study refutes the claim, or one of its parts."""
+    return any(decision.word is Word.REFUTED for _, verdict in found for decision in verdict.decisions)
+
+
+def _command(words: list[str]) -> str:
+    """The command as somebody else would type it: without this machine's interpreter and folders."""
+    if "-m" not in words:
+        return ""
+    typed = ["python", *words[words.index("-m") :]]
+    typed = [re.sub(r"=/.*/([^/]+)$", r"=PATH/\1", word) for word in typed]
+    return " ".join(f"'{word}'" if re.search(r"[\[\], ]", word) else word for word in typed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis.findings import main
+from tests.analysis import synthetic
+
+
+@pytest.fixture
+def studies(tmp_path) -> list[Path]:
+    """A study, and one of drawn data."""
+    shape = {"widths": (16, 64), "noises": ("dropout",), "seeds": range(4)}
+    real = synthetic.write(tmp_path / "main", *synthetic.tables(**shape))
+    command = ["/usr/bin/python3", "-m", "experiments.run", "data.root=/home/me/data", "members.seed=[0, 1]"]
+    (real / "environment.json").write_text(json.dumps({"command": command}))
+    return [real, synthetic.write(tmp_path / "drawn", *synthetic.tables(**shape, data="gaussian"))]
+
+
+def test_findings_hold_every_claim_and_the_numbers_of_claims_csv(studies, tmp_path, capsys):
+    out = tmp_path / "FINDINGS.md"
+    assert main([str(studies[0]), "--out", str(out)]) == 0
+    text = out.read_text()
+    assert all(f"### C{number}\n" in text for number in range(1, 15))
+    assert "`python -m experiments.run data.root=PATH/data 'members.seed=[0, 1]'`" in text
+    assert "/home/me" not in text
+    assert "| main | before_bn | the exact law |" in text
+    rows = [line for line in text.splitlines() if line.startswith("| C")]
+    assert len(rows) == 14
+    assert "`python -m experiments.run +sweep=normalisers` would." in text
+    assert main([str(studies[0]), "--out", str(tmp_path / "again.md")]) == 0
+    assert (tmp_path / "again.md").read_text() == text
+
+
+def test_drawn_data_are_no_findings(studies, tmp_path, capsys):
+    assert main([*map(str, studies), "--out", str(tmp_path / "F.md")]) == 0
+    assert "drawn: left out" in capsys.readouterr().err
+    assert main([str(studies[1]), "--out", str(tmp_path / "none.md")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("findings: none of these studies")
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert not (tmp_path / "none.md").exists()
