@@ -171,7 +171,7 @@ def _verdict(claim: Claim, decisions: list[Decision], obstacle: CannotTestError 
     if any(decision.seeds_needed is None for decision in open_parts):
         lacking = "too few seeds; at this effect and spread it takes more than 200"
         return Verdict(claim, word, decisions, lacking)
-    command = f"the study's own command with study=NAME 'members.seed=[{','.join(map(str, range(seeds)))}]'"
+    command = f'the study\'s own command with study=NAME "members.seed=[$(seq -s, 0 {seeds - 1})]"'
     return Verdict(claim, word, decisions, f"too few seeds; about {seeds} would decide", command)
 
 

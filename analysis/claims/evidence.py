@@ -15,7 +15,7 @@ MEMBER = ["placement", "noise", "strength"]
 REFERENCE_RATE = 0.5  # which the paper discusses; nothing measured chooses it
 TUNED = "lr"  # chosen per kind of noise where the study varies it and has a validation split
 ERRORS = ["train_error_train_mode", "train_error_eval_mode", "validation_error", "test_error_transplanted"]
-MORE_SEEDS = "the study's own command with another study=NAME and 'members.seed=[0,1,2,3,4]'"
+MORE_SEEDS = "the study's own command with study=NAME 'members.seed=[0,1,2,3,4]'"
 MAIN_STUDY = "python -m experiments.run +sweep=variance_shift"
 
 

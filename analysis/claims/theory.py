@@ -52,7 +52,7 @@ def d_cos2_grows_linearly(evidence: Evidence) -> list[Part]:
     contrast = over_groups(layers, _exponent, networks) if len(layers) else None
     if contrast is None:
         raise CannotTestError("no noiseless network whose layers say d cos^2", WIDTHS)
-    name = "exponent a of d cos^2 ~ d^a"
+    name = "exponent a of d cos² ~ dᵃ"
     return [
         more(f"{name}: does it grow?", contrast, "", FLAT),
         about(f"{name}: linearly?", contrast, "", 1, GROWTH),
