@@ -131,15 +131,15 @@ def uout_bears_little_data(evidence: Evidence) -> list[Part]:
     if kinds["uout"].empty:
         raise CannotTestError("no Uout before_weight", LITTLE_DATA)
     sizes = evidence.members["train_samples"]
-    suffered = {}
+    suffered, used = {}, 0
     for noise, members in kinds.items():
-        kind = members.groupby([*network, "train_samples", "seed"], dropna=False, as_index=False)[
-            "test_error"
-        ].mean()
-        small, large = (kind[kind["train_samples"] == size] for size in (sizes.min(), sizes.max()))
+        kind = [*network, "train_samples", "seed"]
+        mean = members.groupby(kind, dropna=False, as_index=False)["test_error"].mean()
+        small, large = (mean[mean["train_samples"] == size] for size in (sizes.min(), sizes.max()))
         both = small.merge(large, on=[*network, "seed"], suffixes=("", "_large"))
         suffered[noise] = both.assign(suffered=both["test_error"] - both["test_error_large"])
-    contrast = paired(suffered["dropout"], suffered["uout"], "suffered", network)
+        used += int(members["train_samples"].isin([sizes.min(), sizes.max()]).sum())
+    contrast = replace(paired(suffered["dropout"], suffered["uout"], "suffered", network), members=used)
     name = (
         f"rise of the test error from {sizes.max():g} to {sizes.min():g} training samples, dropout minus Uout"
     )
