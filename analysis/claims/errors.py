@@ -78,10 +78,9 @@ def larger_shift_larger_error(evidence: Evidence) -> list[Part]:
     if members["test_error_transplanted"].notna().any():
         for placement in ("before_bn", "before_weight"):
             rate = evidence.rate(placement)
-            twins = evidence.dropout(placement, rate)
-            caused = paired(
-                *(twins, evidence.baseline(), "test_error_transplanted", evidence.network, "test_error")
-            )
+            noisy = evidence.dropout(placement, rate)
+            kind = [*evidence.network, "placement", "noise", "strength"]
+            caused = paired(noisy, noisy, "test_error_transplanted", kind, "twin_error")
             parts.append(
                 more(f"error that the shift of {placement} {rate:g} alone causes", caused, "points", ERROR)
             )

@@ -25,7 +25,7 @@ class Evidence:
 
     Attributes:
         members: finished members, with `shift`: the mean over BN layers of max(r, 1/r) (as in the paper's
-            Figure 4), empty without BN.
+            Figure 4), empty without BN; and `twin_error`: test error of the noiseless network of the same seed.
         layers: their BN layers.
         network: the columns that tell networks apart in this study, width among them.
     """
@@ -66,6 +66,10 @@ def evidence(study: Study) -> Evidence:
     network = [*NETWORK, *varied, "width"]
     keys = [*network, *MEMBER, "seed"]
     members = finished.members.reindex(columns=[*dict.fromkeys([*finished.members, *ERRORS])])
+    twins = members.loc[members["noise"] == "none", [*network, "seed", "test_error"]]
+    members = members.merge(
+        twins.rename(columns={"test_error": "twin_error"}), how="left", on=[*network, "seed"]
+    )
     layers = finished.layers
     if TUNED in varied and members["validation_error"].notna().any():
         network.remove(TUNED)

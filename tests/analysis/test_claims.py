@@ -185,3 +185,18 @@ def test_no_study_is_one_line_and_status_2(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("claims: ")
+
+
+def test_what_the_shift_alone_causes_is_measured_against_the_noiseless_twin():
+    study = planted.study(planted.Plan(), np.random.default_rng(6))
+    twin = study.members[study.members["noise"] == "none"].set_index(["width", "seed"])["test_error"]
+    own = twin.reindex(pd.MultiIndex.from_frame(study.members[["width", "seed"]])).to_numpy()
+    caused = study.members["placement"].map({"before_bn": 3.0, "before_weight": 0.0})
+    members = study.members.assign(
+        test_error_transplanted=own + caused.where(study.members["noise"] == "dropout")
+    )
+    found = {v.claim.name: v for v in verdicts(Study("transplanted", members, study.layers))}["C9"]
+    before_bn, before_weight = found.decisions[2:]
+    assert before_bn.part.name == "error that the shift of before_bn 0.5 alone causes"
+    assert before_bn.part.contrast.estimate.value == pytest.approx(3)
+    assert [before_bn.word, before_weight.word, found.word] == ["supported", "refuted", "mixed"]
