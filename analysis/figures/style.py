@@ -1,7 +1,8 @@
 """How every figure looks: colours, markers, axes, and files whose bytes depend on nothing but the picture."""
 
-import base64
 import io
+import re
+import urllib.parse
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -159,5 +160,6 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def data_uri(svg: bytes) -> str:
-    """An SVG as the value of an <img>'s src, so that a page needs no other file."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+    """An SVG as the value of an <img>'s src, so that a page needs no other file; a quarter smaller than base64."""
+    in_one_line = re.sub(r"\s*\n\s*", " ", svg.decode("utf-8"))
+    return "data:image/svg+xml," + urllib.parse.quote(in_one_line, safe=" /:;,.()-=!?@*{}+")
