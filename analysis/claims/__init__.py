@@ -180,13 +180,14 @@ def verdict_table(found: list[Verdict]) -> pd.DataFrame:
 
     Columns: claim, statement, verdict; part, prediction, effect, unit, low, high (95 % interval of this number
     alone), low_simultaneous, high_simultaneous (all parts at once), seeds, members, minimum_detectable_effect,
-    p_holm, outcome (of this part); published, missing, command.
+    p_holm, outcome (of this part); figures (that show it), published, missing, command.
     """
     rows = []
     for verdict in found:
         claim = verdict.claim
         head = {"claim": claim.name, "statement": claim.statement, "verdict": str(verdict.word)}
-        tail = {"published": claim.published, "missing": verdict.missing, "command": verdict.command}
+        tail = {"figures": " ".join(claim.figures), "published": claim.published}
+        tail |= {"missing": verdict.missing, "command": verdict.command}
         rows += [head | _part_cells(decision) | tail for decision in verdict.decisions] or [head | tail]
     return pd.DataFrame(rows, columns=[*_HEAD, *_PART, *_TAIL])
 
@@ -196,7 +197,7 @@ _PART = [
     *["part", "prediction", "effect", "unit", "low", "high", "low_simultaneous", "high_simultaneous"],
     *["seeds", "members", "minimum_detectable_effect", "p_holm", "outcome"],
 ]
-_TAIL = ["published", "missing", "command"]
+_TAIL = ["figures", "published", "missing", "command"]
 
 
 def _part_cells(decision: Decision) -> dict:
