@@ -67,11 +67,12 @@ def larger_shift_larger_error(evidence: Evidence) -> list[Part]:
     alone causes.
     """
     members = evidence.where(norm="batch").dropna(subset=["shift", "test_error"])
-    together = over_groups(members, _rank_correlation, evidence.network)
+    lacking = CannotTestError("too few kinds of noise to compare within one network", MAIN_STUDY)
+    together = over_groups(members, _rank_correlation, evidence.network, lacking)
     parts = [more("rank correlation of shift and test error, all members", together, "", CORRELATION)]
     noisy = members[members["noise"] != "none"]
     try:
-        alike = over_groups(noisy, _concordance, [*evidence.network, "noise", "strength"])
+        alike = over_groups(noisy, _concordance, [*evidence.network, "noise", "strength"], lacking)
         parts.append(more("concordance of placements at equal noise", alike, "", CORRELATION))
     except CannotTestError:
         pass  # one placement only: the first part stands alone

@@ -136,13 +136,16 @@ def between_groups(first: pd.DataFrame, second: pd.DataFrame, value: str, stratu
     return Contrast(_enough_seeds(independent_difference(strata)), used)
 
 
-def over_groups(members: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], by: list[str]) -> Contrast:
+def over_groups(
+    members: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], by: list[str], lacking: CannotTestError
+) -> Contrast:
     """Mean over groups of a number computed from all members of one seed in the group, such as a correlation.
 
     Args:
         members: what `statistic` gets, a table for each group and seed.
         statistic: from a table to a number; NaN where it has none.
         by: the columns that name a group.
+        lacking: raised where no group has such a number.
     """
     keys = [*by, "seed"]
     rows = [
@@ -151,7 +154,7 @@ def over_groups(members: pd.DataFrame, statistic: Callable[[pd.DataFrame], float
     ]
     table = pd.DataFrame(rows, columns=[*keys, "_value"]).dropna(subset=["_value"])
     if table.empty:
-        raise CannotTestError("too few kinds of noise to compare within one network", MAIN_STUDY)
+        raise lacking
     per_seed, _ = balanced(table, "_value", by)
     return Contrast(_enough_seeds(mean_estimate(per_seed)), len(members))
 

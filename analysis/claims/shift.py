@@ -4,7 +4,7 @@
 Figure 4.
 """
 
-from analysis.claims.evidence import CannotTestError, Evidence, between_groups, paired
+from analysis.claims.evidence import MAIN_STUDY, CannotTestError, Evidence, between_groups, paired
 from analysis.claims.verdict import Part, about, more
 
 SHIFT = 0.02  # the smallest difference in mean shift magnitude that matters
@@ -46,6 +46,8 @@ def grows_with_rate(evidence: Evidence) -> list[Part]:
             contrast = paired(weakest, evidence.baseline(), "shift", evidence.network)
             name = f"mean shift magnitude {placement}, rate 0.1 minus no noise"
             parts.append(about(name, contrast, "", 0, LITTLE))
+    if not any("no noise" in part.name for part in parts):
+        raise CannotTestError("no drop rate 0.1", MAIN_STUDY, parts)
     return parts
 
 

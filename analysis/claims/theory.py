@@ -25,12 +25,11 @@ def equation_12_holds(evidence: Evidence) -> list[Part]:
 def _formula_holds(evidence: Evidence, placement: str, formula: str) -> list[Part]:
     layers = evidence.layers[evidence.layers["placement"] == placement]
     layers = layers.dropna(subset=["local_ratio", "ratio_paper"])
-    if layers.empty:
-        raise CannotTestError(
-            f"no BN layer {placement} with a measured local shift and {formula}", MAIN_STUDY
-        )
+    lacking = CannotTestError(
+        f"no BN layer {placement} with a measured local shift and {formula}", MAIN_STUDY
+    )
     percent = 100 * (layers["local_ratio"] / layers["ratio_paper"] - 1).abs()
-    contrast = over_groups(layers.assign(_percent=percent), _ninth_decile, evidence.network)
+    contrast = over_groups(layers.assign(_percent=percent), _ninth_decile, evidence.network, lacking)
     name = f"distance of the local shift from {formula} that 9 of 10 BN layers stay below"
     return [less(name, contrast, "%", PERCENT)]
 
@@ -49,9 +48,8 @@ def d_cos2_grows_linearly(evidence: Evidence) -> list[Part]:
     layers = layers.dropna(subset=["d_cos2"])
     layers = layers[layers["d_cos2"] > 0]
     networks = [column for column in evidence.network if column != "width"]
-    contrast = over_groups(layers, _exponent, networks) if len(layers) else None
-    if contrast is None:
-        raise CannotTestError("no noiseless network whose layers say d cos^2", WIDTHS)
+    lacking = CannotTestError("no noiseless network whose fan-in varies by a factor of 2", WIDTHS)
+    contrast = over_groups(layers, _exponent, networks, lacking)
     name = "exponent a of d cos² ~ dᵃ"
     return [
         more(f"{name}: does it grow?", contrast, "", FLAT),
