@@ -109,21 +109,26 @@ def findings(records: list[Record]) -> str:
     return environment.get_template("findings.md.j2").render(
         records=records,
         tested=tested,
-        against=[claim for claim, found in tested if _is_against(found)],
+        against=[(claim, names) for claim, found in tested if (names := _refuting(found))],
         Word=Word,
     )
 
 
-def _is_against(found: list[tuple[Record, Verdict]]) -> bool:
-    """Whether any study refutes the claim, or one of its parts."""
-    return any(decision.word is Word.REFUTED for _, verdict in found for decision in verdict.decisions)
+def _refuting(found: list[tuple[Record, Verdict]]) -> list[str]:
+    """The studies that refute the claim, or one of its parts."""
+    return [
+        record.study.name
+        for record, verdict in found
+        if any(decision.word is Word.REFUTED and not decision.part.control for decision in verdict.decisions)
+    ]
 
 
 def _command(words: list[str]) -> str:
     """The command as somebody else would type it: without this machine's interpreter and folders."""
     if "-m" not in words:
         return ""
-    typed = ["python", *words[words.index("-m") :]]
+    local = ("output=", "processes=")  # what the numbers do not depend on
+    typed = ["python", *(word for word in words[words.index("-m") :] if not word.startswith(local))]
     typed = [re.sub(r"=/.*/([^/]+)$", r"=PATH/\1", word) for word in typed]
     return " ".join(f"'{word}'" if re.search(r"[\[\], ]", word) else word for word in typed)
 

@@ -7,13 +7,14 @@ import pandas as pd
 
 from analysis.claims.evidence import (
     MAIN_STUDY,
+    MEMBER,
     REFERENCE_RATE,
     CannotTestError,
     Evidence,
     over_groups,
     paired,
 )
-from analysis.claims.shift import ERROR
+from analysis.claims.shift import ERROR, LITTLE
 from analysis.claims.verdict import Contrast, Part, about, differs, less, more
 
 CORRELATION = 0.1  # a rank correlation below this is none
@@ -67,6 +68,8 @@ def larger_shift_larger_error(evidence: Evidence) -> list[Part]:
     alone causes.
     """
     members = evidence.where(norm="batch").dropna(subset=["shift", "test_error"])
+    if not members.groupby([*evidence.network, *MEMBER])["shift"].mean().max() > 1 + LITTLE:
+        raise CannotTestError(f"no kind of noise that shifts by {LITTLE:.0%} or more", MAIN_STUDY)
     lacking = CannotTestError("too few kinds of noise to compare within one network", MAIN_STUDY)
     together = over_groups(members, _rank_correlation, evidence.network, lacking)
     parts = [more("rank correlation of shift and test error, all members", together, "", CORRELATION)]

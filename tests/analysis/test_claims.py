@@ -49,6 +49,12 @@ def test_where_there_is_no_effect_none_is_found():
     ]
 
 
+def test_without_any_shift_there_is_nothing_that_could_go_with_errors():
+    verdict = judged(planted.no_effect(planted.Plan()))["C9"]
+    assert verdict.word == "not testable with this study"
+    assert verdict.missing == "no kind of noise that shifts by 5% or more"
+
+
 def test_too_few_seeds_are_said_to_be_too_few():
     found = judged(planted.Plan(seeds=2, spread=1.5))
     assert words(found, "C8", "C9", "C10") == ["not testable with this study"] * 3
