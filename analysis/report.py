@@ -11,7 +11,8 @@ from pathlib import Path
 
 import jinja2
 
-from analysis.sections import CLOSING, EVIDENCE, OPENING, Section, Source
+from analysis.modes import has_statements, study_without_members
+from analysis.sections import CLOSING, EVIDENCE, OPENING, WITHOUT_MEMBERS, Section, Source
 from analysis.tables import StudyError, read_study
 
 
@@ -39,14 +40,16 @@ def write_report(folder: Path, out: Path) -> Path:
 
     Raises StudyError if `folder` holds no readable study, OSError if `out` cannot be written.
     """
-    study = read_study(folder)
+    has_members = (folder / "members.csv").exists() or not has_statements(folder)
+    study = read_study(folder) if has_members else study_without_members(folder)
     out.mkdir(parents=True, exist_ok=True)
     source = Source(folder, study, out)
-    evidence = [section for build in EVIDENCE for section in build(source)]
+    builders = EVIDENCE if has_members else WITHOUT_MEMBERS
+    evidence = [section for build in builders for section in build(source)]
     page = _template().render(
         study=study,
         left_out=len(study.left_out()),
-        opening=[section for build in OPENING for section in build(source, evidence)],
+        opening=[section for build in OPENING for section in build(source, evidence)] if has_members else [],
         evidence=[section for section in evidence if section.shown],
         open_questions=open_questions(evidence),
         closing=[section for build in CLOSING for section in build(source)],

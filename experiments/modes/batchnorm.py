@@ -177,7 +177,7 @@ def without_affine_no_gamma_and_beta() -> Finding:
         },
         holds=many == 2 * 256 and none == 0,
         confirmed=f"BatchNorm2d(256) has {many} parameters with affine=True and {none} with affine=False. "
-        f"Before training (gamma = 1, beta = 0) both give the same output, to within {difference:.2g}.",
+        f"Before training (gamma = 1, beta = 0) their outputs differ by {difference:.2g}.",
         refuted=f"BatchNorm2d(256) has {many} parameters with affine=True and {none} with affine=False.",
     )
 

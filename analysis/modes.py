@@ -1,0 +1,90 @@
+"""Read modes.csv: what a study found when it tested statements about train() and eval()."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.tables import REQUIRED, Study, StudyError
+
+TABLE = "modes.csv"
+COLUMNS = [
+    "number",
+    "topic",
+    "experiment",
+    "statement",
+    "verdict",
+    "explanation",
+    "evidence",
+    "measured",
+    "torch",
+]
+VERDICTS = ["confirmed", "refuted", "needs care", "failed"]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A row of modes.csv.
+
+    Attributes:
+        number: of the statement, from 1.
+        topic: which others it stands with.
+        experiment: where to read how it was tested.
+        statement: itself.
+        verdict: confirmed, refuted, needs care (true, but misleading), or failed (the experiment raised an error).
+        explanation: one line that says why.
+        evidence: what was measured, to be read.
+        measured: the same by name, to be drawn.
+        torch: the version that was asked.
+    """
+
+    number: int
+    topic: str
+    experiment: str
+    statement: str
+    verdict: str
+    explanation: str
+    evidence: str
+    measured: dict[str, Any]
+    torch: str
+
+
+def has_statements(folder: Path) -> bool:
+    """Whether a study holds statements that were tested."""
+    return (folder / TABLE).exists()
+
+
+def read_statements(folder: Path) -> list[Statement]:
+    """The statements of a study in order, none if it tested none; StudyError for a table that cannot be."""
+    path = folder / TABLE
+    if not path.exists():
+        return []
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: not a readable CSV table ({str(error).splitlines()[0]})") from None
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise StudyError(f"{path}: no column {', '.join(missing)}")
+    return [_statement(path, row) for row in table[COLUMNS].to_dict("records")]
+
+
+def _statement(path: Path, row: dict) -> Statement:
+    try:
+        number, measured = int(row["number"]), json.loads(row["measured"])
+    except ValueError as error:
+        raise StudyError(f"{path}: statement {row['number']!r} cannot be read ({error})") from None
+    if row["verdict"] not in VERDICTS or not isinstance(measured, dict):
+        raise StudyError(
+            f"{path}: verdict of statement {number} is {row['verdict']!r}; allowed: {', '.join(VERDICTS)}"
+        )
+    return Statement(**(row | {"number": number, "measured": measured}))
+
+
+def study_without_members(folder: Path) -> Study:
+    """The study of a folder that holds statements only: its name, and empty tables."""
+    members, layers = (
+        pd.DataFrame(columns=pd.Index(REQUIRED[name])) for name in ("members.csv", "layers.csv")
+    )
+    return Study(folder.resolve().name, members, layers)
