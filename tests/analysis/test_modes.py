@@ -119,7 +119,7 @@ def test_a_study_of_statements_alone_makes_a_page(tmp_path, capsys):
     assert "torch 2.99.0: 1 confirmed, 3 refuted, 4 needs care" in text
     assert "a laptop" in text
     assert "networks finished" not in text
-    assert "paper" not in text.lower()
+    assert "Beside the paper" not in text
     names = {chart.name for chart in STATEMENT_CHARTS.values()}
     files = {path.name for path in (folder / "report").iterdir()}
     assert files == {"index.html"} | {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
