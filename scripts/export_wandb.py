@@ -8,19 +8,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from experiments.checks import ConfigError
 from experiments.loggers.export import ExportError, export_study
 from experiments.loggers.offline import wandb_folder
-from experiments.loggers.settings import Destination, check_logger_config
+from experiments.loggers.settings import Destination, check_logger_config, wandb_defaults
 from experiments.loggers.upload import UploadError
-from experiments.options import CONF
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Export a study; return the exit status: 0, 1 when runs could not be uploaded, 2 for bad input."""
-    defaults = dict(OmegaConf.load(CONF / "logger" / "wandb.yaml"))
+    defaults = wandb_defaults()
     parser = argparse.ArgumentParser(
         prog="python -m scripts.export_wandb", description="Make the W&B runs of a study from its tables."
     )

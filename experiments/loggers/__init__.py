@@ -1,9 +1,10 @@
 """Logging to Weights & Biases: an export of the tables, made when a job has written its own.
 
-settings    `logger.*` of the configuration, and whether W&B would let us in
+settings    `logger.*` of the configuration
+login       whether W&B would let us in
 live        what a running study does: start the export when a job is finished, and once more at the end
 export      one code path for the live logger and for `python -m scripts.export_wandb`
-records     from rows of the tables to what a run of W&B holds
+records     from rows of the tables to what a run of W&B holds; study_record: the study as a whole
 offline     writes runs to STUDY/wandb, without network or account
 upload      sends them to a server
 """

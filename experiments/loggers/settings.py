@@ -4,7 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from omegaconf import OmegaConf
+
 from experiments.checks import Rule, check_section, null_or, one_of
+from experiments.options import CONF
 
 PROJECT = Rule(
     "letters, digits, blanks and _ + - . only, at most 128",
@@ -37,3 +40,8 @@ def check_logger_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
     config = {"name": "none"} if config is None else config
     name = config.get("name")
     return check_section("logger", config, LOGGER_RULES["wandb" if name == "wandb" else "none"])
+
+
+def wandb_defaults() -> dict[str, Any]:
+    """Return the values of conf/logger/wandb.yaml."""
+    return dict(OmegaConf.load(CONF / "logger" / "wandb.yaml"))

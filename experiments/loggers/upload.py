@@ -50,7 +50,8 @@ def upload(folders: Sequence[Path]) -> int:
 def _upload_batch(folders: Sequence[Path]) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "wandb", "sync", *map(str, folders)],
-        env=PATIENCE | os.environ,
+        # Its logs lie beside the runs, not in a folder `wandb` wherever the command was typed.
+        env=PATIENCE | os.environ | {"WANDB_DIR": str(folders[0].absolute().parents[1])},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -83,7 +84,7 @@ def _upload_batch(folders: Sequence[Path]) -> None:
     missing = sum(not is_uploaded(folder) for folder in folders)
     if missing:
         ended = f"wandb sync ended with status {process.returncode} within {seconds} s"
-        reason = " ".join(errors[:2])[:300] or ended
+        reason = " ".join(dict.fromkeys(errors[:2]))[:200] or ended
         raise UploadError(f"{missing} of {len(folders)} runs are not uploaded ({reason})")
 
 

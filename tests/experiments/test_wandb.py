@@ -8,7 +8,14 @@ import pytest
 
 from scripts.export_wandb import main as export
 from tests.conftest import files_below
-from tests.experiments.wandb_runs import history, inspect, run_folders, run_header, run_ids
+from tests.experiments.wandb_runs import (
+    history,
+    inspect,
+    nobody_is_logged_in,  # noqa: F401
+    run_folders,
+    run_header,
+    run_ids,
+)
 
 OFFLINE = ["logger=wandb", "members.dropout.rate=[0.5]", "recipe.epochs=2"]
 IDENTITY = [
@@ -25,19 +32,7 @@ IDENTITY = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def nobody_is_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the key nor the settings of whoever runs the tests play a part in them."""
-    for name in (
-        "WANDB_API_KEY",
-        "WANDB_BASE_URL",
-        "WANDB_MODE",
-        "WANDB_DIR",
-        "WANDB_PROJECT",
-        "WANDB_ENTITY",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path.with_name(f"{tmp_path.name}-home")))
+pytestmark = pytest.mark.usefixtures("nobody_is_logged_in")
 
 
 def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):

@@ -7,6 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
+
+
+@pytest.fixture
+def nobody_is_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the key nor the settings of whoever runs the tests play a part in them."""
+    for name in (
+        "WANDB_API_KEY",
+        "WANDB_BASE_URL",
+        "WANDB_MODE",
+        "WANDB_DIR",
+        "WANDB_PROJECT",
+        "WANDB_ENTITY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path.with_name(f"{tmp_path.name}-home")))
 
 
 def run_folders(study: Path, run_id: str = "*") -> list[Path]:

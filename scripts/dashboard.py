@@ -1,0 +1,210 @@
+"""Build the project's workspace in W&B: `python -m scripts.dashboard [--project NAME] [--entity NAME]`.
+
+Its sections are the report's questions, its panels draw what `logger=wandb` logs. Where nobody is logged in, or no
+server answers, it prints the workspace's specification as JSON and saves nothing.
+Needs the extra `dashboard`: pip install 'variance-shift[dashboard]'.
+"""
+
+import argparse
+import signal
+import sys
+from typing import Any
+
+from experiments.checks import ConfigError
+from experiments.loggers.login import login_problem
+from experiments.loggers.settings import check_logger_config, wandb_defaults
+
+NAME = "Variance shift"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Save the workspace, or print it; return the exit status, 2 for bad input."""
+    defaults = wandb_defaults()
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.dashboard", description="Build the project's workspace in W&B."
+    )
+    parser.add_argument("--project", default=defaults["project"], help="W&B's project (default: %(default)s)")
+    parser.add_argument("--entity", help="user or team that owns the project (default: the account's own)")
+    parser.add_argument("--study", help="show the runs of this study alone")
+    parser.add_argument(
+        "--update", metavar="URL", help="replace what this saved workspace shows, not a new one"
+    )
+    parser.add_argument("--print", action="store_true", help="print the specification, save nothing")
+    options = parser.parse_args(arguments)
+    try:
+        check_logger_config({**defaults, "project": options.project, "entity": options.entity})
+        workspace_library()
+    except ConfigError as error:
+        print(f"dashboard: {error}", file=sys.stderr)
+        return 2
+    except ImportError:
+        print("dashboard: needs wandb-workspaces: pip install 'variance-shift[dashboard]'", file=sys.stderr)
+        return 2
+    problem = None if options.print else login_problem()
+    if options.print or problem:
+        if problem:
+            print(f"dashboard: {problem.text}; nothing is saved, this is the specification", file=sys.stderr)
+        if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough, such as head, is no error
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        print(specification(build_workspace(options.entity or "", options.project, options.study)))
+        return 0
+    try:
+        print(f"workspace: {save(options)}")
+    except Exception as error:  # whatever W&B, its server or the network raise
+        print(f"dashboard: not saved ({' '.join(str(error).split())[:200]})", file=sys.stderr)
+        return 1
+    return 0
+
+
+def workspace_library() -> tuple[Any, Any]:
+    """Return wandb-workspaces' modules for workspaces and for panels. Raises ImportError without the extra."""
+    from wandb_workspaces import workspaces  # type: ignore[import-not-found]
+    from wandb_workspaces.reports import v2 as panels  # type: ignore[import-not-found]
+
+    return workspaces, panels
+
+
+def build_workspace(entity: str, project: str, study: str | None = None) -> Any:
+    """Return the workspace: a section for each question, of all runs of the project or of one study."""
+    workspaces, _ = workspace_library()
+    return workspaces.Workspace(
+        entity=entity,
+        project=project,
+        name=f"{NAME}: {study}" if study else NAME,
+        sections=sections(),
+        settings=workspaces.WorkspaceSettings(max_runs=1000),
+        runset_settings=workspaces.RunsetSettings(
+            filters=f"Config('study') = '{study}'" if study else "",
+            pinned_columns=[
+                "run:displayName",
+                *(f"config:{key}.value" for key in ("placement", "noise", "strength")),
+            ],
+        ),
+    )
+
+
+def specification(workspace: Any) -> str:
+    """Return a workspace as W&B stores it, JSON."""
+    return workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+
+
+def save(options: argparse.Namespace) -> str:
+    """Save the workspace and return its address."""
+    import wandb
+
+    workspaces, _ = workspace_library()
+    if options.update:
+        workspace = workspaces.Workspace.from_url(options.update)
+        workspace.sections = sections()
+    else:
+        entity = options.entity or wandb.Api().default_entity or ""
+        workspace = build_workspace(entity, options.project, options.study)
+    return workspace.save().url
+
+
+def sections() -> list[Any]:
+    """Return the report's questions, each with its panels."""
+    workspaces, panels = workspace_library()
+
+    def over_layers(title: str, metric: str) -> Any:
+        return panels.LinePlot(
+            title=title,
+            x="layer_index",
+            y=[f"layer/{metric}"],
+            groupby=panels.Config("placement"),
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stderr",
+            title_x="BN layer, 1 is the shallowest",
+        )
+
+    def over_training(title: str, metric: str) -> Any:
+        return panels.LinePlot(
+            title=title,
+            x="epoch",
+            y=[f"training/{metric}"],
+            groupby=panels.Config("placement"),
+            title_x="epoch",
+        )
+
+    def bars(title: str, metric: str) -> Any:
+        return panels.BarPlot(
+            title=title,
+            metrics=[panels.SummaryMetric(metric)],
+            groupby=panels.Config("placement"),
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stderr",
+        )
+
+    placed = {
+        "How large is the shift, and does theory say so?": [
+            scatter("Shift ratio by strength", "strength", "shift_ratio/mean"),
+            scatter("This layer's own noise by strength", "strength", "local_ratio/mean"),
+            scatter("The same by the exact law", "strength", "local_ratio_exact/mean"),
+            bars("Shift ratio by placement", "shift_ratio/mean"),
+        ],
+        "Does the kind of noise matter, or only its variance?": [
+            scatter("Shift ratio by noise variance", "noise_variance", "shift_ratio/mean"),
+            scatter("This layer's own noise by noise variance", "noise_variance", "local_ratio/mean"),
+        ],
+        "Which layers are off?": [
+            over_layers("Shift ratio", "shift_ratio"),
+            over_layers("max(ratio, 1/ratio)", "shift_magnitude"),
+            over_layers("This layer's own noise", "local_ratio"),
+            panels.WeavePanelSummaryTable(table_name="tables/layers"),
+        ],
+        "How well does theory predict each layer?": [
+            measured_by_law("First layer", "local_ratio/1"),
+            measured_by_law("Second layer", "local_ratio/2"),
+            measured_by_law("Mean over layers", "local_ratio/mean"),
+        ],
+        "Do wider networks shift less?": [
+            scatter("Shift ratio by width", "width", "shift_ratio/mean", log_x=True),
+            scatter("Shift ratio of the first layer by width", "width", "shift_ratio/1", log_x=True),
+        ],
+        "What does the noise cost, and does adjusting BN win it back?": [
+            scatter("Test error by strength", "strength", "test_error"),
+            scatter("Test error after BN adjustment by strength", "strength", "test_error_adjusted"),
+            bars("Percentage points won by BN adjustment", "adjustment_gain"),
+            over_layers("Shift ratio after BN adjustment", "shift_ratio_adjusted"),
+        ],
+        "How far apart are train() and eval()?": [
+            scatter("Training error, eval() minus train(), by strength", "strength", "mode_gap"),
+            bars("Training error, eval() minus train(), by placement", "mode_gap"),
+        ],
+        "How did training go?": [
+            over_training("Training loss", "train_loss"),
+            over_training("Learning rate", "learning_rate"),
+        ],
+        "The report's figures": [
+            panels.MediaBrowser(title="Figures", media_keys=figure_keys(), num_columns=2)
+        ],
+    }
+    return [workspaces.Section(name=name, panels=shown, is_open=True) for name, shown in placed.items()]
+
+
+def scatter(title: str, config: str, summary: str, log_x: bool | None = None) -> Any:
+    """Return one dot a run: a value that was set against one that came out."""
+    _, panels = workspace_library()
+    return panels.ScatterPlot(
+        title=title, x=panels.Config(config), y=panels.SummaryMetric(summary), log_x=log_x, running_ymean=True
+    )
+
+
+def measured_by_law(title: str, summary: str) -> Any:
+    """Return one dot a run: the measured local ratio against the exact law's; on the diagonal they agree."""
+    _, panels = workspace_library()
+    law = summary.replace("local_ratio", "local_ratio_exact")
+    return panels.ScatterPlot(
+        title=title, x=panels.SummaryMetric(law), y=panels.SummaryMetric(summary), regression=True
+    )
+
+
+def figure_keys() -> list[str]:
+    """Return the keys under which the report's figures are logged, those of a study of one network."""
+    from analysis.figures import CHARTS
+
+    return [f"figures/{chart.name}" for chart in CHARTS]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
