@@ -31,14 +31,22 @@ from experiments.stack import ChunkNoise, site_shapes, stack_members
 from experiments.study import job_folder
 from experiments.track import mode_errors
 from experiments.train import Outcome, TrainingState, train_stack
+from experiments.transplant import Twins, keep_twins
 
 Row = dict[str, object]
 
 
 def run_chunk(
-    job: Job, members: list[Member], data: Data, report_steps: Callable[[int], None] = lambda steps: None
+    job: Job,
+    members: list[Member],
+    data: Data,
+    report_steps: Callable[[int], None] = lambda steps: None,
+    twins: Twins | None = None,
 ) -> dict[str, list[Row]]:
-    """Train and measure `members` side by side; return their rows of each table."""
+    """Train and measure `members` side by side; return their rows of each table.
+
+    `twins`, where it is given, receives the trained noise-free members.
+    """
     start = time.perf_counter()
     recipe, count = job.config["recipe"], len(members)
     device = data.train_inputs.device
@@ -73,6 +81,8 @@ def run_chunk(
         validation = evaluate(stack, count, data.validation_inputs, data.validation_labels)
     layers = layer_columns(stack, noise, in_train_mode, train, moving)
 
+    if twins is not None:
+        keep_twins(twins, stack, members)
     adjust_stack(stack, count, data.train_inputs)
     adjusted_train = evaluate(stack, count, data.train_inputs, data.train_labels)
     adjusted_test = evaluate(stack, count, data.test_inputs, data.test_labels)

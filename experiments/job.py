@@ -24,6 +24,7 @@ from experiments.networks import build_network
 from experiments.progress import job_progress
 from experiments.stack import chunk_capacity, plan_chunks, site_shapes
 from experiments.study import finish_job, finished_rows, job_folder, start_job
+from experiments.transplant import Twins, add_transplanted_errors, missing_twins
 from experiments.workers import run_chunks
 
 
@@ -72,6 +73,7 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
     kept = {_member(row) for row in rows["members.csv"]}
     members = [member for member in job.members if astuple(member) not in kept]
     errors: list[str] = []
+    twins: Twins = {}
     train_samples = None  # not known when the data cannot be read
 
     def fail(members: Sequence[Member], error: Exception) -> None:
@@ -85,22 +87,25 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         data = cached_data(job).to(device)
         train_samples = len(data.train_labels)
         check_checkpoints(job_folder(job), job, train_samples)
-        chunks = job_chunks(job, members, data, device, processes)
+        extra = missing_twins(members, job.all_members)  # reported by another shard, or already
+        unreported = set(map(astuple, extra))
+        chunks = job_chunks(job, [*members, *extra], data, device, processes)
         chunks = split_by_epoch(chunks, find_checkpoints(job_folder(job)))
         recipe = job.config["recipe"]
         steps = recipe["epochs"] * (len(data.train_inputs) // recipe["batch_size"])
         with (
             threads(processes if device.type == "cpu" else None),
-            job_progress(job.name, len(members), steps, live) as progress,
-            closing(run_chunks(job, chunks, data, processes, progress.add_steps)) as results,
+            job_progress(job.name, len(members) + len(extra), steps, live) as progress,
+            closing(run_chunks(job, chunks, data, processes, progress.add_steps, twins)) as results,
         ):
             for chunk, result in results:
                 if isinstance(result, Exception):
-                    fail(chunk, result)
+                    fail([member for member in chunk if member not in extra], result)
                 else:
                     for name, chunk_rows in result.items():
-                        rows[name] += chunk_rows
+                        rows[name] += [row for row in chunk_rows if _member(row) not in unreported]
                 progress.add_members(len(chunk))
+            add_transplanted_errors(job, data, twins, rows, job_site_shapes(job, data))
     except Exception as error:  # before the first chunk, or between two
         reached = {_member(row) for row in rows["members.csv"]}
         fail([member for member in members if astuple(member) not in reached], error)

@@ -19,7 +19,7 @@ MEMBER_COLUMNS = (
     "lr", "weight_decay", "batch_size", "train_samples",
     "status", "steps", "seconds", "seconds_measuring",
     "train_error_train_mode", "train_error_eval_mode", "validation_error",
-    "test_error", "test_error_adjusted", "test_loss", "test_loss_adjusted",
+    "test_error", "test_error_adjusted", "test_error_transplanted", "test_loss", "test_loss_adjusted",
     "job", "reason",
 )
 LAYER_COLUMNS = (

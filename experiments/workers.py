@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from experiments.config import Job
     from experiments.data import Data
     from experiments.members import Member
+    from experiments.transplant import Twins
 
 Rows = dict[str, list[dict]]  # of each table
 NumberedChunk = tuple[int, list["Member"]]
@@ -58,17 +59,19 @@ def run_chunks(
     data: "Data",
     processes: int,
     report_steps: Callable[[int], None],
+    twins: "Twins",
 ) -> Generator[tuple[list["Member"], Rows | Exception], None, None]:
     """Yield each chunk with its rows, or with the error it raised, as they finish.
 
-    One process means this one. `report_steps` is told of finished member-steps several times a second.
+    One process means this one. `report_steps` is told of finished member-steps several times a second, and `twins`
+    receives the trained noise-free members.
     """
     if processes == 1 or len(chunks) == 1:
         from experiments.chunk import run_chunk
 
         for chunk in chunks:
             try:
-                yield chunk, run_chunk(job, chunk, data, report_steps)
+                yield chunk, run_chunk(job, chunk, data, report_steps, twins)
             except Exception as error:
                 yield chunk, error
         return
@@ -85,7 +88,7 @@ def run_chunks(
     for alone in (False, False, True):
         broken = []
         for group in [[chunk] for chunk in left] if alone else [left]:
-            for chunk, result in _run_pool(group, min(processes, len(group)), start, report_steps):
+            for chunk, result in _run_pool(group, min(processes, len(group)), start, report_steps, twins):
                 if isinstance(result, BrokenProcessPool) and not alone:
                     broken.append(chunk)
                 else:
@@ -98,7 +101,11 @@ def run_chunks(
 
 
 def _run_pool(
-    chunks: Sequence[NumberedChunk], processes: int, start: tuple, report_steps: Callable[[int], None]
+    chunks: Sequence[NumberedChunk],
+    processes: int,
+    start: tuple,
+    report_steps: Callable[[int], None],
+    twins: "Twins",
 ) -> Iterator[tuple[NumberedChunk, Rows | Exception]]:
     """Run chunks in a pool of processes, each started with `start`: the job, its data, the counts of steps."""
     pool = ProcessPoolExecutor(processes, _CONTEXT, _start_worker, start)
@@ -110,7 +117,7 @@ def _run_pool(
                 futures[pool.submit(_run_chunk, *chunk)] = chunk
             except BrokenProcessPool as error:  # so soon
                 refused.append((chunk, error))
-        yield from _as_completed(futures, start[2], report_steps)
+        yield from _as_completed(futures, start[2], report_steps, twins)
         yield from refused
         pool.shutdown()
     except BaseException:  # Ctrl-C too: nobody waits for the chunks under way
@@ -121,7 +128,10 @@ def _run_pool(
 
 
 def _as_completed(
-    futures: dict[Future, NumberedChunk], steps: Sequence[int], report_steps: Callable[[int], None]
+    futures: dict[Future, NumberedChunk],
+    steps: Sequence[int],
+    report_steps: Callable[[int], None],
+    twins: "Twins",
 ) -> Iterator[tuple[NumberedChunk, Rows | Exception]]:
     reported, pending = sum(steps), set(futures)
     while pending:
@@ -131,7 +141,12 @@ def _as_completed(
         reported = count
         for future in done:
             error = future.exception()
-            yield futures[future], error if isinstance(error, Exception) else future.result()
+            if isinstance(error, Exception):
+                yield futures[future], error
+            else:
+                rows, arrays = future.result()
+                twins.update({member: _to_tensors(state) for member, state in arrays.items()})
+                yield futures[future], rows
 
 
 _TENSORS = tuple(
@@ -159,7 +174,13 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def _run_chunk(number: int, chunk: list["Member"]) -> Rows:
+def _to_tensors(state: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in state.items()}
+
+
+def _run_chunk(number: int, chunk: list["Member"]) -> tuple[Rows, dict]:
     from experiments.chunk import run_chunk
 
     _steps[number] = 0
@@ -167,4 +188,8 @@ def _run_chunk(number: int, chunk: list["Member"]) -> Rows:
     def report(steps: int) -> None:
         _steps[number] += steps
 
-    return run_chunk(_job, chunk, _data, report)
+    twins: Twins = {}
+    rows = run_chunk(_job, chunk, _data, report, twins)
+    # Plain bytes again.
+    arrays = {m: {name: value.numpy() for name, value in state.items()} for m, state in twins.items()}
+    return rows, arrays

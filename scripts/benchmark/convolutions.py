@@ -53,7 +53,7 @@ def bench_convolutions(members: int = 4, steps: int = 8, epochs: int = 3, batch:
     processes = choose_processes("auto", "cpu")
     chunks = [[member] for member in job.members]
     rows = []
-    for _, result in run_chunks(job, chunks, data, processes, lambda _: None):
+    for _, result in run_chunks(job, chunks, data, processes, lambda _: None, {}):
         if isinstance(result, Exception):
             raise result
         rows += result["members.csv"]
