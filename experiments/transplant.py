@@ -12,8 +12,8 @@ test error is what the shift costs by itself, with none of what else noise does 
 The ratio is the layer's, one number for all its channels. A ratio for each channel would be no more faithful: once
 trained differently, channel 7 of one twin is not channel 7 of the other, and a channel that is nearly constant in
 either would get a ratio without meaning. It makes little difference: with dropout 0.7 before_bn and three seeds,
-digits at width 16 get 25 % error (standard error 5) against 24 % (4) with a ratio for each channel, Fashion-MNIST at
-depth 5 and width 64 gets 58 % (12) against 61 % (10).
+digits at width 16 get 25 % error (standard error 5) against 24 % (4) with a ratio for each channel, Fashion-MNIST
+at depth 5 and width 64 gets 58 % (12) against 61 % (10).
 """
 
 import math
