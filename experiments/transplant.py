@@ -94,8 +94,8 @@ def add_transplanted_errors(
     """Add `test_error_transplanted`, in percent, to the rows of members.csv whose noise-free twin is in `twins`.
 
     `rows` are a job's, `shapes` those of one sample at each noise site. Nothing is added where a layer has no
-    shift ratio: to diverged members, and where no statistics are stored. Rows that have the column, from an earlier
-    run, keep it; their values may be the text of a table.
+    shift ratio: to diverged members, and where no statistics are stored. Rows that have the column from an earlier
+    run keep it; their values may be the text of a table.
     """
     ratios: dict[Member, dict[str, float]] = {}
     for row in rows["layers.csv"]:

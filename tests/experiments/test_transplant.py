@@ -116,3 +116,14 @@ def test_nothing_is_transplanted_where_no_statistics_are_stored(run, tiny, tmp_p
     assert run(*tiny, "model.norm=group").status == 0
     members = pd.read_csv(tmp_path / "out/first_look/members.csv")
     assert members["test_error_transplanted"].isna().all()
+
+
+def test_shards_without_the_twin_train_it_and_do_not_report_it(run, tmp_path):
+    options = ["recipe.epochs=1", "model.width=8", "members.seed=[0]", "processes=1"]
+    assert run(*options, "output=whole").status == 0
+    assert run(*options, "output=cut", "job.shards=3").status == 0
+    whole, cut = (pd.read_csv(tmp_path / f"{name}/first_look/members.csv") for name in ("whole", "cut"))
+    assert len(whole) == len(cut) == 5
+    expected = whole["test_error_transplanted"].to_numpy()
+    assert cut["test_error_transplanted"].to_numpy() == pytest.approx(expected, abs=0.3, nan_ok=True)
+    assert whole["test_error_transplanted"].notna().sum() == 4
