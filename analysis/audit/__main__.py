@@ -1,19 +1,21 @@
 """Audit a network from the command line.
 
     python -m analysis.audit target=package.module:build data=package.module:batches
-        [checkpoint=weights.safetensors] [eval_data=package.module:batches] [out=DIR]
+        [checkpoint=weights.safetensors] [eval_data=package.module:batches]
+        [metric=package.module:function] [out=DIR]
 
 `build` is called without arguments and returns the model; `batches` returns the training batches, or is them.
 Prints the table and the diagnosis, and writes audit.csv, audit.png, audit.svg and audit.html to out (default
-outputs/audit). With class labels in the batches it also shows the accuracy before and after `adjust`.
-Exit status 2 for input that cannot be used.
+outputs/audit). With class labels in the batches, of samples or pixels, it also shows the accuracy before and after
+`adjust`; a metric of your own is called as metric(model, batches) and returns a number. Both are taken on
+eval_data where it is given. Only the modules named here are imported. Exit status 2 for input that cannot be used.
 """
 
 import copy
 import importlib
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from analysis.audit import AuditError, adjust, audit, compare, diagnosis
+from analysis.audit import AuditError, accuracy, adjust, audit, compare, diagnosis
+from analysis.audit.batches import check_batches
 from analysis.audit.page import short_table, write_files
+from analysis.audit.preserve import norm_layers
+from analysis.audit.repair import Metric
 
-KEYS = ("target", "data", "checkpoint", "eval_data", "out")
+KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "out")
+ACCURACY = "Accuracy, per cent"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,10 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
         model = _model(settings["target"], settings.get("checkpoint"))
         batches = _batches("data", settings["data"])
         eval_batches = _batches("eval_data", settings["eval_data"]) if "eval_data" in settings else None
+        metric = _metric(settings["metric"]) if "metric" in settings else accuracy
         table = audit(model, batches(), eval_batches() if eval_batches else None)
-        comparison = _before_and_after(model, batches, eval_batches or batches)
-        _print(table, comparison)
-        written = write_files(table, Path(settings["out"]), settings["target"], comparison)
+        comparison = _before_and_after(model, batches, eval_batches or batches, metric)
+        metric_name = settings.get("metric", ACCURACY)
+        _print(table, comparison, metric_name)
+        written = write_files(table, Path(settings["out"]), settings["target"], comparison, metric_name)
     except (AuditError, OSError) as error:
         print(f"audit: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -66,6 +74,10 @@ def read_settings(arguments: list[str]) -> dict[str, str]:
         if key not in settings:
             raise AuditError(f"{key} is missing: allowed is {key}=package.module:name")
     checkpoint = settings.get("checkpoint")
+    if Path(settings["out"]).exists() and not Path(settings["out"]).is_dir():
+        raise AuditError(
+            f"out={settings['out']}: is a file; allowed is a folder, which is made if it is missing"
+        )
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise AuditError(f"checkpoint={checkpoint}: allowed is a file of weights (.safetensors, .pt, .pth)")
     return settings
@@ -127,34 +139,51 @@ def _batches(key: str, value: str) -> Callable[[], Iterable[Any]]:
     found = _named(key, value)
 
     def start() -> Iterable[Any]:
-        batches = _called(key, value, found) if callable(found) else found
-        if not isinstance(batches, Iterable) or isinstance(batches, torch.Tensor | str):
-            raise AuditError(
-                f"{key}={value}: gave {type(batches).__name__}; allowed is an iterable of batches"
-            )
+        batches = found if isinstance(found, Iterable) or not callable(found) else _called(key, value, found)
+        try:
+            check_batches(batches)
+        except AuditError as error:
+            raise AuditError(f"{key}={value}: {error}") from None
         return batches
 
+    if isinstance(found, Iterator):
+        raise AuditError(f"{key}={value}: is read only once; allowed is a function that returns the batches")
     return start
 
 
+def _metric(value: str) -> Metric:
+    found: Any = _named("metric", value)
+    if not callable(found):
+        raise AuditError(f"metric={value}: is of type {type(found).__name__}; allowed is a function")
+    return found  # type: ignore[return-value]
+
+
 def _before_and_after(
-    model: nn.Module, batches: Callable[[], Iterable[Any]], scored: Callable[[], Iterable[Any]]
+    model: nn.Module,
+    batches: Callable[[], Iterable[Any]],
+    scored: Callable[[], Iterable[Any]],
+    metric: Metric,
 ) -> pd.DataFrame | None:
-    """The accuracy before and after adjustment; None without labels or without anything to adjust."""
-    try:
-        adjusted = adjust(copy.deepcopy(model), batches())
-    except AuditError:
+    """The metric before and after adjustment; None without labels, or where no BN layer stores anything."""
+    if all(norm.running_var is None for norm in norm_layers(model).values()):
         return None
-    rows = [compare({name: m}, scored()) for name, m in (("before", model), ("after adjust", adjusted))]
-    table = pd.concat(rows, ignore_index=True)
-    return None if math.isnan(table["eval_mode"].iloc[0]) else table
+
+    def again(model: nn.Module, _: Iterable[Any]) -> float:  # a function of the user may give a stream
+        return metric(model, scored())
+
+    before = compare({"before": model}, [], again)
+    if math.isnan(before["eval_mode"].item()):
+        return None
+    adjusted = adjust(copy.deepcopy(model), batches())
+    return pd.concat([before, compare({"after adjust": adjusted}, [], again)], ignore_index=True)
 
 
-def _print(table: pd.DataFrame, comparison: pd.DataFrame | None) -> None:
-    print(short_table(table).to_string(index=False), end="\n\n")
+def _print(table: pd.DataFrame, comparison: pd.DataFrame | None, title: str) -> None:
+    with pd.option_context("display.width", 200, "display.max_colwidth", 60):
+        print(short_table(table).to_string(index=False), end="\n\n")
     print(diagnosis(table))
     if comparison is not None:
-        print("\nAccuracy, per cent\n" + comparison.to_string(index=False, float_format="%.2f"))
+        print(f"\n{title}\n" + comparison.to_string(index=False, float_format="%.2f"))
 
 
 if __name__ == "__main__":

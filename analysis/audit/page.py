@@ -19,6 +19,7 @@ PAGE_COLUMNS = {
     "test_var": "eval",
     "shift_ratio": "shift",
     "interval": "95 % interval",
+    "mean_shift": "mean",
     "noise_ratio": "noise",
     "lag_ratio": "lag",
     "upstream_ratio": "upstream",
@@ -31,9 +32,15 @@ PAGE_COLUMNS = {
 
 
 def write_files(
-    table: pd.DataFrame, out: Path, title: str, comparison: pd.DataFrame | None = None
+    table: pd.DataFrame, out: Path, title: str, comparison: pd.DataFrame | None = None, metric: str = ""
 ) -> list[Path]:
     """Write audit.csv, audit.png, audit.svg and audit.html to the folder `out`; return their paths.
+
+    Args:
+        table: from `audit`.
+        out: made if it is missing.
+        title: what was audited.
+        comparison: from `compare`, of the metric that is called `metric`; None leaves it out.
 
     Raises OSError if the folder cannot be written.
     """
@@ -45,10 +52,12 @@ def write_files(
         "audit.csv": table.to_csv(index=False).encode(),
         "audit.png": style.png_bytes(figure),
         "audit.svg": svg,
-        "audit.html": _html(table, title, svg, comparison).encode(),
+        "audit.html": _html(table, title, svg, comparison, metric).encode(),
     }
     for name, content in contents.items():
-        (out / name).write_bytes(content)
+        partial = out / f".{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(out / name)
     return [out / name for name in contents]
 
 
@@ -109,7 +118,7 @@ def short_table(table: pd.DataFrame) -> pd.DataFrame:
     return shown.rename(columns=PAGE_COLUMNS)
 
 
-def _html(table: pd.DataFrame, title: str, svg: bytes, comparison: pd.DataFrame | None) -> str:
+def _html(table: pd.DataFrame, title: str, svg: bytes, comparison: pd.DataFrame | None, metric: str) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -123,4 +132,5 @@ def _html(table: pd.DataFrame, title: str, svg: bytes, comparison: pd.DataFrame 
         image=style.data_uri(svg),
         table=short_table(table),
         comparison=comparison,
+        metric=metric,
     )

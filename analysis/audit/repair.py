@@ -79,6 +79,7 @@ def accuracy(model: nn.Module, batches: Iterable[Any], *, forward: Forward | Non
     return 100 * right / total if total else float("nan")
 
 
+@torch.no_grad()
 def compare(
     models: Mapping[str, nn.Module], batches: Iterable[Any], metric: Metric = accuracy
 ) -> pd.DataFrame:
@@ -87,7 +88,7 @@ def compare(
     Args:
         models: by the name of their row, for example {"before": model, "after": adjusted}.
         batches: read once per model and mode, hence a list or a loader.
-        metric: `metric(model, batches)`, which must leave the mode alone; by default the accuracy in per cent.
+        metric: `metric(model, batches)`, which must leave the mode alone; by default the accuracy in per cent. Runs without gradients.
 
     Raises:
         AuditError: if the batches can be read only once, or the metric fails.

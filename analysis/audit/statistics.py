@@ -27,6 +27,7 @@ class GroupedMoments:
         self.seen = 0
         self.batches = 0
         self._count = self._mean = self._squares = torch.zeros(0)
+        self._known: tuple[Tensor, Tensor] | None = None  # what `_summary` found since the last update
 
     def update(self, x: Tensor) -> None:
         """Add a batch x [samples, channels, *positions]."""
@@ -44,6 +45,7 @@ class GroupedMoments:
         spread = members @ (mean - members.T @ batch_mean).square()
         self._merge(count * positions, batch_mean, members @ squares + positions * spread)
         self.seen += samples
+        self._known = None
         self.batches += 1
 
     def _merge(self, count: Tensor, mean: Tensor, squares: Tensor) -> None:
@@ -58,12 +60,12 @@ class GroupedMoments:
     @property
     def mean(self) -> Tensor:
         """Mean per channel [channels]."""
-        return self._pooled(self._everything)[0].squeeze(0)
+        return self._summary()[0][0]
 
     @property
     def variance(self) -> Tensor:
         """Unbiased variance per channel [channels]."""
-        return self._pooled(self._everything)[1].squeeze(0)
+        return self._summary()[1][0]
 
     @property
     def layer_mean(self) -> float:
@@ -76,28 +78,27 @@ class GroupedMoments:
         return float(self.variance.mean())
 
     def without_each_group(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance per channel with each group left out in turn, [groups, channels] on the CPU.
+        """Mean and variance per channel with each group left out in turn, [groups, channels].
 
         nan for a group without samples.
         """
-        keep = self._everything - torch.eye(GROUPS, dtype=torch.double, device=self._count.device)
-        empty = self._count == 0  # [groups, 1]
-        mean, variance = (moment.masked_fill(empty, math.nan).cpu() for moment in self._pooled(keep))
-        return mean, variance
+        mean, variance = self._summary()
+        return mean[1:], variance[1:]
 
-    @property
-    def _everything(self) -> Tensor:
-        return torch.ones(1, GROUPS, dtype=torch.double, device=self._count.device)
-
-    def _pooled(self, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and unbiased variance [choices, channels] of the groups that `keep` [choices, groups] has as 1."""
-        total = (keep @ self._count).clamp(min=2)
-        mean = keep @ (self._count * self._mean) / total
-        # The spread of group means is taken around the overall mean first, which keeps the digits.
-        centre = (self._count * self._mean).sum(0) / self._count.sum().clamp(min=1)
-        offset = self._mean - centre
-        between = keep @ (self._count * offset.square()) - total * (mean - centre).square()
-        return mean, (keep @ self._squares + between) / (total - 1)
+    def _summary(self) -> tuple[Tensor, Tensor]:
+        """Mean and unbiased variance of all groups, then without each one: [1 + groups, channels], on the CPU."""
+        if self._known is None:
+            count, mean, squares = self._count.cpu(), self._mean.cpu(), self._squares.cpu()
+            keep = torch.cat([torch.ones(1, GROUPS), 1 - torch.eye(GROUPS)]).double()
+            total = (keep @ count).clamp(min=2)
+            pooled = keep @ (count * mean) / total
+            # The spread of group means is taken around the overall mean first, which keeps the digits.
+            apart = mean - pooled[0]
+            between = keep @ (count * apart.square()) - total * (pooled - pooled[0]).square()
+            variance = (keep @ squares + between) / (total - 1)
+            empty = torch.cat([torch.zeros(1, 1, dtype=torch.bool), count == 0])
+            self._known = pooled.masked_fill(empty, math.nan), variance.masked_fill(empty, math.nan)
+        return self._known
 
 
 def _per_sample(x: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -198,7 +199,7 @@ def offset(above: GroupedMoments, below: GroupedMoments | Tensor, scale: Tensor)
     fixed = not isinstance(below, GroupedMoments)
     below_mean, below_without = (below, below) if fixed else (below.mean, below.without_each_group()[0])
     scale = scale.cpu().double()
-    apart = above.mean.cpu() - below_mean.cpu().double()  # [channels]
+    apart = above.mean - below_mean.cpu().double()  # [channels]
     left_out = above.without_each_group()[0] - below_without.cpu().double()  # [groups, channels]
     known = left_out[left_out.isfinite().all(1)]
     groups = len(known)

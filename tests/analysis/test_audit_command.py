@@ -26,7 +26,18 @@ def broken():
 def plain():
     return nn.Linear(16, 2)
 
+def dataset():
+    return torch.utils.data.TensorDataset(torch.randn(8, 16))
+
+def minus_loss(model, batches):
+    losses = [nn.functional.cross_entropy(model(x), y) for x, y in batches]
+    return -sum(losses) / len(losses)
+
+def failing(model, batches):
+    raise KeyError("auc")
+
 number = 3
+stream = iter(batches())
 """
 
 
@@ -50,6 +61,16 @@ def test_it_prints_the_diagnosis_and_writes_all_files(here, capsys):
     page = (here / "report/audit.html").read_text()
     assert "Worst first" in page
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_it_uses_a_metric_of_the_users_own(here, capsys):
+    settings = ["target=their_network:build", "data=their_network:batches"]
+    assert main([*settings, "metric=their_network:minus_loss"]) == 0
+    lines = capsys.readouterr().out.split("their_network:minus_loss\n")[1].splitlines()
+    before, after = (line.split() for line in lines[1:3])
+    assert (before[0], after[:2]) == ("before", ["after", "adjust"])
+    assert float(before[-1]) != float(after[-1]) < 0
+    assert "their_network:minus_loss" in (here / "outputs/audit/audit.html").read_text()
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pt"])
@@ -92,7 +113,27 @@ def test_a_checkpoint_that_would_run_code_is_refused(here, capsys):
             ["target=their_network:build", "data=their_network:broken"],
             "calling it failed: RuntimeError: no data",
         ),
-        (["target=their_network:build", "data=their_network:number"], "gave int; allowed is an iterable"),
+        (
+            ["target=their_network:build", "data=their_network:dataset"],
+            "are a Dataset, whose items are single samples: wrap it, DataLoader",
+        ),
+        (
+            ["target=their_network:build", "data=their_network:stream"],
+            "is read only once; allowed is a function",
+        ),
+        (
+            ["target=their_network:build", "data=their_network:batches", "metric=their_network:number"],
+            "metric=their_network:number: is of type int; allowed is a function",
+        ),
+        (
+            ["target=their_network:build", "data=their_network:batches", "metric=their_network:failing"],
+            "The metric failed: KeyError: 'auc'",
+        ),
+        (
+            ["target=their_network:build", "data=their_network:batches", "out=their_network.py"],
+            "out=their_network.py: is a file; allowed is a folder",
+        ),
+        (["target=their_network:build", "data=their_network:number"], "of type int: allowed is an iterable"),
         (["target=their_network:plain", "data=their_network:batches"], "The model has no BatchNorm layer"),
         (
             ["target=their_network:build", "data=their_network:batches", "checkpoint=no.pt"],
