@@ -61,20 +61,19 @@ def _layer(row: pd.Series) -> str:
         else:
             parts.append(f"all noise off makes it x{row['noise_ratio']:.3g} ({feeds})")
     words = {
-        "lag": "train mode has {} the stored one",
-        "upstream": "what earlier layers stored makes it {} that",
-        "data": "evaluation data have {} that of the training data",
+        "lag": "train mode has {} of the stored one",
+        "upstream": "what earlier layers stored makes it {}",
+        "data": "evaluation data have {} of that of the training data",
     }
     parts += [text.format(_amount(row, cause)) for cause, text in words.items() if cause in causes]
     return f"  {row['layer_name']}: {'; '.join(parts)}."
 
 
 def _amount(row: pd.Series, cause: str) -> str:
-    """What a cause does to a layer: to its variance, and to its mean where that is more than nothing."""
-    mean = row[f"{cause}_mean"]
+    """What a cause does to a layer's variance, and to its mean where that is more than nothing."""
     has_mean = row[f"{cause}_mean_low"] > MEAN_TOLERANCE
-    offset = f" and a mean {mean:.2g} standard deviations from" if has_mean else " of"
-    return f"x{row[f'{cause}_ratio']:.3g} the variance{offset}"
+    offset = f" (and its mean {row[f'{cause}_mean']:.2g} standard deviations off)" if has_mean else ""
+    return f"x{row[f'{cause}_ratio']:.3g}{offset}"
 
 
 def _noise(table: pd.DataFrame) -> str:
@@ -104,7 +103,7 @@ def _lag(table: pd.DataFrame) -> str:
     doubt = "" if table.attrs.get("has_eval_batches") else " (or these batches are not those of training)"
     return (
         f"  Stored statistics that lag: yes, {_layers(len(hit))}; most at {row['layer_name']}, where train mode "
-        f"has {_amount(row, 'lag')} the stored one{_why_it_lags(row, table)}{doubt}."
+        f"has {_amount(row, 'lag')} of the stored variance{_why_it_lags(row, table)}{doubt}."
     )
 
 
@@ -129,7 +128,7 @@ def _data(table: pd.DataFrame) -> str:
     row = hit.iloc[0]
     return (
         f"  Data that differ: yes, {_layers(len(hit))}, the first {row['layer_name']}: evaluation data have "
-        f"{_amount(row, 'data')} that of the training data."
+        f"{_amount(row, 'data')} of the variance of the training data."
     )
 
 

@@ -88,8 +88,8 @@ def compare(
     Args:
         models: by the name of their row, for example {"before": model, "after": adjusted}.
         batches: read once per model and mode, hence a list or a loader.
-        metric: `metric(model, batches)`, which must leave the mode alone and gets no gradients; by default the accuracy in
-            per cent.
+        metric: `metric(model, batches)`, which must leave the mode alone; no gradients are kept. By default the
+            accuracy in per cent.
 
     Raises:
         AuditError: if the batches can be read only once, or the metric fails.
