@@ -31,6 +31,26 @@ def test_the_readme_names_runs_and_scripts_that_exist():
     assert all((ROOT / "scripts" / script).exists() for script in scripts)
 
 
+def test_the_walk_through_of_the_audit_prints_what_the_readme_says(capsys):
+    section = TEXT.split("## Why is my eval() worse than my train()?")[1].split("\n## ")[0]
+    program = "\n".join(re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL))
+    expected = re.search(r"It prints, among other lines:\n\n```\n(.*?)```", section, flags=re.DOTALL)
+    assert expected
+    exec(compile(program, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    number = re.compile(r"\d+\.\d+")
+    for line in expected[1].splitlines():
+        if "..." in line:
+            assert line.split("...")[0] in printed
+            continue
+        # Another machine rounds differently on the way: the words are the same, the numbers nearly.
+        same_words = [
+            other for other in printed.splitlines() if number.sub("", other) == number.sub("", line)
+        ]
+        wanted = pytest.approx([float(value) for value in number.findall(line)], rel=0.2)
+        assert any([float(value) for value in number.findall(other)] == wanted for other in same_words), line
+
+
 def test_columns_and_pictures_exist():
     table = TEXT.split("## Read the tables")[1].split("##")[0]
     columns = {

@@ -1,15 +1,24 @@
 """The model stays bit for bit, the adjustment removes the shift, the replacement keeps the variance."""
 
 import copy
+import math
 import random
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from analysis.audit import AuditError, MultiplicativeNoise, adjust, audit, compare, replace_noise
 from tests.analysis.audit_models import convnet, images, mlp, trained, vectors
+
+
+def _frozen(value):
+    if isinstance(value, torch.Tensor):
+        return value.numpy().tobytes()
+    return (id(value), list(value)) if isinstance(value, list | dict) else value
 
 
 def state_of(model):
@@ -17,7 +26,7 @@ def state_of(model):
     random_state = (torch.get_rng_state().numpy().tobytes(), random.getstate(), str(np.random.get_state()))
     modules = []
     for module in model.modules():
-        plain = {k: v for k, v in module.__dict__.items() if not k.startswith("_")}
+        plain = {k: _frozen(v) for k, v in module.__dict__.items() if not k.startswith("_")}
         tables = {k: list(v.items()) for k, v in module.__dict__.items() if isinstance(v, dict)}
         modules.append((id(module), plain, list(module.__dict__), tables))
     tensors = [
@@ -28,43 +37,65 @@ def state_of(model):
 
 
 class Hostile(nn.Module):
-    """Changes buffers, attributes, hooks and generators in its forward, and fails when told to."""
+    """Changes buffers, attributes, hooks, modes and generators in its forward, and fails when told to."""
 
-    def __init__(self, fail_at=None):
+    def __init__(self, fail_at=None, error=RuntimeError):
         super().__init__()
         self.body = nn.Sequential(
-            nn.utils.spectral_norm(nn.Linear(16, 8)), nn.Dropout(0.5), nn.BatchNorm1d(8)
+            nn.utils.spectral_norm(nn.Linear(16, 8)), nn.Dropout(0.5), nn.SyncBatchNorm(8)
         )
         self.register_buffer("counter", torch.zeros(3))
-        self.calls, self.fail_at = 0, fail_at
+        self.calls, self.fail_at, self.error = 0, fail_at, error
+        self.seen, self.cache, self.plain = [], {}, torch.zeros(2)
 
     def forward(self, x):
         self.calls += 1
         self.counter += 1
         self.counter = self.counter.clone()
-        random.random(), np.random.rand()
+        self.plain += 1
+        self.seen.append(self.calls)
+        self.cache[self.calls] = x
+        random.random(), np.random.rand(), torch.rand(1)
         self.last = x
         self.register_forward_hook(lambda *_: None)
+        self.body[1].eval() if self.calls % 2 else self.body[1].train()
         if self.calls == self.fail_at:
             self.body[2].running_mean.fill_(7)
-            raise RuntimeError("on purpose")
+            self.body[0].bias.data[0] = math.nan
+            raise self.error("on purpose")
         return self.body(x)
 
 
-@pytest.mark.parametrize("fail_at", [None, 1, 2, 3, 5])
-def test_the_model_is_bit_for_bit_as_before(fail_at):
-    model = Hostile(fail_at)
-    model.train()
-    model.body[1].eval()  # modes of single modules count too
-    model.body[2].weight.requires_grad_(False)
+ACTIONS = {
+    "audit": lambda model, batches: audit(model, batches, batches[:1]),
+    "adjust": lambda model, batches: adjust(model, batches),
+    "compare": lambda model, batches: compare({"it": model}, [(x, torch.zeros(64).long()) for x in batches]),
+}
+
+
+@settings(max_examples=60)
+@given(
+    action=st.sampled_from(sorted(ACTIONS)),
+    fail_at=st.integers(1, 10),
+    error=st.sampled_from([RuntimeError, KeyboardInterrupt]),
+    training=st.booleans(),
+    frozen=st.booleans(),
+)
+def test_the_model_is_bit_for_bit_as_before_also_after_an_error(action, fail_at, error, training, frozen):
+    model = Hostile(fail_at, error)
+    model.train(training)
+    model.body[1].train(not training)  # modes of single modules count too
+    model.body[2].weight.requires_grad_(not frozen)
     model.body[2].register_forward_pre_hook(lambda *_: None)
     before = state_of(model)
-    if fail_at is None:
-        audit(model, vectors(3), vectors(1))
-    else:
-        with pytest.raises(AuditError, match="on purpose"):
-            audit(model, vectors(3))
-    assert state_of(model) == before
+    failure = ""
+    try:
+        ACTIONS[action](model, vectors(3))
+    except (AuditError, KeyboardInterrupt) as stopped:
+        failure = str(stopped)
+    assert "on purpose" in failure or not failure
+    if failure or action != "adjust":
+        assert state_of(model) == before
 
 
 def test_an_error_of_the_data_leaves_the_model_as_it_was():
