@@ -14,9 +14,11 @@ import jinja2
 import pandas as pd
 
 from analysis.claims import CLAIMS, Verdict, Word, verdicts
+from analysis.explained import QUANTITIES, explained
 from analysis.tables import Study, StudyError, read_study
 
 FINDINGS = Path(__file__).parent / "FINDINGS.md"
+CELLS = ["mean", "low", "high", "share", "share_low", "share_high"]
 MADE_UP = ["gaussian"]  # data sets that are drawn, not collected
 
 
@@ -42,6 +44,22 @@ class Record:
         """Computing time of all members together; 0 where the study did not keep it."""
         seconds = self.study.members.get("seconds", pd.Series(dtype=float))
         return float(pd.to_numeric(seconds, errors="coerce").sum())
+
+    def explained(self) -> list[dict]:
+        """What `analysis.explained` says of dropout, mean over networks; nothing without transplants."""
+        members = self.study.finished().members
+        members = members[(members["norm"] == "batch") & members["noise"].isin(["none", "dropout"])]
+        if members.get("test_error_transplanted", pd.Series(dtype=float)).notna().sum() == 0:
+            return []
+        if members["lr"].nunique() > 1:  # bad learning rates on purpose would count as much as good ones
+            return []
+        table = explained(members, by=[])
+        parts = table.pivot(index=["placement", "strength"], columns="quantity")
+        return [
+            {"placement": placement, "rate": rate}
+            | {what: [parts.loc[(placement, rate), (cell, what)] for cell in CELLS] for what in QUANTITIES}
+            for placement, rate in parts.index
+        ]
 
     def law_errors(self) -> list[tuple[str, str, float, int]]:
         """Placement, formula, median distance of the measured local shift from it (percent), and BN layers."""

@@ -32,6 +32,27 @@ def test_findings_hold_every_claim_and_the_numbers_of_claims_csv(studies, tmp_pa
     assert (tmp_path / "again.md").read_text() == text
 
 
+def test_findings_tell_how_much_of_the_gap_is_shift(tmp_path):
+    """Planted: the shift alone causes half of what the noise costs."""
+    members, layers = synthetic.tables(widths=(16,), noises=("dropout",), seeds=range(5))
+    twin = (
+        members[members["noise"] == "none"]
+        .set_index("seed")["test_error"]
+        .reindex(members["seed"])
+        .to_numpy()
+    )
+    members = members.assign(lr=0.1, test_error_transplanted=(members["test_error"] + twin) / 2)
+    members.loc[members["noise"] == "none", "test_error_transplanted"] = float("nan")
+    folder = synthetic.write(tmp_path / "study", members, layers.assign(lr=0.1))
+    assert main([str(folder), "--out", str(tmp_path / "F.md")]) == 0
+    rows = [
+        line
+        for line in (tmp_path / "F.md").read_text().splitlines()
+        if line.startswith("| study | before_bn | 0.7 ")
+    ]
+    assert "| 50 % [50, 50] |" in rows[0]
+
+
 def test_drawn_data_are_no_findings(studies, tmp_path, capsys):
     assert main([*map(str, studies), "--out", str(tmp_path / "F.md")]) == 0
     assert "drawn: left out" in capsys.readouterr().err
