@@ -53,6 +53,7 @@ def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
     colours = style.strength_colours(points["strength"])
     published = published[published["strength"].isin(list(colours))]
     rows = sorted(rows)
+    shown = points[["dataset", "network"]].drop_duplicates()
     with style.figure_style():
         figure, axes = style.panels(
             len(rows), len(networks), title, study.scale, width=2.5, sharex=True, sharey="row"
@@ -72,7 +73,7 @@ def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
         for panel in axes[-1]:
             panel.set(xlabel="relative depth of BN layer", xticks=[0, 0.5, 1])
         style.legend_below(figure, _legend(colours), columns=5)
-    return Drawing(figure, points, READING.format(study.scale), _finding(layers, published))
+    return Drawing(figure, points, READING.format(study.scale), _finding(layers, published.merge(shown)))
 
 
 def _draw_panel(panel: Axes, ours: pd.DataFrame, theirs: pd.DataFrame, colours: dict) -> None:

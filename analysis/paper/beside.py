@@ -279,12 +279,13 @@ def _recovered(shares: list[tuple[str, float, float]]) -> str:
             [row[side] for row in shares if row[0] == placement and row[side] == row[side]] for side in (1, 2)
         )
         if ours and theirs:
-            parts.append(
-                f"{placement} {min(ours):.0%} to {max(ours):.0%} (the paper's same networks "
-                f"{min(theirs):.0%} to "
-                f"{max(theirs):.0%})"
-            )
+            parts.append(f"{placement} {_span(ours)} (the paper's same networks {_span(theirs)})")
     return f"Share of the loss won back: {'; '.join(parts)}." if parts else ""
+
+
+def _span(shares: list[float]) -> str:
+    low, high = (f"{end:.0%}" for end in (min(shares), max(shares)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _share(share: float) -> str:

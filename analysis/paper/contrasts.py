@@ -6,7 +6,7 @@ from analysis import paper
 from analysis.figures.select import where
 from analysis.paper.measured import measured_layers, published_layers
 from analysis.paper.setting import PaperStudy, names_in
-from analysis.stats import Interval, mean_interval, paired_difference, per_seed
+from analysis.stats import Interval, paired_difference, per_seed
 
 STRENGTH = 0.5  # the drop rate that the paper discusses
 PLACEMENTS = {"before_bn": "(a) before_bn", "before_weight": "(b) before_weight"}
@@ -69,14 +69,16 @@ def sentences(study: PaperStudy) -> str:
 def _count(rows: pd.DataFrame) -> str:
     ours: list[Interval] = list(rows["ours"])
     clear, against = sum(i.low > 0 for i in ours), sum(i.high < 0 for i in ours)
-    span = mean_interval(pd.Series([i.mean for i in ours]))
-    spread = f"{min(i.mean for i in ours):+.2f} to {max(i.mean for i in ours):+.2f}, mean {span.mean:+.2f}"
     theirs = rows["published"]
     return (
-        f"{clear} of our {len(ours)} networks, less in {against} (95 % intervals; difference {spread}), "
-        "and in "
-        f"{int((theirs > 0).sum())} of the paper's ({theirs.min():+.2f} to {theirs.max():+.2f})"
+        f"{clear} of our {len(ours)} networks, less in {against} (by 95 % intervals; difference "
+        f"{_span([i.mean for i in ours])}), and in {int((theirs > 0).sum())} of the paper's ({_span(list(theirs))})"
     )
+
+
+def _span(values: list[float]) -> str:
+    low, high = (f"{end:+.2f}" for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _layers(study: PaperStudy):

@@ -10,7 +10,14 @@ import yaml
 
 from analysis.tables import Study
 
-DATASETS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "imagenet": "ImageNet"}
+DATASETS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "image_folder": "ImageNet"}
+NETWORKS = {  # our model.name: the paper's name; those of ImageNet share a name, see `_network`
+    "preresnet": "PreResNet-110",
+    "resnext": "ResNeXt-29-8x64",
+    "wide_resnet": "WRN-28-10",
+    "densenet": "DenseNet-BC-100-12",
+}
+IMAGENET_NETWORKS = ("ResNet-200", "ResNeXt-101", "SENet")
 _CIFAR = {
     "data.train_size": 50_000,
     "data.image_size": 32,
@@ -21,34 +28,26 @@ _CIFAR = {
     "recipe.schedule": "step",
     "model.norm": "batch",
 }
+_IMAGENET = {"data.train_size": 1_281_167, "data.image_size": 224, "model.width": 64, "model.norm": "batch"}
 # What the paper states of each network and its training: see README.md beside this file.
-SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {  # our model.name: the paper's name, its setting
-    "preresnet": (
-        "PreResNet-110",
-        _CIFAR
-        | {"bn_layers": 163, "model.width": 16, "model.depth": 18, "model.block": "bottleneck"}
-        | {"recipe.epochs": 164, "recipe.batch_size": 128, "recipe.weight_decay": 1e-4},
-    ),
-    "resnext": (
-        "ResNeXt-29-8x64",
-        _CIFAR
-        | {"bn_layers": 31, "model.width": 64, "model.depth": 3, "model.cardinality": 8}
-        | {"recipe.epochs": 300, "recipe.batch_size": 128, "recipe.weight_decay": 5e-4},
-    ),
-    "wide_resnet": (
-        "WRN-28-10",
-        _CIFAR
-        | {"bn_layers": 25, "model.width": 160, "model.depth": 4}
-        | {"recipe.epochs": 200, "recipe.batch_size": 128, "recipe.weight_decay": 5e-4},
-    ),
-    "densenet": (
-        "DenseNet-BC-100-12",
-        _CIFAR
-        | {"bn_layers": 99, "model.width": 12, "model.depth": 16}
-        | {"recipe.epochs": 300, "recipe.batch_size": 64, "recipe.weight_decay": 1e-4},
-    ),
+SETTINGS: dict[str, dict[str, Any]] = {
+    "PreResNet-110": _CIFAR
+    | {"bn_layers": 163, "model.width": 16, "model.depth": 18, "model.block": "bottleneck"}
+    | {"recipe.epochs": 164, "recipe.batch_size": 128, "recipe.weight_decay": 1e-4},
+    "ResNeXt-29-8x64": _CIFAR
+    | {"bn_layers": 31, "model.width": 64, "model.depth": 3, "model.cardinality": 8}
+    | {"recipe.epochs": 300, "recipe.batch_size": 128, "recipe.weight_decay": 5e-4},
+    "WRN-28-10": _CIFAR
+    | {"bn_layers": 25, "model.width": 160, "model.depth": 4}
+    | {"recipe.epochs": 200, "recipe.batch_size": 128, "recipe.weight_decay": 5e-4},
+    "DenseNet-BC-100-12": _CIFAR
+    | {"bn_layers": 99, "model.width": 12, "model.depth": 16}
+    | {"recipe.epochs": 300, "recipe.batch_size": 64, "recipe.weight_decay": 1e-4},
+    # Of these the paper gives no recipe; widths and groups are those of the networks' own papers.
+    "ResNet-200": _IMAGENET | {"model.depth": 200},
+    "ResNeXt-101": _IMAGENET | {"model.depth": 101, "model.cardinality": 64},
+    "SENet": _IMAGENET | {"model.depth": 154, "model.cardinality": 64},
 }
-NETWORKS = {model: name for model, (name, _) in SETTINGS.items()}
 WORDS = {
     "bn_layers": "BN layers",
     "model.width": "width",
@@ -107,60 +106,77 @@ class PaperStudy:
 def paper_study(study: Study, folder: Path) -> PaperStudy:
     """Return the part of a study that the paper has too; its tables are empty where there is none.
 
-    What a job's settings were is read from `folder`/jobs/JOB/config.yaml; where that is gone, from the tables.
+    What a job's settings were is read from `folder`/jobs/JOB/config.yaml; where that is gone, from the tables. An
+    image folder counts as ImageNet, whatever is in it: how many images it held is among the settings.
     """
-    tables = [
-        _in_the_papers_words(table) for table in (study.members, study.layers, study.epochs, study.flips)
-    ]
-    members, layers = tables[0], tables[1]
+    jobs = study.members.drop_duplicates("job") if "job" in study.members else study.members[:0]
+    configs = {
+        name: _settings_of(folder / "jobs" / str(name) / "config.yaml") for name in jobs.get("job", [])
+    }
+    members, layers, epochs, flips = (
+        _in_the_papers_words(table, configs)
+        for table in (study.members, study.layers, study.epochs, study.flips)
+    )
     setting = {}
-    for name in names_in(members):
-        rows = members[(members["dataset"] == name[0]) & (members["network"] == name[1])]
-        first = rows.iloc[0]
-        here = _settings_of(first, folder) | {"bn_layers": _bn_layers(layers, name)}
-        there = SETTINGS[first["model"]][1]
-        setting[name] = {
-            key: (here[key], value) for key, value in there.items() if key in here and here[key] != value
+    for dataset, network in names_in(members):
+        first = members[(members["dataset"] == dataset) & (members["network"] == network)].iloc[0]
+        here = {f"model.{key}": first[key] for key in ("width", "depth", "norm")}
+        here |= configs.get(first.get("job"), {})
+        if "train_samples" in first:
+            here["data.train_size"] = int(first["train_samples"])
+        in_layers = layers[(layers["dataset"] == dataset) & (layers["network"] == network)]["layer_index"]
+        here["bn_layers"] = int(in_layers.max()) if len(in_layers) else 0
+        setting[dataset, network] = {
+            key: (here[key], value)
+            for key, value in SETTINGS[network].items()
+            if here.get(key, value) != value
         }
-    return PaperStudy(*tables, setting)  # type: ignore[arg-type]
+    return PaperStudy(members, layers, epochs, flips, setting)
 
 
 def names_in(table: pd.DataFrame) -> list[tuple[str, str]]:
     """The (dataset, network) of a table, in the paper's order."""
     there = set(zip(table["dataset"], table["network"], strict=True))
-    return [(data, net) for data in DATASETS.values() for net in NETWORKS.values() if (data, net) in there]
+    return [(data, network) for data in DATASETS.values() for network in SETTINGS if (data, network) in there]
 
 
-def _in_the_papers_words(table: pd.DataFrame) -> pd.DataFrame:
-    known = table[table["data"].isin(list(DATASETS)) & table["model"].isin(list(NETWORKS))]
-    return known.assign(dataset=known["data"].map(DATASETS), network=known["model"].map(NETWORKS))
+def _in_the_papers_words(table: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    names = [
+        _network(model, configs.get(job, {}))
+        for model, job in zip(table["model"], table.get("job", table["model"]), strict=True)
+    ]
+    known = table.assign(
+        dataset=table["data"].map(DATASETS), network=pd.Series(names, table.index, dtype=object)
+    )
+    return known[known["dataset"].notna() & known["network"].notna()]
 
 
-def _bn_layers(layers: pd.DataFrame, name: tuple[str, str]) -> int:
-    rows = layers[(layers["dataset"] == name[0]) & (layers["network"] == name[1])]
-    return int(rows["layer_index"].max()) if len(rows) else 0
+def _network(model: str, settings: Mapping[str, Any]) -> str | None:
+    """The paper's name of a network, None for one that it does not have."""
+    if model != "imagenet_net":
+        return NETWORKS.get(model)
+    plain, grouped, senet = IMAGENET_NETWORKS
+    return (
+        senet
+        if settings.get("model.senet")
+        else grouped
+        if settings.get("model.cardinality", 1) > 1
+        else plain
+    )
 
 
-def _settings_of(member: pd.Series, folder: Path) -> dict[str, Any]:
-    """The dotted settings of a member's job, as far as they are known."""
-    here: dict[str, Any] = {f"model.{key}": member[key] for key in ("width", "depth", "norm")}
-    path = folder / "jobs" / str(member.get("job", "")) / "config.yaml"
-    if path.is_file():
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        here = {
-            f"{section}.{key}": v
-            for section in ("data", "model", "recipe")
-            for key, v in config[section].items()
-        }
-        here.setdefault("recipe.augment", "none")
-        if here.get("data.image_size") is None:
-            here["data.image_size"] = 32
-        if here.get("data.train_size") is None:  # all that the files hold: the steps tell how many
-            images = float(member["steps"]) * here["recipe.batch_size"] / here["recipe.epochs"]
-            here["data.train_size"] = (
-                50_000 if 0 <= 50_000 - images < here["recipe.batch_size"] else int(images)
-            )
-    return here
+def _settings_of(path: Path) -> dict[str, Any]:
+    """The dotted settings of a job's data, model and recipe, as far as they are known."""
+    if not path.is_file():
+        return {}
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    here = {
+        f"{section}.{key}": value
+        for section in ("data", "model", "recipe")
+        for key, value in config[section].items()
+    }
+    here.setdefault("recipe.augment", "none")
+    return {key: value for key, value in here.items() if value is not None}  # null: as in the files
 
 
 def _span(values: list) -> str:

@@ -32,7 +32,9 @@ recipe:
 
 def tables_of(model: str, depth: int = 4) -> tuple[pd.DataFrame, pd.DataFrame]:
     members, layers = synthetic.tables(widths=(8,), seeds=range(3), data="cifar10", model=model, depth=depth)
-    return members.assign(job=f"job-{model}", steps=390), layers.assign(job=f"job-{model}")
+    return members.assign(job=f"job-{model}", train_samples=5000), layers.assign(
+        job=f"job-{model}", train_samples=5000
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_the_setting_is_read_from_the_job_and_compared_with_the_paper(study):
         "data.image_size": (16, 32), "recipe.epochs": (10, 164), "recipe.augment": ("none", "crop_flip"),
         "recipe.schedule": ("one_cycle", "step"),
     }  # fmt: skip
-    assert set(study.setting["CIFAR10", "WRN-28-10"]) == {"bn_layers", "model.width"}
+    assert set(study.setting["CIFAR10", "WRN-28-10"]) == {"bn_layers", "model.width", "data.train_size"}
     assert ["augmentation", "none (crop_flip)", "as in the paper"] in setting_rows(study.setting)
     assert (
         "4-5 BN layers (25-163), 5,000 images (50,000), 16 pixels a side (32), 10 epochs (164)" in study.scale
@@ -92,7 +94,9 @@ def test_the_setting_is_read_from_the_job_and_compared_with_the_paper(study):
 def test_the_paper_s_own_setting_differs_in_nothing(tmp_path):
     members, layers = tables_of("preresnet", depth=163)
     members, layers = (table.assign(width=16, depth=18) for table in (members, layers))
-    path = synthetic.write(tmp_path / "large", members.assign(steps=164 * 390), layers)
+    path = synthetic.write(
+        tmp_path / "large", members.assign(train_samples=50_000), layers.assign(train_samples=50_000)
+    )
     (path / "jobs" / "job-preresnet").mkdir(parents=True)
     at_paper_scale = (
         SETTING.replace("augment: none", "augment: crop_flip")
