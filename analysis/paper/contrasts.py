@@ -69,10 +69,10 @@ def sentences(study: PaperStudy) -> str:
 def _count(rows: pd.DataFrame) -> str:
     ours: list[Interval] = list(rows["ours"])
     clear, against = sum(i.low > 0 for i in ours), sum(i.high < 0 for i in ours)
-    theirs = rows["published"]
+    theirs = rows["published"].tolist()
     return (
         f"{clear} of our {len(ours)} networks, less in {against} (by 95 % intervals; difference "
-        f"{_span([i.mean for i in ours])}), and in {int((theirs > 0).sum())} of the paper's ({_span(list(theirs))})"
+        f"{_span([i.mean for i in ours])}), and in {sum(t > 0 for t in theirs)} of the paper's ({_span(theirs)})"
     )
 
 
