@@ -33,7 +33,8 @@ def environment() -> dict[str, Any]:
 
 def _git(*arguments: str) -> str | None:
     """Return what git says of the harness's own checkout; None where it is not one."""
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    # Without optional locks: a process killed in "git status" would leave its lock in the checkout.
+    command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -110,21 +110,26 @@ def _run_pool(
     """Run chunks in a pool of processes, each started with `start`: the job, its data, the counts of steps."""
     pool = ProcessPoolExecutor(processes, _CONTEXT, _start_worker, start)
     futures: dict[Future, NumberedChunk] = {}
-    refused: list[tuple[NumberedChunk, Exception]] = []
     try:
-        for chunk in chunks:
-            try:
+        try:
+            for chunk in chunks:
                 futures[pool.submit(_run_chunk, *chunk)] = chunk
-            except BrokenProcessPool as error:  # so soon
-                refused.append((chunk, error))
+        except (BrokenProcessPool, OSError) as error:  # a process was killed before it had begun
+            _abandon(pool)
+            yield from ((chunk, BrokenProcessPool(str(error))) for chunk in chunks)
+            return
         yield from _as_completed(futures, start[2], report_steps, twins)
-        yield from refused
         pool.shutdown()
     except BaseException:  # Ctrl-C too: nobody waits for the chunks under way
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
+        _abandon(pool)
         raise
+
+
+def _abandon(pool: ProcessPoolExecutor) -> None:
+    """End a pool's processes at once."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in multiprocessing.active_children():
+        process.terminate()
 
 
 def _as_completed(

@@ -7,25 +7,34 @@ of an undisturbed run to the byte, but for the columns of time: complete, no row
 import argparse
 import os
 import random
-import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas  # noqa: F401, as the command does
+import torch
+
+import experiments.job
+import experiments.plan
+import experiments.summary  # noqa: F401
+from experiments import run
 from experiments.tables import read_table
 
 ROOT = Path(__file__).parents[1]
 TABLES = ("members.csv", "layers.csv", "epochs.csv")
 SWEEP = [
-    "+sweep=variance_shift", "model.width=4,8", "job.shards=2", "recipe.epochs=8", "members.seed=[0,1]",
-    "members.dropout.rate=[0.5]", "members.uout=null", "members.gaussian=null", "processes=2",
+    "+sweep=variance_shift", "data=gaussian", "data.train_size=256", "data.test_size=64", "data.features=8",
+    "model.width=4,8", "job.shards=2", "recipe.epochs=8", "recipe.batch_size=32", "members.seed=[0,1]",
+    "members.dropout.rate=[0.5]", "members.uout=null", "members.gaussian=null", "processes=1",
 ]  # fmt: skip
 STUDY = Path("outputs/variance_shift")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -47,7 +56,7 @@ class Study:
     """A folder in which the command runs, and the tables that an undisturbed run leaves."""
 
     def __init__(self, folder: Path, expected: dict[str, list[dict[str, str]]]):
-        self.folder, self.expected = folder, expected
+        self.folder, self.expected, self.started = folder, expected, 0
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -55,23 +64,39 @@ class Study:
         """The folders of its jobs."""
         return sorted((self.folder / STUDY / "jobs").glob("*"))
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
-        """Start the command, as the leader of a process group of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "experiments.run", *SWEEP, *arguments],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+    def start(self, *arguments: str, prepare: Callable[[], object] = lambda: None) -> "Command":
+        """Start the command, as the leader of a process group of its own, after `prepare` was called in it.
 
-    def run(self, *arguments: str, **environment: str) -> tuple[int, str]:
+        It is forked from this process, which has imported all that is slow to import, so that a kill finds it at
+        work.
+        """
+        self.started += 1
+        log = self.folder / f"stderr-{self.started}.txt"
+        log.touch()
+        pid = os.fork()
+        if pid:
+            return Command(pid, log)
+        status = 99
+        try:
+            os.setsid()
+            os.chdir(self.folder)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), 2)
+            prepare()
+            sys.argv = ["run.py", *SWEEP, *arguments]
+            status = run.main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def run(self, *arguments: str, prepare: Callable[[], object] = lambda: None) -> tuple[int, str]:
         """Run the command to its end; return its status and what it said on stderr."""
-        process = self.start(*arguments, **environment)
-        _, err = process.communicate(timeout=600)
-        return process.returncode, err
+        return self.start(*arguments, prepare=prepare).end(600)
 
     def done(self) -> dict[str, int]:
         """When each finished job was finished, in nanoseconds."""
@@ -92,6 +117,36 @@ class Study:
             outcome.notes.append(f"status {status}: {err.strip().splitlines()[-1:]}")
 
 
+class Command:
+    """A command that runs, known by its process."""
+
+    def __init__(self, pid: int, log: Path):
+        self.pid, self.log = pid, log
+        self.status: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the status with which it ended; None while it runs."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end, so many seconds at most; say whether it came."""
+        end = time.monotonic() + seconds
+        while self.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        return self.status is not None
+
+    def end(self, seconds: float) -> tuple[int, str]:
+        """Wait for its end and return its status and what it said on stderr."""
+        if not self.wait(seconds):
+            os.killpg(self.pid, signal.SIGKILL)
+            raise TimeoutError(f"still running after {seconds} s: {self.log.read_text()}")
+        assert self.status is not None
+        return self.status, self.log.read_text()
+
+
 def results(study: Path) -> dict[str, list[dict[str, str]]]:
     """Return the merged tables of a study as text, less the columns of time."""
     return {
@@ -109,26 +164,24 @@ def kills(study: Study, draw: random.Random, count: int, seconds: float) -> Outc
     A study is killed again and again until it is finished; then the next one begins.
     """
     outcome = Outcome()
-    shutil.rmtree(study.folder / STUDY, ignore_errors=True)
     while outcome.tried < count:
-        number = draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-        process = study.start()
-        with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=draw.uniform(0.3, seconds))
-        if process.poll() is None:
-            before = study.done()
-            # Ctrl-C reaches the whole group, a kill the command alone.
-            (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-            _, err = process.communicate(timeout=60)
-            outcome.tried += 1
-            wait_for_end(process.pid)
-            if "Traceback" in err:
-                outcome.notes.append(f"{number.name}: {err.strip().splitlines()[-1]}")
-            status, err = study.run()
-            study.judge(outcome, status, err)
-            after = study.done()
-            outcome.repeated += sum(after.get(name) != moment for name, moment in before.items())
         shutil.rmtree(study.folder / STUDY, ignore_errors=True)
+        number = draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+        command = study.start()
+        if command.wait(draw.uniform(0, seconds)):
+            continue
+        before = study.done()
+        # Ctrl-C reaches the whole group, a kill the command alone.
+        (os.killpg if number == signal.SIGINT else os.kill)(command.pid, number)
+        _, err = command.end(60)
+        outcome.tried += 1
+        wait_for_end(command.pid)
+        if "Traceback" in err:
+            outcome.notes.append(f"{number.name}: {err.strip().splitlines()[-1]}")
+        status, err = study.run()
+        study.judge(outcome, status, err)
+        after = study.done()
+        outcome.repeated += sum(after.get(name) != moment for name, moment in before.items())
     return outcome
 
 
@@ -137,18 +190,19 @@ def worker_kills(study: Study, draw: random.Random, count: int, seconds: float) 
     outcome = Outcome()
     while outcome.tried < count:
         shutil.rmtree(study.folder / STUDY, ignore_errors=True)
-        process = study.start("recipe.epochs=8")
+        command = study.start("processes=2")
         end = time.monotonic() + 60
-        while process.poll() is None and not workers(process.pid) and time.monotonic() < end:
-            time.sleep(0.05)
+        while command.poll() is None and not workers(command.pid) and time.monotonic() < end:
+            time.sleep(0.01)
         time.sleep(draw.uniform(0, 0.5))
-        if victims := workers(process.pid):
+        victims = workers(command.pid)
+        if victims:
             with suppress(ProcessLookupError):
                 os.kill(draw.choice(victims), signal.SIGKILL)
             outcome.tried += 1
-        _, err = process.communicate(timeout=600)
+        status, err = command.end(600)
         if victims:
-            study.judge(outcome, process.returncode, err)
+            study.judge(outcome, status, err)
     return outcome
 
 
@@ -175,21 +229,11 @@ def size_limits(study: Study, draw: random.Random, count: int, seconds: float) -
     outcome = Outcome()
     for _ in range(count):
         shutil.rmtree(study.folder / STUDY, ignore_errors=True)
-        limit = draw.randrange(1, 12)
-        command = (
-            f"ulimit -f {limit}; exec {sys.executable} -m experiments.run {' '.join(map(quoted, SWEEP))}"
-        )
-        ended = subprocess.run(
-            ["bash", "-c", command],
-            cwd=study.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        limit = draw.randrange(200, 10_000)
+        status, err = study.run(prepare=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))  # noqa: B023
         outcome.tried += 1
-        if ended.returncode == 0 or "Traceback" in ended.stderr:
-            outcome.notes.append(f"{limit} KiB: status {ended.returncode}: {ended.stderr.splitlines()[-1:]}")
+        if status == 0 or "Traceback" in err:
+            outcome.notes.append(f"{limit} bytes: status {status}: {err.strip().splitlines()[-1:]}")
         status, err = study.run()
         study.judge(outcome, status, err)
     return outcome
@@ -233,21 +277,42 @@ def clocks(study: Study, draw: random.Random, count: int, seconds: float) -> Out
     }  # fmt: skip
     for _ in range(count):
         shutil.rmtree(study.folder / STUDY, ignore_errors=True)
-        setting.write_text(f"{draw.randrange(-9000, 3000):+d}d\n")
-        process = study.start(**fake)
+        clock(setting, draw)
+        command = started(study, fake)
         with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=draw.uniform(seconds / 2, seconds))
-        setting.write_text(f"{draw.randrange(-9000, 3000):+d}d\n")
+            command.communicate(timeout=draw.uniform(3, 3 + 2 * seconds))
+        clock(setting, draw)
         time.sleep(0.5)
-        if process.poll() is None:
-            process.kill()
-            process.communicate(timeout=60)
-            wait_for_end(process.pid)
+        if command.poll() is None:
+            command.kill()
+            command.communicate(timeout=60)
+            wait_for_end(command.pid)
         outcome.tried += 1
-        setting.write_text(f"{draw.randrange(-9000, 3000):+d}d\n")
-        status, err = study.run(**fake)
-        study.judge(outcome, status, err)
+        clock(setting, draw)
+        command = started(study, fake)
+        _, err = command.communicate(timeout=600)
+        study.judge(outcome, command.returncode, err)
     return outcome
+
+
+def clock(setting: Path, draw: random.Random) -> None:
+    """Set the clock of libfaketime to a random day within some decades."""
+    partial = setting.with_suffix(".partial")
+    partial.write_text(f"{draw.randrange(-9000, 3000):+d}d\n")
+    partial.replace(setting)
+
+
+def started(study: Study, environment: dict[str, str]) -> subprocess.Popen:
+    """Start the command from nothing, in an environment of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.run", *SWEEP],
+        cwd=study.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def twins(study: Study, draw: random.Random, count: int, seconds: float) -> Outcome:
@@ -259,12 +324,11 @@ def twins(study: Study, draw: random.Random, count: int, seconds: float) -> Outc
         while first.poll() is None and not list((study.folder / STUDY).glob("jobs/*")):
             time.sleep(0.05)
         second = study.start()
-        _, err = second.communicate(timeout=600)
+        status, err = second.end(600)
         outcome.tried += 1
-        if first.poll() is None and (second.returncode != 2 or len(err.splitlines()) != 1):
-            outcome.notes.append(f"second: status {second.returncode}: {err.strip().splitlines()[-1:]}")
-        _, err = first.communicate(timeout=600)
-        study.judge(outcome, first.returncode, err)
+        if first.poll() is None and (status != 2 or len(err.splitlines()) != 1):
+            outcome.notes.append(f"second: status {status}: {err.strip().splitlines()[-1:]}")
+        study.judge(outcome, *first.end(600))
     return outcome
 
 
@@ -318,11 +382,6 @@ def wait_for_end(group: int) -> None:
     raise TimeoutError(f"processes of the group {group} are still there")
 
 
-def quoted(argument: str) -> str:
-    """Return an argument as a shell takes it."""
-    return argument if re.fullmatch(r"[\w+=./,]+", argument) else f"'{argument}'"
-
-
 def main() -> int:
     """Run the faults and print a row of each; the status is 0 when all were survived."""
     parser = argparse.ArgumentParser(prog="scripts/torture", description=__doc__)
@@ -333,6 +392,7 @@ def main() -> int:
     if unknown := set(options.faults) - set(FAULTS):
         parser.error(f"{min(unknown)}: allowed is one of {', '.join(FAULTS)}")
     draw = random.Random(options.seed)
+    torch.set_num_threads(1)
     with TemporaryDirectory(prefix="torture-") as folder:
         undisturbed = Study(Path(folder) / "undisturbed", {})
         begin = time.monotonic()
