@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.checks import ConfigError
+from experiments.launchers import check_launcher
 from experiments.plan import plan_jobs
 from experiments.tables import LAYER_COLUMNS, MEMBER_COLUMNS
 
@@ -20,13 +22,18 @@ RUNS = [command for command in COMMANDS if command.startswith("python -m experim
 def test_commands_make_valid_jobs(command, tmp_path):
     arguments = shlex.split(command)[3:]
     overrides = [argument for argument in arguments if argument != "-m"]
+    for launcher in re.findall(r"hydra/launcher=(\w+)", command):
+        try:
+            check_launcher(launcher)
+        except ConfigError as error:
+            pytest.skip(str(error))
     plan = plan_jobs([*overrides, f"output={tmp_path}"], multirun="-m" in arguments)
     assert plan.jobs
 
 
 def test_the_readme_names_runs_and_scripts_that_exist():
     assert len(RUNS) >= 4
-    scripts = set(re.findall(r"scripts/(\w+)", TEXT))
+    scripts = set(re.findall(r"scripts/([\w-]+)", TEXT))
     assert {"reproduce", "test", "bench"} <= scripts
     assert all((ROOT / "scripts" / script).exists() for script in scripts)
 
