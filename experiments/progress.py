@@ -1,7 +1,9 @@
 """What a running job shows of itself on stderr: a live bar in a terminal, two lines in a log."""
 
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -57,3 +59,27 @@ def job_progress(name: str, members: int, steps: int, live: bool = True) -> Iter
         console.print(
             f"{name}: {progress.members} members in {seconds:.1f} s", highlight=False, soft_wrap=True
         )
+
+
+@contextmanager
+def jobs_progress(jobs: int, count_ended: Callable[[], int], seconds: float = 5) -> Iterator[None]:
+    """Say on stderr how many of so many jobs have ended, whenever that changes, while the context lasts.
+
+    For jobs that run elsewhere, perhaps in a queue: `count_ended` looks at their files every so many `seconds`.
+    """
+    left = threading.Event()
+
+    def watch() -> None:
+        shown = 0
+        while not left.wait(seconds):
+            if (ended := count_ended()) != shown:
+                print(f"{ended} of {jobs} jobs have ended", file=sys.stderr, flush=True)
+                shown = ended
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()

@@ -128,7 +128,8 @@ def check_plan(plan: "Plan") -> None:
 
 def run_plan(plan: "Plan") -> int:
     """Let Hydra launch the jobs, unless all are finished, and sum up; return the exit status."""
-    from experiments.study import is_damaged, is_left_alone, job_folder, unfinished
+    from experiments.progress import jobs_progress
+    from experiments.study import has_ended, is_damaged, is_left_alone, job_folder, unfinished
 
     left = unfinished(plan.jobs)
     if finished := len(plan.jobs) - len(left):
@@ -138,7 +139,8 @@ def run_plan(plan: "Plan") -> int:
             print(f"{job.name}: its tables are not as they were written; it runs again", file=sys.stderr)
     todo = [job for job in left if not is_left_alone(job)]
     if todo:
-        launch_jobs(plan)
+        with jobs_progress(len(todo), lambda: sum(map(has_ended, todo))) if plan.parallel else nullcontext():
+            launch_jobs(plan)
     return conclude(plan, grown=bool(todo))
 
 

@@ -97,6 +97,11 @@ def is_damaged(folder: Path) -> bool:
         return True
 
 
+def has_ended(job: Job) -> bool:
+    """Say whether a job has written its tables, whatever is in them."""
+    return _record(job_folder(job)) is not None
+
+
 def has_failed(folder: Path) -> bool:
     """Say whether the job in `folder` ran to its end, but without some of its members."""
     record = _record(folder)

@@ -2,11 +2,12 @@
 
 import itertools
 import re
+import time
 
 import pandas as pd
 import pytest
 
-from experiments.progress import job_progress
+from experiments.progress import job_progress, jobs_progress
 from experiments.summary import print_summary, shortened
 
 NAME = "fashion_mnist-preresnet-width256-depth18-batch-0123abcd"
@@ -113,3 +114,10 @@ def test_a_study_without_any_result_has_a_table_all_the_same(capsys):
     out = capsys.readouterr().out
     assert f"{len(members)} members failed" in out
     assert "before_bn" in out
+
+
+def test_jobs_elsewhere_are_counted_as_they_end(capsys):
+    ended = iter([0, 1, 1, 3])
+    with jobs_progress(3, lambda: next(ended, 3), seconds=0.01):
+        time.sleep(0.3)
+    assert capsys.readouterr().err == "1 of 3 jobs have ended\n3 of 3 jobs have ended\n"
