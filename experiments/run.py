@@ -7,6 +7,7 @@ print what came out; or, with +sweep=modes, test statements about train() and ev
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
