@@ -81,6 +81,12 @@ def main() -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # the disk is full, say, while tables are merged
+        print(
+            f"error: {error}; what is finished is kept, and the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         print(
