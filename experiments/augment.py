@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from experiments.data import Data
+from experiments.data import Data, ImageFiles
 from experiments.members import Member
 from experiments.seeds import generator
 
@@ -83,5 +83,12 @@ def measured_data(data: Data, recipe: Mapping) -> Data:
         return data
     images, black = data.train_inputs, black_pixel(data)
     corners, mirrored = (draw.to(images.device) for draw in draw_moves(len(images), "measure"))
+    if isinstance(images, ImageFiles):
+        return replace(
+            data,
+            train_inputs=images.changed(
+                lambda read, numbers: crop_flip(read, corners[numbers], mirrored[numbers], black)
+            ),
+        )
     pieces = zip(images.split(PIECE), corners.split(PIECE), mirrored.split(PIECE), strict=True)
     return replace(data, train_inputs=torch.cat([crop_flip(*piece, black) for piece in pieces]))

@@ -24,9 +24,9 @@ def help_text() -> str:
     lines = [USAGE, "GROUPS (choose with GROUP=NAME; a sweep with +sweep=NAME)"]
     for group, choices in groups().items():
         lines.append(f"  {group}")
-        lines += [f"    {name:<16}{_title(CONF / group / f'{name}.yaml')}" for name in choices]
+        lines += [f"    {name:<20}{_title(CONF / group / f'{name}.yaml')}" for name in choices]
     lines.append("  hydra/launcher    (where jobs run; without one, in this process one after the other)")
-    lines += [f"    {path.stem:<16}{_title(path)}" for path in LAUNCHERS]
+    lines += [f"    {path.stem:<20}{_title(path)}" for path in LAUNCHERS]
     lines.append("\nKEYS (with their defaults; the text behind # says what is allowed)")
     lines += [f"  {line}" for line in _keys(CONF / "config.yaml")]
     for group, choices in groups().items():

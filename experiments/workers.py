@@ -75,9 +75,7 @@ def run_chunks(
             except Exception as error:
                 yield chunk, error
         return
-    arrays = {
-        name: getattr(data, name).numpy() for name in _TENSORS
-    }  # plain bytes: shared memory may be small
+    arrays = {name: getattr(data, name).numpy() for name in _TENSORS}  # shared memory may be small
     # Finished member-steps of each chunk. Only the process that runs a chunk writes its number, without a lock,
     # which a killed process would never give back.
     steps = _CONTEXT.RawArray("q", len(chunks))
@@ -161,6 +159,7 @@ _TENSORS = tuple(
 
 def _start_worker(job: "Job", arrays: "Data", steps: Any) -> None:
     """Prepare a worker process: one thread, its data, and an end when the main process ends."""
+    import numpy as np
     import torch
 
     global _job, _data, _steps
@@ -168,7 +167,12 @@ def _start_worker(job: "Job", arrays: "Data", steps: Any) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _job, _steps = job, steps
-    _data = replace(arrays, **{name: torch.from_numpy(getattr(arrays, name)) for name in _TENSORS}).to("cpu")
+    # What is no array are images that stay on disk.
+    tensors = {
+        name: torch.from_numpy(value) if isinstance(value := getattr(arrays, name), np.ndarray) else value
+        for name in _TENSORS
+    }
+    _data = replace(arrays, **tensors).to("cpu")
 
 
 def _exit_with_parent() -> None:

@@ -11,9 +11,11 @@ from .dataset import Data
 from .digits import load_digits
 from .fashion_mnist import load_fashion_mnist
 from .gaussian import load_gaussian
+from .image_files import ImageFiles
+from .image_folder import load_image_folder
 from .settings import DATA_NAMES, validate_data_config
 
-__all__ = ["DATA_NAMES", "Data", "load_data", "validate_data_config"]
+__all__ = ["DATA_NAMES", "Data", "ImageFiles", "load_data", "validate_data_config"]
 
 LOADERS: dict[str, Callable[..., Data]] = {
     "digits": load_digits,
@@ -21,6 +23,7 @@ LOADERS: dict[str, Callable[..., Data]] = {
     "cifar10": partial(load_cifar, CIFAR10),
     "cifar100": partial(load_cifar, CIFAR100),
     "gaussian": load_gaussian,
+    "image_folder": load_image_folder,
 }
 
 

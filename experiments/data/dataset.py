@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.checks import not_allowed
 from experiments.seeds import generator
+
+from .image_files import ImageFiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +25,7 @@ class Data:
     Attributes:
         name: the name in `conf/data`.
         train_inputs, test_inputs: float32 [N, *sample_shape]; flat sets [N, features], images
-            [N, channel, height, width].
+            [N, channel, height, width]. Those of `image_folder` are ImageFiles, which stand for such a tensor.
         train_labels, test_labels: int64 [N], from 0 to `classes` - 1.
         classes: number of classes, also of those that a small selection of samples happens to miss.
         validation_inputs, validation_labels: training samples held out, to choose settings by; empty if there are
@@ -80,12 +83,18 @@ class Data:
         held, kept = order[:count].sort().values, order[count:].sort().values
         return replace(
             self,
-            train_inputs=self.train_inputs[kept],
+            train_inputs=_select(self.train_inputs, kept),
             train_labels=self.train_labels[kept],
-            validation_inputs=self.train_inputs[held],
+            validation_inputs=_select(self.train_inputs, held),
             validation_labels=self.train_labels[held],
         )
 
 
 def _lay_out(inputs: Tensor) -> Tensor:
-    return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
+    if isinstance(inputs, ImageFiles) or inputs.dim() != 4:
+        return inputs
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
+def _select(inputs: Any, numbers: Tensor) -> Any:
+    return inputs.select(numbers) if isinstance(inputs, ImageFiles) else inputs[numbers]

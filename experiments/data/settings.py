@@ -42,6 +42,7 @@ RULES: dict[str, dict[str, Rule]] = {
     "fashion_mnist": FILE_RULES,
     "cifar10": FILE_RULES,
     "cifar100": FILE_RULES,
+    "image_folder": {"root": FOLDER, "train_size": SIZE, "test_size": SIZE, "image_size": COUNT},
     "gaussian": {
         "features": COUNT,
         "classes": Rule("a whole number of at least 2", lambda value: is_whole(value) and value >= 2),
