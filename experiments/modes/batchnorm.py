@@ -184,7 +184,7 @@ def without_affine_no_gamma_and_beta() -> Finding:
 
 def eps_protects_a_constant_channel() -> Finding:
     """eps protects BN from a channel that is constant, whose variance is 0."""
-    constant = torch.full((64, 256, 4, 4), 5.0)
+    constant = torch.full((8, 256, 4, 4), 5.0)
     with_eps = 100 * batch_norm().train()(constant).isfinite().double().mean().item()
     by_formula = (constant - 5) / constant.var(CHANNELS, unbiased=False).sqrt().view(-1, 1, 1)
     without_eps = 100 * by_formula.isfinite().double().mean().item()

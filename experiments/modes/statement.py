@@ -1,12 +1,24 @@
 """A statement and the experiment that tests it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from experiments.modes.finding import FAILED, Finding
 from experiments.seeds import generator
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, as fits small networks: equal numbers however many cores there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class Statement:
         Layers such as nn.Dropout draw from torch's global generator. It starts here from a state that `seed` and
         the number alone decide, and is left behind as it was.
         """
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), one_thread():
             torch.manual_seed(generator("modes", self.number, seed).initial_seed())
             try:
                 return self.experiment()
