@@ -75,8 +75,8 @@ def graph_bytes(forward: Callable[[], Tensor], network: nn.Module) -> int:
 SETTINGS: dict[str, tuple[bool, Callable[[], AbstractContextManager]]] = {
     "train_mode": (True, nullcontext),
     "eval_mode": (False, nullcontext),
-    "eval_mode_no_grad": (False, torch.no_grad),
-    "eval_mode_inference_mode": (False, torch.inference_mode),
+    "eval_mode_no_grad": (False, lambda: torch.no_grad()),
+    "eval_mode_inference_mode": (False, lambda: torch.inference_mode()),
 }
 
 
