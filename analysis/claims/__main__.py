@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.claims import Verdict, verdict_table, verdicts
+from analysis.claims.evidence import is_tuned
 from analysis.claims.verdict import Decision
 from analysis.tables import StudyError, read_study
 
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        found = verdicts(read_study(options.study))
+        study = read_study(options.study)
+        found = verdicts(study)
         out = options.out or options.study / "report"
         out.mkdir(parents=True, exist_ok=True)
         verdict_table(found).to_csv(out / "claims.csv", index=False)
@@ -40,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"claims: {error}", file=sys.stderr)
         return 2
     print_verdicts(found, Console())
+    if is_tuned(study):
+        print("Each kind of noise counts at the learning rate with the least validation error.")
     print(f"claims: {out / 'claims.csv'}")
     return 0
 

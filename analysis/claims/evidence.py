@@ -71,15 +71,20 @@ def evidence(study: Study) -> Evidence:
         twins.rename(columns={"test_error": "twin_error"}), how="left", on=[*network, "seed"]
     )
     layers = finished.layers
-    if TUNED in varied and members["validation_error"].notna().any():
+    if is_tuned(study):
         network.remove(TUNED)
         members = _at_best_rate(members, network)
         layers = layers.merge(members[keys], on=keys)
-    magnitude = shift_magnitude(layers["shift_ratio"]).replace(
-        np.inf, np.nan
-    )  # infinite where a layer is dead
+    magnitude = shift_magnitude(layers["shift_ratio"]).replace(np.inf, np.nan)  # infinite: the layer is dead
     shift = layers.assign(shift=magnitude).groupby(keys, dropna=False)["shift"].mean()
     return Evidence(members.merge(shift, how="left", on=keys), layers, network)
+
+
+def is_tuned(study: Study) -> bool:
+    """Whether the study varies the learning rate and has a validation split to choose it by."""
+    members = study.members
+    has_validation = "validation_error" in members and members["validation_error"].notna().any()
+    return has_validation and TUNED in members and members[TUNED].nunique() > 1
 
 
 def _at_best_rate(members: pd.DataFrame, network: list[str]) -> pd.DataFrame:

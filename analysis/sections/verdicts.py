@@ -3,6 +3,7 @@
 from collections import Counter
 
 from analysis.claims import Claim, Word, verdict_table, verdicts
+from analysis.claims.evidence import is_tuned
 from analysis.sections.section import Panel, Section, Source
 
 
@@ -14,6 +15,7 @@ def sections(source: Source, evidence: list[Section]) -> list[Section]:
     data = {
         "rows": [(verdict, _figures(verdict.claim, evidence)) for verdict in found],
         "counts": [(word, count[word]) for word in Word if count[word]],
+        "is_tuned": is_tuned(source.study),
         "numbers": sum(len(verdict.decisions) for verdict in found),
     }
     return [Section("verdicts", "The paper's claims on this study", "verdicts.html.j2", data)]
