@@ -207,7 +207,7 @@ def _read_plain_table(path: Path) -> pd.DataFrame | None:
             usecols=list(columns),
             dtype={name: float if name in numbers else str for name in columns},
             keep_default_na=False,
-            na_values=dict.fromkeys(numbers, ["", "nan", "NaN"]),
+            na_values={name: ["", "nan", "NaN"] for name in numbers},
             encoding="utf-8",
         )
     except (OSError, ValueError):  # pandas' parser errors and broken UTF-8 are ValueErrors

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 WIDTHS = (16, 64, 256)
 SEEDS = 5  # of one job
 COPIED = ("status", "job", "reason", "layer_name")  # and what identifies a row
-MERGE = "import sys; from pathlib import Path; from experiments.study import merge_tables; merge_tables(Path(sys.argv[1]))"
+MERGE = "import sys, pathlib, experiments.study; experiments.study.merge_tables(pathlib.Path(sys.argv[1]))"
 
 
 def main() -> int:
@@ -39,9 +39,8 @@ def main() -> int:
     members = write_study(template, study, options.members)
     files = [path for path in study.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    print(
-        f"{members} members in {len(list((study / 'jobs').iterdir()))} jobs: {len(files)} files, {size / 1e6:.0f} MB"
-    )
+    jobs = len(list((study / "jobs").iterdir()))
+    print(f"{members} members in {jobs} jobs: {len(files)} files, {size / 1e6:.0f} MB")
     for name, command in {"merge": ["-c", MERGE], "report": ["-m", "analysis.report"]}.items():
         print(f"{name}: {measured([sys.executable, *command, str(study)])}", flush=True)
     for name in TABLES:
@@ -109,9 +108,11 @@ def measured(command: list[str]) -> str:
     ended = subprocess.run(command, env=environment(), stdout=subprocess.DEVNULL, check=False)
     seconds = time.perf_counter() - begin
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     # The largest child so far: commands are measured from small to large.
-    return f"{seconds:.1f} s ({processor:.1f} s of processor), {after.ru_maxrss / 1e6:.2f} GB, status {ended.returncode}"
+    return (
+        f"{seconds:.1f} s (processor {cpu:.1f} s), {after.ru_maxrss / 1e6:.2f} GB, status {ended.returncode}"
+    )
 
 
 def environment() -> dict[str, str]:
