@@ -5,6 +5,7 @@ Runs that are there already are not made again.
 """
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     folder = wandb_folder(options.study)
     uploaded = f", {exported.uploaded} uploaded now" if options.online else ""
     print(f"{exported.runs} runs in {folder}: {exported.written} written now{uploaded}")
+    if exported.left_out:
+        print(f"none for the study as a whole: {exported.left_out}")
     print(f"look at them: wandb leet {folder}")
     if not options.online:
         print(f"upload them:  wandb sync {folder}")
@@ -53,4 +56,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.raiseExceptions = False  # W&B's own logs fail on a full disk too; one line says so
     sys.exit(main())

@@ -19,11 +19,18 @@ class ExportError(Exception):
 
 
 class Exported(NamedTuple):
-    """How many runs there are, how many of them were written just now, and how many were uploaded just now."""
+    """What an export did.
+
+    Attributes:
+        runs: how many runs there are now.
+        written, uploaded: how many of them were written, and uploaded, just now.
+        left_out: why there is no run for the study as a whole; empty when there is.
+    """
 
     runs: int
     written: int
     uploaded: int
+    left_out: str = ""
 
 
 def export_study(
@@ -57,23 +64,26 @@ def export_study(
         except (OSError, ValueError, LookupError) as error:
             raise ExportError(f"{study / 'jobs' / name}: not readable as a job's folder ({error})") from error
         exported.append(_export_records(study, name, records, destination, online))
+    left_out = ""
     if jobs is None:
         try:
             records = [study_record(study)]
-        except ValueError as error:  # no means can be taken over its tables
-            raise ExportError(f"{error}; the runs of its members are there") from error
-        exported.append(_export_records(study, "report", records, destination, online))
-    return Exported(*map(sum, zip(*exported, strict=True)))
+        except ValueError as error:  # its jobs differ in something over which no mean can be taken
+            left_out = str(error)
+        else:
+            exported.append(_export_records(study, "report", records, destination, online))
+    runs, written, uploaded = (sum(counts) for counts in zip(*exported, strict=True))
+    return Exported(runs, written, uploaded, left_out)
 
 
 def _export_records(
     study: Path, name: str, records: Sequence[RunRecord], destination: Destination, online: bool
-) -> Exported:
+) -> tuple[int, int, int]:
     """Write and upload the runs of one job, or of the study as a whole; only one process at a time does."""
     try:
         wandb_folder(study).mkdir(exist_ok=True)
         with FileLock(wandb_folder(study) / f".{name}.lock"):
             folders, written = write_missing_runs(study, records, destination)
-            return Exported(len(folders), written, upload(folders) if online else 0)
+            return len(folders), written, upload(folders) if online else 0
     except OSError as error:
         raise ExportError(f"{wandb_folder(study)}: cannot be written ({error.strerror or error})") from error

@@ -59,8 +59,9 @@ def _export(job: Job, more: list[str]) -> tuple[str, str]:
         return f"no end of the export within {LONGEST} s", ""
     if ended.returncode == 0:
         return "", ended.stdout
-    lines = ended.stderr.strip().splitlines()
-    return (lines[-1].removeprefix("export_wandb: ") if lines else f"status {ended.returncode}"), ended.stdout
+    lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
+    ours = [line for line in lines if line.startswith("export_wandb: ")]  # W&B may have the last word
+    return (ours or lines)[-1].removeprefix("export_wandb: "), ended.stdout
 
 
 def _options(job: Job) -> list[str]:

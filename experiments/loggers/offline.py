@@ -22,6 +22,7 @@ LEAN = {
     "console": "off",
     "disable_code": True,
     "disable_git": True,
+    "init_timeout": 30.0,
     "silent": True,
     "x_disable_machine_info": True,
     "x_disable_meta": True,
@@ -76,7 +77,16 @@ def write_missing_runs(
 
 
 def write_run(study: Path, record: RunRecord, destination: Destination) -> Path:
-    """Write one offline run and return its folder."""
+    """Write one offline run and return its folder. Raises OSError."""
+    try:
+        return _write_run(study, record, destination)
+    except OSError:
+        raise
+    except Exception as error:  # W&B's service ends when its disk is full, and many types tell of that
+        raise OSError(f"{type(error).__name__} {' '.join(str(error).split())}".rstrip()) from error
+
+
+def _write_run(study: Path, record: RunRecord, destination: Destination) -> Path:
     import wandb
     from wandb.plot.custom_chart import CustomChart
 

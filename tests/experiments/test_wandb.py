@@ -142,6 +142,41 @@ def test_exporting_again_adds_what_is_missing_and_nothing_else(run, tmp_path, ti
     assert {name: (study / name).read_bytes() for name in tables} == tables
 
 
+@pytest.mark.long
+def test_failed_members_are_failed_runs_until_they_are_made_up(run, tmp_path, tiny):
+    assert run(*tiny, "members.dropout.rate=[0.5]").status == 0
+    study = tmp_path / "out" / "first_look"
+    (job,) = study.glob("jobs/*")
+    whole = {name: (job / name).read_bytes() for name in ("members.csv", "done.json")}
+    members = pd.read_csv(job / "members.csv", keep_default_na=False, dtype=str)
+    measured = [name for name in members if name.startswith(("train_error", "test_", "steps", "seconds"))]
+    members.loc[0, ["status", "reason", *measured]] = [
+        "failed",
+        "RuntimeError: no memory",
+        *[""] * len(measured),
+    ]
+    members.loc[1, ["status", "reason"]] = ["diverged", "at step 3"]
+    members.to_csv(job / "members.csv", index=False)
+    (job / "done.json").unlink()
+    (study / "members.csv").write_text((study / "members.csv").read_text() * 2)  # no means of this
+
+    assert export([str(study), "--job", job.name]) == 0
+    baseline, diverged = (inspect(run_folders(study, f"{name}*")[0]) for name in ("no-noise", "before_bn"))
+    assert (baseline["exit_code"], baseline["state"]) == (1, "failed")
+    assert baseline["notes"] == "RuntimeError: no memory"
+    assert "failed" in baseline["tags"]
+    assert "test_error" not in baseline["summary"]
+    assert (diverged["exit_code"], diverged["notes"]) == (0, "at step 3")
+    assert "diverged" in diverged["tags"]
+    identifiers = run_ids(study)
+
+    for name, content in whole.items():
+        (job / name).write_bytes(content)
+    assert export([str(study)]) == 0
+    assert run_ids(study) == identifiers
+    assert inspect(run_folders(study, "no-noise*")[0])["exit_code"] == 0
+
+
 def test_a_study_that_cannot_be_exported_is_one_line(tmp_path, capsys):
     for folder in (tmp_path, tmp_path / "missing"):
         assert export([str(folder)]) == 2
