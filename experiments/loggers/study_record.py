@@ -38,7 +38,7 @@ def study_record(folder: Path) -> RunRecord:
             if lines:
                 prefix = f"{column}_by_{axis}"
                 axes[f"{prefix}/*"] = axis
-                pictures[f"charts/{prefix}"] = Lines(f"{title}, by {noise} {strength_name}", axis, lines)
+                pictures[f"tables/{prefix}"] = Lines(f"{title}, by {noise} {strength_name}", axis, lines)
                 history += _rows(lines, axis, prefix)
     name = re.sub(r"[^\w.-]+", "-", study.name, flags=re.ASCII)[:40]
     counts = study.members["status"].value_counts()
