@@ -14,7 +14,10 @@ from experiments.tables import LAYER_COLUMNS, MEMBER_COLUMNS
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```\n(.*?)```", TEXT, flags=re.DOTALL)
-COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+LINES = [
+    line for block in BLOCKS for line in block.replace("\\\n", "").splitlines()
+]  # a backslash: it goes on
+COMMANDS = [line.split("  #")[0].strip() for line in LINES]
 RUNS = [command for command in COMMANDS if command.startswith("python -m experiments.run")]
 
 
