@@ -31,6 +31,15 @@ PAGE_COLUMNS = {
 }
 
 
+_ALARM = "#d55e00"
+_CAUSE_LOOK = {
+    "noise": ("#d55e00", "o"),
+    "lag": ("#0072b2", "s"),
+    "upstream": ("#009e73", "^"),
+    "data": ("#cc6699", "D"),
+}
+
+
 def write_files(
     table: pd.DataFrame, out: Path, title: str, comparison: pd.DataFrame | None = None, metric: str = ""
 ) -> list[Path]:
@@ -62,7 +71,7 @@ def write_files(
 
 
 def shift_figure(table: pd.DataFrame, title: str) -> Figure:
-    """Draw the shift of every BN layer in depth order, like the paper's Figure 1, with its three factors below."""
+    """Draw the shift of every BN layer in depth order, like the paper's Figure 1, with the causes below."""
     with style.figure_style():
         figure, grid = style.panels(
             2,
@@ -83,16 +92,14 @@ def shift_figure(table: pd.DataFrame, title: str) -> Figure:
         above.plot(depth, table["local_ratio"], "o", mfc="none", color=style.GREY, label="local")
         above.plot(depth, table["local_ratio_exact"], "x", color=style.GREY, label="local, exact law")
         off = table[table["alarm"] != ""]
-        above.plot(off["layer_index"], off["shift_ratio"], "o", color="#d55e00", label="alarm")
+        above.plot(off["layer_index"], off["shift_ratio"], "o", color=_ALARM, label="alarm")
         below.axhline(1, **style.NOMINAL_LINE)
-        causes = {"noise_ratio": "#d55e00", "lag_ratio": "#0072b2", "upstream_ratio": "#009e73"}
-        for column, colour in {**causes, "data_ratio": "#cc6699"}.items():
-            if table[column].notna().any():
-                below.plot(
-                    depth, table[column], "o-", color=colour, ms=3.5, label=column.removesuffix("_ratio")
-                )
+        for cause, (colour, marker) in _CAUSE_LOOK.items():
+            ratios = table[f"{cause}_ratio"]
+            if ratios.notna().any():
+                below.plot(depth, ratios, f"{marker}-", color=colour, ms=4.5, alpha=0.85, label=cause)
         _finish(above, "eval / stored variance")
-        _finish(below, "its factors")
+        _finish(below, "causes, as factors")
         below.xaxis.set_major_locator(MaxNLocator(integer=True))
         below.set_xlabel("BN layer, from shallow to deep")
         return figure

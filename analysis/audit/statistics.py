@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.special import stdtrit
 from torch import Tensor
+from torch.nn import functional
 
 GROUPS = 20
 
@@ -34,19 +35,28 @@ class GroupedMoments:
         mean, squares, positions = _per_sample(x)  # [samples, channels]
         samples, channels = mean.shape
         if not self.seen:
-            self._count = mean.new_zeros(GROUPS, 1)
-            self._mean = self._squares = mean.new_zeros(GROUPS, channels)
-        sample = torch.arange(samples, device=mean.device)
-        group = (self.seen + sample) % GROUPS
-        members = mean.new_zeros(GROUPS, samples)
-        members[group, sample] = 1
-        count = members.sum(1, keepdim=True)  # samples in each group
-        batch_mean = members @ mean / count.clamp(min=1)
-        spread = members @ (mean - members.T @ batch_mean).square()
-        self._merge(count * positions, batch_mean, members @ squares + positions * spread)
+            self._count = _precise(mean.new_zeros(GROUPS, 1))
+            self._mean = self._squares = _precise(mean.new_zeros(GROUPS, channels))
+        reference = mean.mean(0)  # sums of what lies around 0 keep their digits
+        folded = self._folded(mean - reference)
+        count = self._folded(mean.new_ones(samples, 1)).sum(0)  # samples in each group
+        group_mean = folded.sum(0) / count.clamp(min=1)
+        filled = (
+            len(folded) - count
+        ) * group_mean.square()  # what the zeros of `_folded` add to the next line
+        spread = positions * ((folded - group_mean).square().sum(0) - filled)
+        if squares is not None:
+            spread = spread + self._folded(squares).sum(0)
+        self._merge(_precise(count * positions), _precise(group_mean + reference), _precise(spread))
         self.seen += samples
-        self._known = None
         self.batches += 1
+        self._known = None
+
+    def _folded(self, values: Tensor) -> Tensor:
+        """Rows of samples, filled up with zeros and laid out by their group: [rounds, groups, channels]."""
+        before = self.seen % GROUPS
+        after = -(before + len(values)) % GROUPS
+        return functional.pad(values, (0, 0, before, after)).unflatten(0, (-1, GROUPS))
 
     def _merge(self, count: Tensor, mean: Tensor, squares: Tensor) -> None:
         """Add groups by Chan's formula."""
@@ -101,13 +111,12 @@ class GroupedMoments:
         return self._known
 
 
-def _per_sample(x: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean and centred sum of squares over the positions of each sample, and their number."""
+def _per_sample(x: Tensor) -> tuple[Tensor, Tensor | None, int]:
+    """Mean and centred sum of squares over the positions of each sample, and their number; no squares of one."""
     x = x.detach()
     x = x if x.dtype == torch.double else x.float()
     if x.dim() == 2:
-        mean = _precise(x)
-        return mean, torch.zeros_like(mean), 1
+        return x, None, 1
     positions = tuple(range(2, x.dim()))
     mean = x.mean(positions, keepdim=True)
     norm = torch.linalg.vector_norm(x - mean, dim=positions)  # faster than torch.var

@@ -1,6 +1,7 @@
 """What the audit finds: planted shifts, and none where there is none."""
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -229,3 +230,19 @@ def test_plain_sentences():
     assert "track_running_stats=False" in diagnosis(table)
     assert math.isnan(table.shift_ratio[0])
     assert "the network has none" in diagnosis(audit(mlp(), x))
+
+
+def test_memory_does_not_grow_with_the_number_of_batches():
+    alive, most = weakref.WeakSet(), []
+
+    def batches(count):
+        for _ in range(count):
+            x = torch.randn(32, 16)
+            alive.add(x.untyped_storage())
+            most.append(len(alive))
+            yield x
+
+    model = trained(mlp(nn.Dropout(0.5)), vectors())
+    for function in (audit, adjust):
+        function(model, batches(24))
+        assert max(most) <= 3  # the one at work, the one held back, the one being made
