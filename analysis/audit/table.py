@@ -125,7 +125,7 @@ def _row(
     row["shift_magnitude_high"] = max(shift_magnitude(low), shift_magnitude(high))
     row["local_ratio_exact"] = _exact(layer)
     row["cascade"] = row["test_var"] / row["train_var"] / row["local_ratio"]
-    row["is_adjusted"] = is_adjusted(layer, error, level)
+    row["is_adjusted"] = has_noise and is_adjusted(layer, error, level)
     innocent = ("noise", "lag") if row["is_adjusted"] else ()
     row["alarm"] = ",".join(
         cause
