@@ -4,13 +4,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from analysis.figures import (
+    cascade,
     collapse,
     error_vs_rate,
+    learning_rate,
+    matched_noise,
+    normalisers,
     paper_error,
     predicted,
     shift_per_layer,
     shift_vs_rate,
+    transplant,
     width,
+    width_law,
 )
 from analysis.figures.drawing import Drawing
 from analysis.tables import Study
@@ -26,15 +32,22 @@ class Chart(NamedTuple):
 
 CHARTS = [  # drawn from one network: data set, model, depth, normaliser, recipe
     Chart("shift_vs_rate", "How large is the shift, and does theory say so?", shift_vs_rate.draw),
+    Chart("matched_noise", "Is one kind of noise better, or only quieter?", matched_noise.draw),
     Chart("collapse", "Does the kind of noise matter, or only its variance?", collapse.draw),
     Chart("shift_per_layer", "Which layers are off?", shift_per_layer.draw),
     Chart("predicted", "How well does theory predict each layer?", predicted.draw),
     Chart("width", "Do wider networks shift less?", width.draw),
+    Chart("width_law", "What does width act through?", width_law.draw),
     Chart(
         "error_vs_rate", "What does the noise cost, and does adjusting BN win it back?", error_vs_rate.draw
     ),
+    Chart("transplant", "How much of what noise costs is variance shift?", transplant.draw),
 ]
 PAPER_CHARTS = [  # beside the paper's published values; drawn from the whole study
     Chart("paper_error", "What did the noise cost in the paper?", lambda _: paper_error.draw()),
 ]
-STUDY_CHARTS: list[Chart] = []  # interventions: drawn from the whole study, across its networks
+STUDY_CHARTS = [  # interventions: drawn from the whole study, across its networks
+    Chart("cascade", "Does the shift grow with depth, and is it local x cascade?", cascade.draw),
+    Chart("normalisers", "Is it gone where nothing stores statistics?", normalisers.draw),
+    Chart("learning_rate", "Is it the noise, or the learning rate?", learning_rate.draw),
+]

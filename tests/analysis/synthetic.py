@@ -60,7 +60,8 @@ def tables(
 
 def _errors(width: int, noise_variance: float, random: np.random.Generator) -> dict:
     error = (1.2 + 8 / width) * np.exp(random.normal(0, 0.15)) + 20 * noise_variance**1.5 / np.sqrt(width)
-    return {"test_error": error, "test_error_adjusted": 0.9 * error + random.normal(0, 0.05)}
+    errors = {"test_error": error, "test_error_adjusted": 0.9 * error + random.normal(0, 0.05)}
+    return errors | {"test_error_transplanted": 0.8 * error if noise_variance else None}
 
 
 def _layers_of_one(identity: dict, random: np.random.Generator) -> list[dict]:
@@ -103,7 +104,7 @@ def diverge(
     """The same study where the members `which` (a boolean for each) diverged: empty errors, layers of nonsense."""
     members, layers = members.copy(), layers.copy()
     members.loc[which, "status"] = "diverged"
-    members.loc[which, ["test_error", "test_error_adjusted"]] = np.nan
+    members.loc[which, ["test_error", "test_error_adjusted", "test_error_transplanted"]] = np.nan
     name = ["width", "placement", "noise", "strength", "seed"]
     lost = pd.MultiIndex.from_frame(layers[name]).isin(pd.MultiIndex.from_frame(members.loc[which, name]))
     layers.loc[lost, "shift_ratio"] = 1e9

@@ -1,0 +1,124 @@
+"""Figure: the cumulative shift of every layer as the product of its two factors, in networks of several depths."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.figures import style
+from analysis.figures.drawing import Drawing
+from analysis.figures.select import (
+    example_strength,
+    means,
+    of_one_family,
+    placements_in,
+    require,
+    values_in,
+    where,
+)
+from analysis.stats import Interval, mean_interval, per_seed
+from analysis.tables import Study
+
+QUANTITIES = {  # column -> label, look
+    "shift_ratio": ("cumulative", {"fmt": "o-"}),
+    "local_ratio": ("local: its own noise", {"fmt": "s:", "mfc": "white", "mew": 1.1}),
+    "cascade": ("cascade: all before it, cumulative / local", {"fmt": "^--", "mfc": "white", "mew": 1.1}),
+}
+
+READING = (
+    "Cumulative is the whole shift of a layer from train to test, local what its own noise alone makes of "
+    "it, and cascade the rest, which the layers before pass on: cumulative = local x cascade. A layer "
+    "without noise of its own has local 1. Means of the layer over seeds, on a logarithmic axis, where "
+    "factors add up as distances from 1."
+)
+
+
+def with_cascade(layers: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a shift ratio, local 1 where a layer has no noise of its own, and the column cascade."""
+    layers = layers[layers["shift_ratio"] > 0]
+    local = layers["local_ratio"].fillna(1.0)
+    return layers.assign(local_ratio=local, cascade=layers["shift_ratio"] / local)
+
+
+def draw(study: Study) -> Drawing:
+    """Draw the figure from the finished members of all networks with batch norm."""
+    noise, layers = of_one_family(where(study.layers, norm="batch"))
+    strength = example_strength(layers["strength"])
+    layers = with_cascade(where(layers, strength=strength))
+    layers = require(
+        layers[layers["placement"].isin(["before_bn", "before_weight"])], "shift ratio behind noise"
+    )
+    # Products need means of logarithms: the geometric mean of a product is the product of geometric means.
+    logarithms = layers.assign(**{name: np.log(layers[name]) for name in QUANTITIES})
+    points = means(logarithms, [*QUANTITIES], ["placement", "depth", "layer_index"])
+    points[["mean", "low", "high"]] = np.exp(points[["mean", "low", "high"]])
+    placements, depths = placements_in(points), values_in(points, "depth")
+    label = style.STRENGTH_LABEL[noise]
+    with style.figure_style():
+        title = f"Local shift and cascade, layer by layer, {label} {strength:g}"
+        figure, axes = style.panels(
+            len(placements), len(depths), title, study.name, width=2.6, sharey="row", sharex="col"
+        )
+        for row, placement in enumerate(placements):
+            for column, depth in enumerate(depths):
+                panel = axes[row, column]
+                panel.set_title(f"{placement}, depth {depth}")
+                _draw_panel(panel, where(points, placement=placement, depth=depth), placement)
+            axes[row, 0].set_ylabel(style.RATIO_LABEL)
+        for panel in axes[-1]:
+            panel.set_xlabel("BN layer, 1 = shallowest")
+        for panel, placement in zip(axes[:, 0], placements, strict=True):
+            _scale(panel, where(points, placement=placement)["mean"])
+        entries = [
+            style.key(text, color=style.DARK, **_legend_look(look)) for text, look in QUANTITIES.values()
+        ]
+        style.legend_below(figure, entries)
+    return Drawing(figure, points, READING, _finding(layers, label, strength))
+
+
+def _scale(panel: Axes, ratios: pd.Series) -> None:
+    """A logarithmic axis for the means; intervals of a layer that is nearly dead may leave it."""
+    low, high = 0.8 * ratios.min(), 1.25 * max(1.0, ratios.max())
+    ticks = [step * 10**power for power in range(-8, 3) for step in ((1,) if low < 0.01 else (1, 2, 5))]
+    ticks = [tick for tick in ticks if low < tick < high]
+    panel.set(yscale="log", ylim=(low, high))
+    panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    panel.set_yticks([], minor=True)
+
+
+def _legend_look(look: dict) -> dict:
+    marker, line = look["fmt"][0], look["fmt"][1:]
+    return {"marker": marker, "ls": line} | {name: value for name, value in look.items() if name != "fmt"}
+
+
+def _draw_panel(panel: Axes, here: pd.DataFrame, placement: str) -> None:
+    if here.empty:
+        style.note(panel, "not in this study")
+        return
+    layers = values_in(here, "layer_index")
+    panel.set_xticks(layers[:: -(-len(layers) // 8)])
+    panel.axhline(1, color=style.GREY, lw=0.9)
+    for quantity, (_, look) in QUANTITIES.items():
+        points = where(here, quantity=quantity)
+        style.error_bars(
+            panel, points["layer_index"], points, color=style.PLACEMENT_COLOUR[placement], ms=4, **look
+        )
+
+
+def _finding(layers: pd.DataFrame, label: str, strength: float) -> str:
+    """Shift of the deepest layer and its factors, for the shallowest and the deepest network."""
+    depths = values_in(layers, "depth")
+    sentences = []
+    for placement in placements_in(layers):
+        parts = []
+        for depth in dict.fromkeys([depths[0], depths[-1]]):
+            here = where(layers, placement=placement, depth=depth)
+            deepest = here[here["layer_index"] == here["layer_index"].max()]
+            ratio, local, cascade = (mean_interval(per_seed(deepest, name, [])) for name in QUANTITIES)
+            parts.append(f"depth {depth} {_short(ratio)} = local {_short(local)} x cascade {_short(cascade)}")
+        sentences.append(f"{placement}: {'; '.join(parts)}")
+    return f"The deepest layer's shift at {label} {strength:g} (means over seeds). {'. '.join(sentences)}."
+
+
+def _short(interval: Interval) -> str:
+    ends = "" if interval.n < 2 else f" [{interval.low:.2f}, {interval.high:.2f}]"
+    return f"{interval.mean:.2f}{ends}"

@@ -1,0 +1,160 @@
+"""Figure: through which of its terms Eq 12 lets width act on the shift of before_weight."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.figures import style
+from analysis.figures.drawing import CannotAnswerError, Drawing
+from analysis.figures.select import example_strength, means, of_one_family, require, values_in, where
+from analysis.stats import mean_interval, paired_difference, per_seed
+from analysis.tables import Study
+from analysis.theory import ratio_before_weight
+
+TERMS = ["fan_in", "cos2", "input_corr", "moments"]
+LABELS = {
+    "all": ("Eq 12, all terms", style.DARK, "-"),
+    "fan_in": ("only fan-in d moves", "#0072b2", "--"),
+    "cos2": ("only cos² moves", "#d55e00", "--"),
+    "input_corr": (r"only $\rho$ moves", "#009e73", "--"),
+    "moments": (r"only c and v move", "#cc79a7", "--"),
+}
+MEASURED = {
+    "fan_in": "fan-in $d$",
+    "cos2": r"$\cos^2$",
+    "d_cos2": r"$d\,\cos^2$",
+    "input_corr": r"correlation $\rho$",
+}
+NEEDED = ["fan_in", "cos2", "input_corr", "input_mean", "input_var", "noise_variance"]
+
+READING = (
+    "Left: the measured local shift, the exact law, and Eq 12 evaluated at the measured terms; the dashed "
+    "lines let one term follow the width and hold all others at the narrowest network's values: whichever "
+    "follows the solid line is what width acts through. Right: the terms themselves, relative to the "
+    "narrowest network. Means over BN layers with noise of their own and over seeds."
+)
+
+
+def points_of(layers: pd.DataFrame) -> pd.DataFrame:
+    """Mean terms, measured and predicted shift, and Eq 12 with a single term moving, per width.
+
+    Returns:
+        Columns width, quantity, mean, low, high, n. Quantities: local_ratio, local_ratio_exact, the terms, all
+        (Eq 12 at the mean terms) and only_TERM (no interval).
+    """
+    layers = layers.assign(d_cos2=layers["fan_in"] * layers["cos2"])
+    measured = means(layers, ["local_ratio", "local_ratio_exact", *NEEDED, "d_cos2"], ["width"])
+    terms = measured.pivot(index="width", columns="quantity", values="mean")
+    start = terms.iloc[0]
+    rows = []
+    for width, at in terms.iterrows():
+        for moving in ["all", *TERMS]:
+            rows.append({"width": width, "quantity": _name(moving), "mean": _eq12(at, start, moving)})
+    return pd.concat([measured, pd.DataFrame(rows)], ignore_index=True)
+
+
+def _name(moving: str) -> str:
+    return moving if moving == "all" else f"only_{moving}"
+
+
+def _eq12(at: pd.Series, start: pd.Series, moving: str) -> float:
+    """Eq 12 with the terms of `start`, but for the moving ones, which are those of `at`."""
+    use = start.copy()
+    columns = {"all": NEEDED, "moments": ["input_mean", "input_var"]}.get(moving, [moving])
+    use[columns] = at[columns]
+    return float(
+        ratio_before_weight(
+            use["input_mean"],
+            use["input_var"],
+            use["input_corr"],
+            use["fan_in"] * use["cos2"],
+            use["noise_variance"],
+        )
+    )
+
+
+def draw(study: Study) -> Drawing:
+    """Draw the figure from one network's finished members."""
+    layers = require(
+        where(study.layers, placement="before_weight"), "BN layer of a finished before_weight member"
+    )
+    if missing := [name for name in NEEDED if name not in layers]:
+        raise CannotAnswerError(f"This study has no column {', '.join(missing)}.")
+    noise, layers = of_one_family(layers)
+    strength = example_strength(layers["strength"])
+    layers = where(layers, strength=strength)
+    layers = layers.assign(**{name: pd.to_numeric(layers[name]) for name in NEEDED})
+    layers = require(
+        layers.dropna(subset=["local_ratio", *NEEDED]), "before_weight layer that Eq 12 speaks of"
+    )
+    widths = values_in(layers, "width")
+    if len(widths) < 3:
+        raise CannotAnswerError(
+            f"This study has before_weight members of {len(widths)} widths; a law needs 3 (+sweep=width has 7)."
+        )
+    points = points_of(layers)
+    label = style.STRENGTH_LABEL[noise]
+    with style.figure_style():
+        title = f"What does width act through? before_weight, {label} {strength:g}"
+        figure, axes = style.panels(1, 2, title, study.name, width=4.6, height=3.1)
+        shift, terms = axes[0]
+        _draw_shift(shift, points)
+        _draw_terms(terms, points)
+        for panel in axes[0]:
+            panel.set_xscale("log", base=2)
+            panel.set_xticks(widths, [str(width) for width in widths])
+            panel.set_xticks([], minor=True)
+            panel.set_xlabel("width (features)")
+    return Drawing(figure, points, READING, _finding(layers, points, label, strength))
+
+
+def _draw_shift(panel: Axes, points: pd.DataFrame) -> None:
+    measured = where(points, quantity="local_ratio")
+    style.error_bars(panel, measured["width"], measured, fmt="o", color=style.GREY, ms=7, label="measured")
+    exact = where(points, quantity="local_ratio_exact")
+    panel.plot(exact["width"], exact["mean"], "x", color=style.DARK, ms=6, zorder=5, label="exact law")
+    for moving, (text, line_colour, line) in LABELS.items():
+        curve = where(points, quantity=_name(moving))
+        panel.plot(curve["width"], curve["mean"], ls=line, color=line_colour, label=text)
+    panel.set(title="local shift", ylabel=style.RATIO_LABEL, ylim=(0, 1.05))
+    panel.legend(fontsize=7.5, loc="lower left", ncols=2)
+
+
+def _draw_terms(panel: Axes, points: pd.DataFrame) -> None:
+    colours = {term: colour for term, (_, colour, _) in LABELS.items()} | {"d_cos2": style.DARK}
+    for name, text in MEASURED.items():
+        here = where(points, quantity=name)
+        start = here["mean"].iloc[0]
+        scaled = here.assign(**{column: here[column] / start for column in ("mean", "low", "high")})
+        style.error_bars(panel, scaled["width"], scaled, fmt="o-", color=colours[name], ms=4, label=text)
+    panel.set(title="the terms, over those of the narrowest", ylabel="factor", yscale="log")
+    panel.legend(fontsize=8, loc="upper left")
+
+
+def _finding(layers: pd.DataFrame, points: pd.DataFrame, label: str, strength: float) -> str:
+    widths = values_in(layers, "width")
+    ends = [where(layers, width=width) for width in (widths[0], widths[-1])]
+    local = [per_seed(end, "local_ratio", []) for end in ends]
+    change = paired_difference(local[1], local[0])
+    curves = points.pivot(index="width", columns="quantity", values="mean")
+    predicted = curves["all"].iloc[-1] - curves["all"].iloc[0]
+    names = dict(zip(TERMS, ["fan-in d", "cos²", "rho", "c and v"], strict=True))
+    single = ", ".join(
+        f"{name} {curves[_name(term)].iloc[-1] - curves['all'].iloc[0]:+.3f}" for term, name in names.items()
+    )
+    slope = {name: _slope(curves.index, curves[name]) for name in ("cos2", "d_cos2")}
+    return (
+        f"At {label} {strength:g}, from width {widths[0]} to {widths[-1]}, the local ratio goes from "
+        f"{mean_interval(local[0]).mean:.3f} to {mean_interval(local[1]).mean:.3f} (change {change}), Eq 12 says "
+        f"{predicted:+.3f}; with one term moving: {single}. d cos² grows like width to the power "
+        f"{slope['d_cos2']:.2f}, cos² like {slope['cos2']:.2f}; rho goes from "
+        f"{curves['input_corr'].iloc[0]:.3f} to {curves['input_corr'].iloc[-1]:.3f}. The exact law is off by at "
+        f"most {(curves['local_ratio_exact'] / curves['local_ratio'] - 1).abs().max():.1%}, Eq 12 by "
+        f"{(curves['all'] / curves['local_ratio'] - 1).abs().max():.0%}."
+    )
+
+
+def _slope(widths: pd.Index, values: pd.Series) -> float:
+    """The exponent of a power law through the points, by least squares on logarithms."""
+    logarithm = np.log(np.asarray(widths, dtype=float))
+    return float(np.polyfit(logarithm, np.log(values.to_numpy(dtype=float)), 1)[0])
