@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from experiments.augment import measured_data
 from experiments.config import Job
 from experiments.data import Data
 from experiments.evaluate import evaluate
@@ -100,7 +101,10 @@ def add_transplanted_errors(
     ratios: dict[Member, dict[str, float]] = {}
     for row in rows["layers.csv"]:
         ratios.setdefault(_member(row), {})[str(row["layer_name"])] = _number(row.get("shift_ratio"))
-    inputs = data.train_inputs[: batch_samples(shapes)]
+    # Of the samples over which the ratios were measured, evenly: a folder's first images may all be of one class.
+    measured = measured_data(data, job.config["recipe"]).train_inputs
+    count = min(len(measured), batch_samples(shapes))
+    inputs = measured[torch.arange(count) * len(measured) // count]
     loaded, stack = None, None
     for row in rows["members.csv"]:
         member, twin = _member(row), noise_free(_member(row))

@@ -54,9 +54,10 @@ def test_transplant_says_where_there_is_nothing_to_explain():
 
 
 def test_transplant_needs_transplants():
+    members, layers = synthetic.tables()
+    without = Study("before", members.assign(test_error_transplanted=np.nan), layers)
     with pytest.raises(CannotAnswerError, match="test_error_transplanted is empty"):
-        members, layers = synthetic.tables()
-        transplant.draw(Study("before", members.assign(test_error_transplanted=np.nan), layers))
+        transplant.draw(without)
 
 
 # --- matched noise
