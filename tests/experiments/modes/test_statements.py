@@ -102,7 +102,7 @@ def test_verdict_and_numbers(number):
     assert "\n" not in finding.explanation
 
 
-@pytest.mark.parametrize("number", [1, 2, 4, 5, 9, 13, 15, 26])
+@pytest.mark.parametrize("number", [1, 2, 5, 13, 15, 26])
 def test_another_seed_changes_numbers_and_no_verdict(number):
     statement = STATEMENTS[number - 1]
     again, other = statement.test(), statement.test(seed=1)
@@ -111,7 +111,7 @@ def test_another_seed_changes_numbers_and_no_verdict(number):
         assert again.measured != other.measured
 
 
-@pytest.mark.parametrize("number", [1, 4, 9, 15])
+@pytest.mark.parametrize("number", [1, 15])
 def test_the_same_seed_gives_the_same_numbers(number):
     statement = STATEMENTS[number - 1]
     assert statement.test() == statement.test()
