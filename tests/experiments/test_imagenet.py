@@ -51,3 +51,9 @@ def test_forward_is_that_of_a_network_that_others_wrote(name):
         ours.load_state_dict(state)
         x = torch.randn(2, 3, 224, 224, generator=random)
         torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-3, atol=1e-4)
+
+
+def test_the_scaled_down_table_5_can_be_told_apart_by_its_rows():
+    jobs = plan_jobs(["+sweep=paper_table5", "recipe=cpu"], multirun=False).jobs
+    sizes = {(job.config["model"]["width"], job.config["model"]["depth"]) for job in jobs}
+    assert len(sizes) == len(jobs) == 3

@@ -113,7 +113,8 @@ def test_the_paper_s_sweeps_train_its_networks_at_its_scale_or_scaled_down(sweep
     for large, small in zip(at_paper_scale, scaled_down, strict=True):
         assert large.config["model"]["name"] == small.config["model"]["name"]
         assert large.members[0].placement == small.members[0].placement == "none"
-        assert large.config["recipe"]["epochs"] >= 164 > 20 >= small.config["recipe"]["epochs"]
+        epochs = 90 if sweep == "paper_table5" else 164  # of ImageNet the paper tells no number
+        assert large.config["recipe"]["epochs"] >= epochs > 20 >= small.config["recipe"]["epochs"]
         assert large.config["model"]["depth"] > small.config["model"]["depth"]
         assert large.config["data"]["train_size"] is None
         assert small.config["data"]["train_size"] == 5000
