@@ -18,6 +18,7 @@ Row = dict[str, Cell]
 
 # What tells the rows of one member from those of others, in every table of a job.
 MEMBER_KEY = (*IDENTITY, "lr", "weight_decay", "batch_size")
+SET_BEFORE_TRAINING = (*MEMBER_KEY, "train_samples")
 TEXT_COLUMNS = {"data", "model", "norm", "placement", "noise", "status", "layer_name", "job", "reason"}
 # Columns of layers.csv that are drawn over the layers; the run's table `layers` has them all.
 DRAWN_OVER_LAYERS = (
@@ -100,6 +101,7 @@ def member_records(job_folder: Path) -> list[RunRecord]:
     members = read_table(job_folder / "members.csv")
     layers = _by_member(job_folder / "layers.csv")
     epochs = _by_member(job_folder / "epochs.csv")
+    flips = _by_member(job_folder / "flips.csv")
     setting = _setting(configuration)
     several_recipes = len({(row["lr"], row["weight_decay"]) for row in members}) > 1
     return [
@@ -107,9 +109,11 @@ def member_records(job_folder: Path) -> list[RunRecord]:
             _typed(row),
             layers.get(_key(row), []),
             epochs.get(_key(row), []),
+            flips.get(_key(row), []),
             study=study,
             run_hash=hashlib.sha256("\n".join([study, setting, *_key(row)]).encode()).hexdigest()[:10],
             name_recipe=several_recipes,
+            name_samples=configuration["data"].get("train_size") is not None,
             more_config={"configuration": configuration, "environment": environment},
         )
         for row in members
@@ -120,27 +124,32 @@ def _member_record(
     member: Row,
     layers: Sequence[Row],
     epochs: Sequence[Row],
+    flips: Sequence[Row],
     *,
     study: str,
     run_hash: str,
     name_recipe: bool,
+    name_samples: bool,
     more_config: Mapping[str, Any],
 ) -> RunRecord:
     is_baseline = member["noise"] == "none"
     kind = "no noise" if is_baseline else f"{member['placement']} {member['noise']} {member['strength']:g}"
     size = [f"{key} {member[key]}" for key in ("width", "depth") if key in member]
     recipe = [f"lr {member['lr']:g} weight decay {member['weight_decay']:g}"] if name_recipe else []
-    name = " ".join([str(member["model"]), *size, kind, *recipe, f"seed {member['seed']}"])
+    samples = [f"{member['train_samples']} samples"] if name_samples else []
+    name = " ".join([str(member["model"]), *size, kind, *recipe, *samples, f"seed {member['seed']}"])
     # Lists of runs cut identifiers short: what tells members apart comes first, and the hash last.
     readable = re.sub(r"[^\w.-]+", "-", " ".join([kind, *size[:1], f"seed {member['seed']}"]), flags=re.ASCII)
 
-    identity = {key: member[key] for key in MEMBER_KEY if key in member}
-    results = {key: value for key, value in member.items() if key not in MEMBER_KEY and key != "job"}
+    identity = {key: member[key] for key in SET_BEFORE_TRAINING if key in member}
+    results = {key: value for key, value in member.items() if key not in (*SET_BEFORE_TRAINING, "job")}
     # Drawn over the strength, so that the runs of a study together show error against rate.
     drawn = {
         key: value for key, value in results.items() if key.startswith(("train_", "test_", "validation_"))
     }
-    columns = [key for key in epochs[0] if key not in (*MEMBER_KEY, "epoch", "job")] if epochs else []
+    columns = (
+        [key for key in epochs[0] if key not in (*SET_BEFORE_TRAINING, "epoch", "job")] if epochs else []
+    )
     history = [
         {"epoch": row["epoch"], **{f"training/{key}": row[key] for key in columns if key in row}}
         for row in epochs
@@ -168,7 +177,11 @@ def _member_record(
         history=history,
         axes={"training/*": "epoch", "layer/*": "layer_index", **dict.fromkeys(drawn, "strength")},
         summary={**results, **_summary(member, layers)},
-        tables={"tables/layers": [_without_member(row) for row in layers]} if layers else {},
+        tables={
+            f"tables/{name}": [_without_member(row) for row in rows]
+            for name, rows in (("layers", layers), ("flips", flips))
+            if rows
+        },
         pictures={"tables/shift_by_layer": Lines("Variance ratios by BN layer", "layer", _drawable(lines))}
         if any(lines.values())
         else {},
@@ -214,9 +227,9 @@ def _drawable(lines: Mapping[str, list[tuple[float, float]]]) -> dict[str, list[
 
 
 def _by_member(path: Path) -> dict[tuple[str, ...], list[Row]]:
-    """Return the rows of a table by member."""
+    """Return the rows of a table by member; none of a table that the job did not need."""
     rows: dict[tuple[str, ...], list[Row]] = {}
-    for row in read_table(path):
+    for row in read_table(path) if path.exists() else []:
         rows.setdefault(_key(row), []).append(_typed(row))
     return rows
 
@@ -226,7 +239,7 @@ def _key(row: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _without_member(row: Row) -> Row:
-    return {key: value for key, value in row.items() if key not in (*MEMBER_KEY, "job")}
+    return {key: value for key, value in row.items() if key not in (*SET_BEFORE_TRAINING, "job")}
 
 
 def _typed(row: Mapping[str, str]) -> Row:

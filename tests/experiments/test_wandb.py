@@ -1,5 +1,6 @@
 """logger=wandb and scripts.export_wandb: what W&B's own program reads from the runs is what the tables hold."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("nobody_is_logged_in")
 
 
 def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
-    ended = run(*tiny, *OFFLINE)
+    ended = run(*tiny, *OFFLINE, "measure.flips=2")
     assert ended.status == 0
     study = tmp_path / "out" / "first_look"
     assert ended.out.splitlines()[-2:] == [
@@ -64,6 +65,7 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
     assert read["project"] == "variance-shift"
     assert set(read["tags"]) == {"digits", "mlp", "batch norm", "before_weight", "dropout"}
     assert (read["state"], read["exit_code"]) == ("finished", 0)
+    assert read["config"]["train_samples"] == member["train_samples"]
     header = run_header(folder)
     assert (header["run_group"], header["job_type"]) == ("first_look", "before_weight")
     assert {key: read["config"][key] for key in IDENTITY} == {key: member[key] for key in IDENTITY}
@@ -74,7 +76,7 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
         members.loc[of_member].dropna(axis=1).columns.difference([*IDENTITY, "lr", "weight_decay", "job"])
     )
     assert {"test_error", "test_error_adjusted", "train_error_train_mode", "seconds"} <= set(measured)
-    for column in measured.difference(["batch_size"]):
+    for column in measured.difference(["batch_size", "train_samples"]):
         assert read["summary"][column] == member[column], column
     assert read["summary"]["mode_gap"] == member["train_error_eval_mode"] - member["train_error_train_mode"]
 
@@ -84,14 +86,13 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
     assert read["summary"]["shift_ratio/mean"] == pytest.approx(own_layers.shift_ratio.mean())
     assert "local_ratio/1" not in read["summary"]  # no noise before the first layer: empty, not 0
     assert read["summary"]["local_ratio/2"] == own_layers.local_ratio[2]
-    (table,) = [
-        pd.DataFrame(**pd.read_json(path, typ="series")[["data", "columns"]].to_dict())
-        for path in folder.glob("files/media/table/tables/layers_*.table.json")
-    ]
-    assert len(table) == 3
+    table = table_of(folder, "layers")
     pd.testing.assert_series_equal(
         table.set_index("layer_index").d_cos2.astype(float), own_layers.d_cos2, rtol=1e-12
     )
+    flips = pd.read_csv(study / "flips.csv")
+    own_flips = flips[flips.placement == "before_weight"]
+    assert list(table_of(folder, "flips")["sample"]) == list(own_flips["sample"]) != []
 
     logged = history(folder)
     curve = logged.dropna(subset=["epoch"]).set_index("epoch")
@@ -107,6 +108,12 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
     # Nothing outside the study but W&B's own log; no copies of tables waiting in the home folder.
     home = tmp_path.with_name(f"{tmp_path.name}-home")
     assert all("/logs" in name or Path(name).suffix == "" for name in files_below(home))
+
+
+def table_of(folder: Path, name: str) -> pd.DataFrame:
+    (path,) = folder.glob(f"files/media/table/tables/{name}_*.table.json")
+    content = json.loads(path.read_text())
+    return pd.DataFrame(content["data"], columns=content["columns"])
 
 
 def test_exporting_again_adds_what_is_missing_and_nothing_else(run, tmp_path, tiny, capsys):
