@@ -91,8 +91,8 @@ class PaperStudy:
             pairs = [differences[key] for differences in self.setting.values() if key in differences]
             if pairs:
                 here, there = (_span([pair[side] for pair in pairs]) for side in (0, 1))
-                parts.append(f"{here} {WORDS[key]} ({there})")
-        return f"ours scaled down (the paper's): {', '.join(parts)}" if parts else "ours at the paper's scale"
+                parts.append(f"{here} of {there} {WORDS[key].removesuffix(' a side')}")
+        return f"ours scaled down: {', '.join(parts)}" if parts else "ours at the paper's scale"
 
     def part(self, name: tuple[str, str]) -> "PaperStudy":
         """The study of one (dataset, network) alone."""

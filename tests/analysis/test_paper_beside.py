@@ -86,9 +86,7 @@ def test_the_setting_is_read_from_the_job_and_compared_with_the_paper(study):
     }  # fmt: skip
     assert set(study.setting["CIFAR10", "WRN-28-10"]) == {"bn_layers", "model.width", "data.train_size"}
     assert ["augmentation", "none (crop_flip)", "as in the paper"] in setting_rows(study.setting)
-    assert (
-        "4-5 BN layers (25-163), 5,000 images (50,000), 16 pixels a side (32), 10 epochs (164)" in study.scale
-    )
+    assert "4-5 of 25-163 BN layers, 5,000 of 50,000 images, 16 of 32 pixels, 10 of 164 epochs" in study.scale
 
 
 def test_the_paper_s_own_setting_differs_in_nothing(tmp_path):
