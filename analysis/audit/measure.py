@@ -4,7 +4,7 @@
     clean    BN normalises by its batch, noise off
     eval     BN normalises by what it stored, noise off
 
-Each batch runs once in each mode, so that a stream that can be read only once serves. On every eighth batch the
+Each batch runs once in each mode, so that a stream that can be read only once serves. On one batch in 16 the
 train pass is followed operation by operation, see `follow`; where no noise shows on these, the clean pass is
 left out on the others.
 """
@@ -26,7 +26,7 @@ from analysis.audit.preserve import norm_layers, set_modes, unchanged
 from analysis.audit.statistics import GroupedMoments
 from analysis.audit.trails import Trail
 
-FOLLOWED = 8  # one batch in this many is followed
+FOLLOWED = 16  # one batch in this many is followed
 
 
 class Mode(NamedTuple):

@@ -89,18 +89,19 @@ def set_modes(model: nn.Module, norms_train: bool, noise_on: bool) -> None:
     """
     is_alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
     for module in model.modules():
+        own = module.__dict__  # set directly: nn.Module's way takes as long as a small layer
         if isinstance(module, _BatchNorm):
-            module.training = norms_train
+            own["training"] = norms_train
             if module.running_var is not None:
-                module.track_running_stats = not norms_train
-            if isinstance(module, nn.SyncBatchNorm) and is_alone:
-                module.__dict__["forward"] = partial(_BatchNorm.forward, module)
+                own["track_running_stats"] = not norms_train
+            if is_alone and isinstance(module, nn.SyncBatchNorm):
+                own["forward"] = partial(_BatchNorm.forward, module)
         else:
-            module.training = noise_on
+            own["training"] = noise_on
         if is_noise_site(module):
-            module.__dict__.pop("forward", None)
+            own.pop("forward", None)
             if not noise_on:
-                module.__dict__["forward"] = _identity
+                own["forward"] = _identity
 
 
 def _identity(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 GROUPS = 20
+HELD = 256  # samples that are held before they are added up: one large operation for many small ones
 
 
 class GroupedMoments:
@@ -28,35 +29,45 @@ class GroupedMoments:
         self.seen = 0
         self.batches = 0
         self._count = self._mean = self._squares = torch.zeros(0)
+        self._held: list[tuple[Tensor, Tensor | None, int]] = []  # samples that are not in these sums yet
+        self._waiting = 0  # their number
         self._known: tuple[Tensor, Tensor] | None = None  # what `_summary` found since the last update
 
     def update(self, x: Tensor) -> None:
         """Add a batch x [samples, channels, *positions]."""
-        mean, squares, positions = _per_sample(x)  # [samples, channels]
-        samples, channels = mean.shape
-        if not self.seen:
+        held = _per_sample(x)
+        if self._held and held[2] != self._held[0][2]:
+            self._fold()
+        self._held.append(held)
+        self.seen += len(x)
+        self._waiting += len(x)
+        self.batches += 1
+        self._known = None
+        if self._waiting >= HELD:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Add the samples held to the sums of their groups."""
+        means, norms, positions = zip(*self._held, strict=True)
+        mean = torch.cat(means)  # [samples, channels]
+        first = self.seen - self._waiting
+        self._held, self._waiting = [], 0
+        if not len(self._count):
             self._count = _precise(mean.new_zeros(GROUPS, 1))
-            self._mean = self._squares = _precise(mean.new_zeros(GROUPS, channels))
+            self._mean = self._squares = _precise(mean.new_zeros(GROUPS, mean.shape[1]))
         reference = mean.mean(0)  # sums of what lies around 0 keep their digits
-        folded = self._folded(mean - reference)
-        count = self._folded(mean.new_ones(samples, 1)).sum(0)  # samples in each group
+        folded = _by_group(mean - reference, first)
+        count = _by_group(mean.new_ones(len(mean), 1), first).sum(0)  # samples in each group
         group_mean = folded.sum(0) / count.clamp(min=1)
         filled = (
             len(folded) - count
-        ) * group_mean.square()  # what the zeros of `_folded` add to the next line
-        spread = positions * ((folded - group_mean).square().sum(0) - filled)
-        if squares is not None:
-            spread = spread + self._folded(squares).sum(0)
-        self._merge(_precise(count * positions), _precise(group_mean + reference), _precise(spread))
-        self.seen += samples
-        self.batches += 1
-        self._known = None
-
-    def _folded(self, values: Tensor) -> Tensor:
-        """Rows of samples, filled up with zeros and laid out by their group: [rounds, groups, channels]."""
-        before = self.seen % GROUPS
-        after = -(before + len(values)) % GROUPS
-        return functional.pad(values, (0, 0, before, after)).unflatten(0, (-1, GROUPS))
+        ) * group_mean.square()  # what the zeros of `_by_group` add to the next line
+        spread = positions[0] * ((folded - group_mean).square().sum(0) - filled)
+        if positions[0] > 1:
+            spread = spread + _by_group(torch.cat(norms).square(), first).sum(0)
+        self._merge(
+            _precise(count * positions[0]), _precise(group_mean) + _precise(reference), _precise(spread)
+        )
 
     def _merge(self, count: Tensor, mean: Tensor, squares: Tensor) -> None:
         """Add groups by Chan's formula."""
@@ -98,6 +109,8 @@ class GroupedMoments:
     def _summary(self) -> tuple[Tensor, Tensor]:
         """Mean and unbiased variance of all groups, then without each one: [1 + groups, channels], on the CPU."""
         if self._known is None:
+            if self._held:
+                self._fold()
             count, mean, squares = self._count.cpu(), self._mean.cpu(), self._squares.cpu()
             keep = torch.cat([torch.ones(1, GROUPS), 1 - torch.eye(GROUPS)]).double()
             total = (keep @ count).clamp(min=2)
@@ -112,15 +125,22 @@ class GroupedMoments:
 
 
 def _per_sample(x: Tensor) -> tuple[Tensor, Tensor | None, int]:
-    """Mean and centred sum of squares over the positions of each sample, and their number; no squares of one."""
+    """Mean and centred norm over the positions of each sample, [samples, channels], and how many there are."""
     x = x.detach()
     x = x if x.dtype == torch.double else x.float()
-    if x.dim() == 2:
-        return x, None, 1
-    positions = tuple(range(2, x.dim()))
-    mean = x.mean(positions, keepdim=True)
-    norm = torch.linalg.vector_norm(x - mean, dim=positions)  # faster than torch.var
-    return _precise(mean.flatten(1)), _precise(norm).square(), math.prod(x.shape[2:])
+    positions = math.prod(x.shape[2:])
+    if positions == 1:
+        return x.flatten(1).clone(), None, 1  # a copy: the network may write into its activations
+    axes = tuple(range(2, x.dim()))
+    mean = x.mean(axes, keepdim=True)
+    return mean.flatten(1), torch.linalg.vector_norm(x - mean, dim=axes), positions  # faster than torch.var
+
+
+def _by_group(values: Tensor, first: int) -> Tensor:
+    """Rows of samples, of which the first has number `first`, filled up with zeros: [rounds, groups, channels]."""
+    before = first % GROUPS
+    after = -(before + len(values)) % GROUPS
+    return functional.pad(values, (0, 0, before, after)).unflatten(0, (-1, GROUPS))
 
 
 def _precise(values: Tensor) -> Tensor:
