@@ -154,7 +154,7 @@ def data_for(dimensions, batches=10, batch=64):
 def test_each_noise_is_named_where_it_enters_and_measured(name):
     dimensions, noise, label, has_law = NOISES[name]
     torch.manual_seed(0)
-    batches = data_for(dimensions)
+    batches = data_for(dimensions, batch=64 if dimensions else 512)
     model = trained(Around(noise(), dimensions), batches)
     table = audit(model, batches).set_index("layer_name")
     assert label in table.own_noise["second"]
