@@ -106,6 +106,10 @@ class Study:
             if (job / "done.json").exists()
         }
 
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints that there are."""
+        return list((self.folder / STUDY).glob("jobs/*/checkpoints/*.checkpoint"))
+
     def judge(self, outcome: Outcome, status: int, err: str) -> None:
         """Compare the tables with those of an undisturbed run, and count."""
         found = results(self.folder / STUDY)
@@ -182,6 +186,29 @@ def kills(study: Study, draw: random.Random, count: int, seconds: float) -> Outc
         study.judge(outcome, status, err)
         after = study.done()
         outcome.repeated += sum(after.get(name) != moment for name, moment in before.items())
+    return outcome
+
+
+def checkpoint_kills(study: Study, draw: random.Random, count: int, seconds: float) -> Outcome:
+    """Kill the command once it has saved a checkpoint, from which it is then to go on."""
+    outcome = Outcome()
+    arguments = ["recipe.checkpoint_every=1"]
+    while outcome.tried < count:
+        shutil.rmtree(study.folder / STUDY, ignore_errors=True)
+        command = study.start(*arguments)
+        jobs_to_wait_for = draw.randrange(1, 5)  # then there is a checkpoint of this one
+        while command.poll() is None and (len(study.jobs) < jobs_to_wait_for or not study.checkpoints()):
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.05))
+        if command.poll() is None and study.checkpoints():
+            os.kill(command.pid, signal.SIGKILL)
+            command.end(60)
+            outcome.tried += 1
+            study.judge(outcome, *study.run(*arguments))
+            if study.checkpoints():
+                outcome.notes.append("checkpoints are left behind")
+        else:
+            command.end(600)
     return outcome
 
 
@@ -334,6 +361,7 @@ def twins(study: Study, draw: random.Random, count: int, seconds: float) -> Outc
 
 FAULTS: dict[str, tuple[Callable[[Study, random.Random, int, float], Outcome], int]] = {
     "kills": (kills, 50),
+    "checkpoint_kills": (checkpoint_kills, 10),
     "worker_kills": (worker_kills, 5),
     "full_disks": (full_disks, 5),
     "size_limits": (size_limits, 5),
