@@ -176,8 +176,9 @@ def conclude(plan: "Plan", grown: bool) -> int:
         print(f"{name}: left out, its tables are not as they were written; run it again", file=sys.stderr)
     if grown:
         record_environment(folder)
-    members, layers = pd.read_csv(folder / "members.csv"), pd.read_csv(folder / "layers.csv")
-    print_summary(members, layers)
+    members = pd.read_csv(folder / "members.csv")
+    if not members.empty:
+        print_summary(members, pd.read_csv(folder / "layers.csv"))
     print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES) if (folder / name).exists())}")
     print(f"report: python -m analysis.report {folder}")
     log_study(plan.jobs[0])

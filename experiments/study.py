@@ -197,6 +197,8 @@ def merge_tables(folder: Path) -> list[str]:
         having = [job / name for job in whole if (job / name).exists()]
         if having or name == "members.csv":
             join_tables(folder / name, columns, having)
+        else:
+            (folder / name).unlink(missing_ok=True)
     return damaged
 
 

@@ -1,6 +1,7 @@
 """The command line as users type it: what it writes and prints, where it goes on, how it stops."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
+from scripts.torture import workers
 from tests.conftest import files_below
 
 ROOT = Path(__file__).parents[2]
@@ -324,10 +326,10 @@ def test_a_chunk_that_raises_is_rows_with_a_reason_and_the_rest_goes_on(run, tmp
     run_chunk = chunk.run_chunk
     broken = True
 
-    def run_or_break(job, members, data, report_steps):
+    def run_or_break(job, members, *arguments):
         if broken and job.config["model"]["width"] == 8 and members[0].placement == "before_bn":
             raise RuntimeError("no more\n memory")
-        return run_chunk(job, members, data, report_steps)
+        return run_chunk(job, members, *arguments)
 
     monkeypatch.setattr(chunk, "run_chunk", run_or_break)
     arguments = [*tiny, "-m", "model.width=8,4"]
@@ -408,3 +410,78 @@ def test_hydras_flags_show_and_run_nothing(run, tmp_path, capsys):
         assert ended.status == 0
         assert text in ended.out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_job_that_cannot_write_is_two_lines_and_the_same_command_makes_up_for_it(
+    run, tmp_path, tiny, monkeypatch
+):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))  # a write beyond fails, as on a full disk
+    try:
+        ended = run(*tiny)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ended.status == 1
+    *_, failed, left = ended.err.splitlines()
+    assert "File too large" in failed
+    assert "holds no tables; run it again" in left
+    assert "Traceback" not in ended.err
+    assert run(*tiny).status == 0
+    assert len(tables(tmp_path / "out" / "first_look")[0]) == 5
+
+
+def test_failed_members_alone_run_again_and_not_at_all_if_they_are_to_be_left(
+    run, tmp_path, tiny, monkeypatch
+):
+    from experiments import chunk
+
+    run_chunk = chunk.run_chunk
+    trained: list[str] = []
+
+    def run_or_break(job, members, *arguments):
+        trained.extend(member.placement for member in members)
+        if breaks and members[0].placement == "before_bn":
+            raise RuntimeError("no more memory")
+        return run_chunk(job, members, *arguments)
+
+    monkeypatch.setattr(chunk, "run_chunk", run_or_break)
+    breaks = False
+    assert run(*tiny, "study=whole").status == 0
+    breaks = True
+    assert run(*tiny).status == 1
+    study = tmp_path / "out" / "first_look"
+    good = [line for line in (study / "members.csv").read_text().splitlines() if ",ok," in line]
+    assert len(good) == 3
+
+    trained.clear()
+    left = run(*tiny, "job.retry=none")
+    assert (left.status, trained) == (1, [])
+    assert "2 members of" in left.err.splitlines()[-1]
+
+    breaks = False
+    assert run(*tiny).status == 0
+    # And the noise-free network whose statistics they borrow, without a row of its own.
+    assert sorted(trained) == ["before_bn", "before_bn", "none"]
+    # What was good is there as it was, to the second that it took.
+    assert set(good) < set((study / "members.csv").read_text().splitlines())
+    whole = tables(tmp_path / "out" / "whole")
+    for table, expected in zip(tables(study), whole, strict=True):
+        drop = [column for column in TIMES if column in table]
+        pd.testing.assert_frame_equal(table.drop(columns=drop), expected.drop(columns=drop), check_exact=True)
+
+
+@on_linux
+@pytest.mark.long
+def test_a_worker_that_is_killed_costs_nothing(tmp_path, run):
+    arguments = [*SWEEP, "recipe.epochs=10", "model.width=8"]
+    with started(tmp_path, *arguments, "processes=2") as process:
+        wait_for(lambda: workers(process.pid))
+        os.kill(workers(process.pid)[0], signal.SIGKILL)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "a worker process was killed" in err
+    assert run(*arguments, "study=undisturbed", "processes=1").status == 0
+    outputs = tmp_path / "outputs"
+    for one, two in zip(tables(outputs / "variance_shift"), tables(outputs / "undisturbed"), strict=True):
+        drop = [column for column in TIMES if column in one]
+        pd.testing.assert_frame_equal(one.drop(columns=drop), two.drop(columns=drop), check_exact=True)
