@@ -171,6 +171,31 @@ def patch_sum(layer: nn.Module | None, x: Tensor) -> Tensor:
     return _convolve(layer, x, layer.weight.new_ones(layer.groups, *layer.weight.shape[1:]))
 
 
+def entry_sums(layer: nn.Module, x: Tensor) -> tuple[Tensor, int]:
+    """Sum of each entry of a convolution's patches over all output positions, and the number of these.
+
+    x: [batch, channels, *space] -> [batch, channels * kernel entries]; padding adds what it pads with. The entries
+    are the inputs that c, v and rho of Eq 12 are about: a channel has one for each place in the kernel, and with
+    zero padding some are often 0.
+    """
+    layer = _as_convolution(layer)
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    padded = F.pad(x, _padding_widths(layer), mode=mode)
+    spans = [dilation * (size - 1) for size, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]
+    sums, positions = [], 0
+    for place in itertools.product(*map(range, layer.kernel_size)):
+        seen = padded
+        for axis, (entry, dilation, stride, span) in enumerate(
+            zip(place, layer.dilation, layer.stride, spans, strict=True), start=2
+        ):
+            begin = entry * dilation
+            steps = slice(begin, seen.shape[axis] - span + begin, stride)
+            seen = seen[(slice(None),) * axis + (steps,)]
+        sums.append(seen.flatten(2).sum(-1))
+        positions = math.prod(seen.shape[2:])
+    return torch.stack(sums, 2).flatten(1), positions
+
+
 # --- the exact law
 
 

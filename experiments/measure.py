@@ -18,7 +18,7 @@ from analysis import theory
 from experiments.data import Data
 from experiments.evaluate import capture_norm_inputs
 from experiments.members import Member
-from experiments.moments import Moments
+from experiments.moments import Moments, PatchMoments
 from experiments.networks.network import Network, NormInput, Source
 from experiments.stack import ChunkNoise
 from experiments.train import stacked_batches
@@ -28,8 +28,9 @@ from experiments.train import stacked_batches
 class SourceMoments:
     """Streamed moments of what theory needs of a noise site and the layer behind it."""
 
+    # x, the input to the noise, each of whose features or channels, or for a convolution each entry of its patches
+    noise_inputs: Moments | PatchMoments
     added: Moments = field(default_factory=Moments)  # L2(x^2), the squared response
-    noise_inputs: Moments = field(default_factory=Moments)  # x, the input to the noise
     patch_sums: Moments = field(default_factory=Moments)  # sum of x over a filter's patch
 
 
@@ -112,7 +113,11 @@ def measure_train_mode(
     moments = {norm_input.norm: Moments() for norm_input in norm_inputs}
     heard = {n.norm: [source for source in n.sources if source.site in noise.active] for n in norm_inputs}
     # In a dense net many layers hear one site through one convolution: each such pair is followed once.
-    followed = {(s.site, s.layer): SourceMoments() for sources in heard.values() for s in sources}
+    followed = {
+        (s.site, s.layer): SourceMoments(_input_moments(stack, s.layer))
+        for sources in heard.values()
+        for s in sources
+    }
     own = {
         name: OwnNoise({s: followed[s.site, s.layer] for s in sources})
         for name, sources in heard.items()
@@ -154,6 +159,11 @@ def measure_train_mode(
                 for name, own_noise in own.items():
                     own_noise.clean.update(_without(own_noise.sources, norm_captured[name], brought))
     return TrainModePass(100 * wrong / seen, moments, own)
+
+
+def _input_moments(stack: Network, layer: str | None) -> Moments | PatchMoments:
+    module = stack.get_submodule(layer) if layer else None
+    return PatchMoments(module) if isinstance(module, nn.Conv2d) else Moments()
 
 
 def _follow_noise(moments: SourceMoments, layer: nn.Module | None, x: Tensor, factor: Tensor) -> Tensor:
@@ -200,6 +210,7 @@ def weight_columns(stack: Network, norm_input: NormInput) -> dict[str, Tensor | 
 def source_columns(own: OwnNoise, source: Source, noise: ChunkNoise, weights: Mapping) -> dict[str, Tensor]:
     """Return c, v, rho of one source's noise input and the paper's ratio made of them, each [members].
 
+    Through a convolution they are means over the entries of its patches, where padding counts as zeros.
     Eq 8 where the noise goes straight in, Eq 12 through a layer; no ratio where the layer joins a shortcut,
     of which Eq 12 says nothing; and nothing at all of a source that is only some of the channels'.
     """

@@ -1,7 +1,9 @@
 """Means and variances of a stream of stacked activations."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from analysis.theory import entry_sums
 
 
 class Moments:
@@ -33,3 +35,36 @@ class Moments:
     def variance(self) -> Tensor:
         """Unbiased variance [members, channels], divided by the count less one."""
         return self._squares / (self.count - 1)
+
+
+class PatchMoments:
+    """Mean and unbiased variance per member and entry of the patches that a convolution reads.
+
+    Pooled over all samples and output positions seen so far. Kept as sums per place in the image, of which
+    every entry takes some: patches are never formed.
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        self.layer = layer  # its geometry alone counts
+        self.samples = 0
+        self._sums: Tensor = torch.zeros(())  # [members, channels, height, width] after the first update
+        self._squares: Tensor = torch.zeros(())
+
+    def update(self, x: Tensor) -> None:
+        """Add a batch x [members, batch, channels, height, width]."""
+        self.samples += x.shape[1]
+        self._sums = self._sums + x.sum(1).double()
+        self._squares = self._squares + x.square().sum(1).double()
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean [members, entries]."""
+        sums, positions = entry_sums(self.layer, self._sums)
+        return sums / (self.samples * positions)
+
+    @property
+    def variance(self) -> Tensor:
+        """Unbiased variance [members, entries], divided by the count less one."""
+        squares, positions = entry_sums(self.layer, self._squares)
+        count = self.samples * positions
+        return (squares - count * self.mean.square()) / (count - 1)

@@ -294,6 +294,35 @@ def test_the_papers_ratio_stands_where_it_speaks(key, placement, filled):
         assert {name for name in present if columns[name].isfinite()} == (set(filled) if present else set())
 
 
+def test_the_moments_of_eq_12_are_those_of_the_patches_that_the_convolution_reads():
+    """c, v, rho and the ratio of a convnet's second layer, by the definition: from its patches one by one."""
+    noisy, data, batch = member("before_weight", "dropout", 0.5), small_images(), 32
+    network = small_network("convnet", noisy.seed)
+    layers = measured_columns(lambda seed: small_network("convnet", seed), [noisy], data, batch, 1)
+    (columns,) = [columns for columns in layers if columns["layer_name"] == "blocks.1.norm"]
+    network.train()
+    patches = []
+    for index, samples in enumerate(epoch_batches(noisy.seed, RECIPE["epochs"], 64, batch, CPU)):
+        x = data.train_inputs[samples]
+        switch(network, draw_factors(network, noisy, f"measure 0 {index}", x))
+        with recorded_inputs(network) as inputs, torch.no_grad():
+            network(x)
+        read = torch.nn.functional.unfold(inputs["blocks.1.before_weight"], 3, padding=1)
+        patches.append(read.movedim(1, -1).flatten(0, 1))  # [samples and positions, entries]
+    entries = torch.cat(patches)
+    d = entries.shape[1]
+    covariance = entries.T.cov()
+    c, v = entries.mean(0).mean().item(), covariance.diagonal().mean().item()
+    rho = (covariance.sum() - covariance.trace()).item() / (d * (d - 1)) / v
+    assert columns["input_mean"].item() == pytest.approx(c, rel=1e-6)
+    assert columns["input_var"].item() == pytest.approx(v, rel=1e-6)
+    assert columns["input_corr"].item() == pytest.approx(rho, rel=1e-6)
+    weight = network.get_submodule("blocks.1.conv").weight.detach().flatten(1)  # type: ignore[union-attr]
+    d_cos2 = (weight.sum(1).square() / weight.square().sum(1)).mean().item()
+    shared = v + v * rho * (d_cos2 - 1)
+    assert columns["ratio_paper"].item() == pytest.approx(shared / (shared + c * c + v), rel=1e-6)
+
+
 # --- normalisers without stored statistics
 
 
