@@ -7,7 +7,7 @@ import argparse
 import json
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jinja2
@@ -82,7 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis.findings", description="Write down what studies found, claim by claim."
     )
-    parser.add_argument("studies", type=Path, nargs="+", help="the studies' folders, for example outputs/*")
+    parser.add_argument(
+        "studies", type=Path, nargs="+", help="folders of studies, or of single jobs: outputs/*"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", default=FINDINGS, help="where to write (default: %(default)s)"
     )
@@ -106,6 +108,9 @@ def read_record(folder: Path) -> Record | None:
     Raises StudyError if the folder holds no readable study.
     """
     study = read_study(folder)
+    if folder.resolve().parent.name == "jobs":  # one job of a study that has not finished
+        name = f"{folder.resolve().parents[1].name} ({', '.join(study.members['model'].unique())} only)"
+        study = replace(study, name=name)
     if study.members["data"].isin(MADE_UP).any():
         print(f"findings: {folder}: left out, its data are drawn from a distribution", file=sys.stderr)
         return None
