@@ -1,15 +1,19 @@
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
+from analysis import claims
 from analysis.claims import CLAIMS, Verdict, Word, verdict_table, verdicts
 from analysis.claims.__main__ import main
 from analysis.claims.evidence import balanced, evidence, paired
+from analysis.figures import CHARTS, PAPER_CHARTS, STUDY_CHARTS
 from analysis.tables import Study
 from tests.analysis import planted, synthetic
 
@@ -206,3 +210,14 @@ def test_what_the_shift_alone_causes_is_measured_against_the_noiseless_twin():
     assert before_bn.part.name == "error that the shift of before_bn 0.5 alone causes"
     assert before_bn.part.contrast.estimate.value == pytest.approx(3)
     assert [before_bn.word, before_weight.word, found.word] == ["supported", "refuted", "mixed"]
+
+
+def test_what_would_supply_missing_evidence_are_sweeps_that_there_are():
+    """Every `+sweep=NAME` in the claims' code names a file, and every figure a chart of the report."""
+    code = "".join(path.read_text() for path in Path(claims.__file__).parent.glob("*.py"))
+    named = set(re.findall(r"\+sweep=(\w+)", code))
+    there = {path.stem for path in (Path(claims.__file__).parents[2] / "conf" / "sweep").glob("*.yaml")}
+    assert named
+    assert named <= there
+    charts = {chart.name for chart in [*CHARTS, *PAPER_CHARTS, *STUDY_CHARTS]}
+    assert {figure for claim in CLAIMS for figure in claim.figures} <= charts
