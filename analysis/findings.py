@@ -51,7 +51,7 @@ class Record:
         members = members[(members["norm"] == "batch") & members["noise"].isin(["none", "dropout"])]
         if members.get("test_error_transplanted", pd.Series(dtype=float)).notna().sum() == 0:
             return []
-        if members["lr"].nunique() > 1:  # bad learning rates on purpose would count as much as good ones
+        if "lr" in members and members["lr"].nunique() > 1:  # bad ones on purpose would count too
             return []
         table = explained(members, by=[])
         parts = table.pivot(index=["placement", "strength"], columns="quantity")
