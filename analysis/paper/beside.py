@@ -165,12 +165,12 @@ def table4(study: PaperStudy) -> BesideTable:
 
 def table5(study: PaperStudy) -> BesideTable:
     """Table 5: the same on ImageNet, top-1 errors."""
-    return _changes_table(study, "Table 5", "after_last_bn", "dropout", "Is it one on ImageNet?")
+    return _changes_table(study, "Table 5", "after_last_bn", "dropout", "Is it a gain on ImageNet?")
 
 
 def table6(study: PaperStudy) -> BesideTable:
     """Table 6: uniform noise before the weight layer."""
-    return _changes_table(study, "Table 6", "before_weight", "uout", "Does uniform noise do better?")
+    return _changes_table(study, "Table 6", "before_weight", "uout", "Is uniform noise before the weight layer a gain?")
 
 
 def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, question: str) -> BesideTable:
