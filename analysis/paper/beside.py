@@ -170,7 +170,9 @@ def table5(study: PaperStudy) -> BesideTable:
 
 def table6(study: PaperStudy) -> BesideTable:
     """Table 6: uniform noise before the weight layer."""
-    return _changes_table(study, "Table 6", "before_weight", "uout", "Is uniform noise before the weight layer a gain?")
+    return _changes_table(
+        study, "Table 6", "before_weight", "uout", "Is uniform noise before the weight layer a gain?"
+    )
 
 
 def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, question: str) -> BesideTable:
