@@ -20,19 +20,19 @@ class AuditError(Exception):
 def call(model: nn.Module, batch: Any) -> Any:
     """Run the model on a batch.
 
-    A tensor is the input, a mapping holds the keyword arguments of `forward`, and of a tuple or list the first
-    items go in as far as `forward` requires positional arguments; what remains counts as labels. Tensors
-    are moved to the device of the model.
+    A tensor is the input, a mapping holds the keyword arguments of `forward` (without `labels` if it takes none),
+    and of a tuple or list the first items go in as far as `forward` requires positional arguments; what remains
+    counts as labels. Tensors are moved to the device of the model.
     """
     parameter = next(model.parameters(), None)
     if parameter is not None:
         batch = mapped(batch, lambda tensor: tensor.to(parameter.device))
     if isinstance(batch, Mapping):
-        return model(**batch)
+        return model(**_accepted(model, batch))
     if isinstance(batch, tuple | list):
         inputs = batch[: _required_arguments(model, len(batch))]
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-            return model(**inputs[0])
+            return model(**_accepted(model, inputs[0]))
         return model(*inputs)
     return model(batch)
 
@@ -114,6 +114,13 @@ def _joined(first: Any, second: Any) -> Any:
     if isinstance(first, tuple | list):
         return [_joined(a, b) for a, b in zip(first, second, strict=True)]
     return first
+
+
+def _accepted(model: nn.Module, batch: Mapping) -> dict[str, Any]:
+    """The mapping without its labels, if `forward` does not take them."""
+    parameters = inspect.signature(model.forward).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {key: value for key, value in batch.items() if key != "labels" or takes_any or key in parameters}
 
 
 def _required_arguments(model: nn.Module, given: int) -> int:

@@ -110,6 +110,8 @@ def _lag(table: pd.DataFrame) -> str:
 def _why_it_lags(row: pd.Series, table: pd.DataFrame) -> str:
     """What the layer itself tells about the reason: few updates, high momentum, small batches."""
     updates, momentum = int(row["updates"]), row["momentum"]
+    if updates == 0 and row["calls"]:
+        return ", because it was never updated: train first, or load a checkpoint that has the statistics"
     if 0 < updates < FEW_UPDATES:
         return f", after only {updates} update{'s' * (updates > 1)}"
     batch = table.attrs.get("samples", 0) / max(table.attrs.get("batches", 1), 1)

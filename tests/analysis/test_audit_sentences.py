@@ -182,6 +182,13 @@ def test_dicts_go_in_as_keyword_arguments():
     assert table.own_noise[1] == "body.3 (Dropout 0.5)"
     shown = compare({"as it is": HuggingFaceStyle()}, DataLoader(rows, batch_size=32))
     assert shown.eval_mode.between(0, 100).all()
+    unlabelled = HuggingFaceStyle()
+    unlabelled.forward = lambda input_values: {"logits": unlabelled.head(unlabelled.body(input_values))}
+    assert accuracy(unlabelled.eval(), DataLoader(rows, batch_size=32)) >= 0
+
+
+def test_layers_that_were_never_updated_are_told():
+    assert "because it was never updated: train first" in diagnosis(audit(mlp(), [5 * x for x in vectors()]))
 
 
 def test_a_network_for_volumes():
