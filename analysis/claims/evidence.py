@@ -84,7 +84,7 @@ def is_tuned(study: Study) -> bool:
     """Whether the study varies the learning rate and has a validation split to choose it by."""
     members = study.members
     has_validation = "validation_error" in members and members["validation_error"].notna().any()
-    return has_validation and TUNED in members and members[TUNED].nunique() > 1
+    return bool(has_validation and TUNED in members and members[TUNED].nunique() > 1)
 
 
 def _at_best_rate(members: pd.DataFrame, network: list[str]) -> pd.DataFrame:
