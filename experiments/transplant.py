@@ -110,6 +110,8 @@ def add_transplanted_errors(
         member, twin = _member(row), noise_free(_member(row))
         if member == twin or twin not in twins or _number(row.get(COLUMN)) >= 0:
             continue
+        if member not in ratios:  # it failed
+            continue
         if not all(0 < ratio < math.inf for ratio in ratios[member].values()):
             continue
         start = time.perf_counter()

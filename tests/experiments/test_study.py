@@ -1,7 +1,10 @@
 """A study's folder: what is finished, what may join, and what a merged table holds."""
 
 import copy
+import fcntl
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from experiments.study import (
     is_damaged,
     is_finished,
     job_folder,
+    job_lock,
     merge_tables,
     start_job,
 )
@@ -255,3 +259,17 @@ def test_an_output_that_cannot_be_written_is_refused_and_a_probe_leaves_nothing(
     assert refusal(plan(make(tmp_path / "study"))).startswith(f"output={tmp_path}: ")
     check_study(plan(make(tmp_path / "new" / "deeper" / "study")))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "study"]
+
+
+def test_a_job_that_runs_elsewhere_is_waited_for(study, capsys):
+    job = make(study)
+    with job_lock(job):
+        pass
+    assert capsys.readouterr().err == ""
+    elsewhere = (job_folder(job) / ".lock").open("w")
+    fcntl.flock(elsewhere, fcntl.LOCK_EX)
+    threading.Timer(0.3, elsewhere.close).start()
+    begin = time.monotonic()
+    with job_lock(job):
+        assert time.monotonic() - begin > 0.2
+    assert capsys.readouterr().err == (f"{job.name}: another process is at work on it; waiting for its end\n")
