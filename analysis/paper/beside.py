@@ -277,9 +277,8 @@ def _control(study: PaperStudy) -> str:
 def _recovered(shares: list[tuple[str, float, float]]) -> str:
     parts = []
     for placement in dict.fromkeys(placement for placement, *_ in shares):
-        ours, theirs = (
-            [row[side] for row in shares if row[0] == placement and row[side] == row[side]] for side in (1, 2)
-        )
+        ours = [share for place, share, _ in shares if place == placement and share == share]  # nan: no loss
+        theirs = [share for place, _, share in shares if place == placement and share == share]
         if ours and theirs:
             parts.append(f"{placement} {_span(ours)} (the paper's same networks {_span(theirs)})")
     return f"Share of the loss won back: {'; '.join(parts)}." if parts else ""

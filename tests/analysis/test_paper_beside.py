@@ -129,12 +129,12 @@ def test_figure_4_draws_our_means_over_every_published_layer(study):
     published = paper.figure4().query(
         "dataset == 'CIFAR10' and network == 'PreResNet-110' and placement == 'before_bn' and drop_ratio == 0.7"
     )
-    curves = [line for line in axes.get_lines() if len(line.get_xdata()) == 163]
+    curves = [line for line in axes.get_lines() if np.size(line.get_xdata()) == 163]
     assert len(curves) == 5
     assert curves[-1].get_ydata() == pytest.approx(published["shift_magnitude"].to_numpy())
-    triangles = [line for line in axes.get_lines() if line.get_marker() == "^" and len(line.get_xdata())]
+    triangles = [line for line in axes.get_lines() if line.get_marker() == "^" and np.size(line.get_xdata())]
     clipped = (published["read_from"] == "clipped_at_top").sum()
-    assert sum(len(line.get_xdata()) for line in triangles) == clipped > 0
+    assert sum(np.size(line.get_xdata()) for line in triangles) == clipped > 0
     assert study.scale in drawing.reading
 
 
@@ -142,8 +142,8 @@ def test_figure_3_draws_cos2_of_networks_without_noise(study):
     axes = panel(paper_cos2.draw(study).figure, "WRN-28-10\nCIFAR10")
     (ours,) = [line for line in axes.get_lines() if line.get_marker() == "o"]
     assert ours.get_ydata() == pytest.approx([0.021, 0.022, 0.023, 0.024])
-    (theirs,) = [line for line in axes.get_lines() if len(line.get_xdata()) > 20]
-    assert len(theirs.get_ydata()) == 28
+    (theirs,) = [line for line in axes.get_lines() if np.size(line.get_xdata()) > 20]
+    assert np.size(theirs.get_ydata()) == 28
 
 
 def test_figures_5_and_6_need_what_must_be_asked_for(study):
@@ -168,7 +168,7 @@ def test_figure_5_draws_accuracies_in_both_modes(study):
         for line in panel(drawing.figure, "PreResNet-110, CIFAR10").get_lines()
         if line.get_linewidth() > 2
     ]
-    assert [line.get_ydata().tolist() for line in bold] == [[59, 69], [54, 59]] * 2
+    assert [np.asarray(line.get_ydata()).tolist() for line in bold] == [[59, 69], [54, 59]] * 2
     assert (
         "PreResNet-110 on CIFAR10, drop rate 0.5: 10.000 [10.000, 10.000], the paper's 0.28"
         in drawing.finding
@@ -194,7 +194,7 @@ def test_figure_6_draws_the_kept_images_and_their_logits(study):
     flipped = type(study)(study.members, study.layers, study.epochs, pd.DataFrame([row]), study.setting)
     drawing = paper_flips.draw(flipped)
     axes = panel(drawing.figure, "frog")
-    assert np.array_equal((axes.get_images()[0].get_array() * 255).round(), pixels)
+    assert np.array_equal((np.asarray(axes.get_images()[0].get_array()) * 255).round(), pixels)
     assert "eval: cat" in [text.get_text() for text in axes.texts]
     assert "before_bn 0.5: 4.000 % lost, 1.500 % won" in drawing.finding
 

@@ -46,7 +46,7 @@ def test_flips_are_those_of_each_network_by_itself():
                 plain.get_submodule(name).factor = factor[0]
             in_train = plain.train()(DATA.train_inputs[batch])
             for name in factors:
-                plain.get_submodule(name).factor = None
+                plain.get_submodule(name).factor = None  # type: ignore[assignment]
             plain.load_state_dict({name: value[index] for name, value in before.items()})
             in_eval = plain.eval()(DATA.train_inputs[batch])
             labels = DATA.train_labels[batch]
