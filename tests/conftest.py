@@ -24,6 +24,12 @@ class Ended(NamedTuple):
     err: str
 
 
+@pytest.fixture(autouse=True)
+def _no_debian_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Tests find the same data whether Debian's Fashion-MNIST is on this machine or not."""
+    monkeypatch.setattr("experiments.data.fashion_mnist.DEBIAN_FOLDER", tmp_path / "no such package")
+
+
 @pytest.fixture
 def tiny() -> list[str]:
     """Overrides that make the default job one of five members and a second; its study is out/first_look."""

@@ -93,8 +93,9 @@ def _finding(tables: dict[str, pd.DataFrame], families: list[str]) -> str:
                 if (interval := mean_interval(values)).low > 0 or interval.high < 0
             ]
             unit = " points" if quantity in OF_MEMBERS else ""
+            interval = f" [{mean.low:+.3f}, {mean.high:+.3f}]" if mean.n > 1 else ""
             parts.append(
-                f"{QUANTITIES[quantity][0]} {mean.mean:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]{unit} "
+                f"{QUANTITIES[quantity][0]} {mean.mean:+.3f}{interval}{unit} "
                 f"({len(clear)} of {difference.groupby(keys).ngroups} cases differ)"
             )
         sentences.append(

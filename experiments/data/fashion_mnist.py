@@ -13,9 +13,8 @@ from .idx import read_idx
 from .images import Images, check_labels, image_data, select_first
 
 FOLDER = "fashion-mnist"
-DEBIAN_FOLDER = Path(
-    "/usr/share/datasets/fashion-mnist"
-)  # where the package dataset-fashion-mnist puts the files
+# Where the package dataset-fashion-mnist puts the files.
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 ADDRESS = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 TRAIN = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
 TEST = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")

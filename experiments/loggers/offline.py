@@ -28,6 +28,7 @@ LEAN = {
     "x_disable_meta": True,
     "x_disable_stats": True,
     "x_save_requirements": False,
+    "x_service_wait": 120.0,  # a busy machine takes its time to start W&B's service
     # No link to the latest run, which other programs would take for one more run.
     "symlink": False,
     "use_dot_wandb": False,

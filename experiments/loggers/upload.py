@@ -89,5 +89,4 @@ def _upload_batch(folders: Sequence[Path]) -> None:
 
 
 def _mark(folder: Path) -> Path:
-    (run_file,) = folder.glob("run-*.wandb")
-    return run_file.with_name(f"{run_file.name}.synced")
+    return folder / f"run-{run_id(folder)}.wandb.synced"

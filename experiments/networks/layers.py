@@ -23,8 +23,10 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer of one network or of each member of a stack."""
-        if torch.is_autocast_enabled(input.device.type):  # which is for convolutions
-            with torch.autocast(input.device.type, enabled=False):
+        device = input.device.type
+        # Only convolutions are for autocast, which there is not on every device (not on torch's meta device, say).
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
                 return self.forward(input.to(self.weight.dtype))
         if self.weight.dim() == 2:
             return super().forward(input)

@@ -34,11 +34,6 @@ def config(name: str, root: Path, **others) -> dict:
     } | others
 
 
-@pytest.fixture(autouse=True)
-def _no_debian_package(monkeypatch, tmp_path):
-    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "no such package")
-
-
 def standardised(pixels: np.ndarray, train_pixels: np.ndarray) -> np.ndarray:
     """Images [N, channel, height, width] by the channel moments of the training images, in float64."""
     axes = (0, 2, 3)
