@@ -53,6 +53,6 @@ def login_problem() -> LoginProblem | None:
 def wandb_environment() -> dict[str, str]:
     """Return the environment of a process that imports this code, wherever it starts, and uses W&B."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # What is online is said by the configuration.
-    kept = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
+    # What is online is said by the configuration, and W&B's service is that process's own.
+    kept = {key: value for key, value in os.environ.items() if key not in ("WANDB_MODE", "WANDB_SERVICE")}
     return kept | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -164,11 +164,14 @@ def test_killed_while_logging_the_tables_are_whole_and_the_same_command_makes_th
     tables = {path.name: path.read_bytes() for path in job.glob("*.csv")}
     assert (job / "done.json").exists()
 
-    ended = run(*arguments)
-    assert ended.status == 0
-    assert "1 of 1 jobs are finished already" in ended.err
-    assert {path.name: path.read_bytes() for path in job.glob("*.csv")} == tables
-    assert len(run_ids(study)) == len(set(run_ids(study))) == 16
+    for _ in range(3):  # on a busy machine W&B's own service fails at times, which one line says
+        ended = run(*arguments)
+        assert ended.status == 0
+        assert "1 of 1 jobs are finished already" in ended.err
+        assert {path.name: path.read_bytes() for path in job.glob("*.csv")} == tables
+        if "W&B: " not in ended.err:
+            break
+    assert len(run_ids(study)) == len(set(run_ids(study))) == 16, ended.err
     assert len(list(study.glob("wandb/*/record.sha256"))) == 16
     replaced = [folder for folder in run_folders(study) if folder / "record.sha256" not in complete]
     assert inspect(replaced[0])["state"] == "finished"
