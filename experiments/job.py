@@ -15,13 +15,13 @@ from experiments.checkpoint import (
     remove_checkpoints,
     split_by_epoch,
 )
-from experiments.chunk import Row, failed_rows
 from experiments.config import Job
 from experiments.data import Data, load_data
 from experiments.device import choose_device, choose_processes
 from experiments.members import Member
 from experiments.networks import build_network
 from experiments.progress import job_progress
+from experiments.rows import Row, failed_rows
 from experiments.stack import chunk_capacity, plan_chunks, site_shapes
 from experiments.study import finish_job, finished_rows, job_folder, start_job
 from experiments.transplant import Twins, add_transplanted_errors, missing_twins

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from experiments.adjust import adjust_stack
-from experiments.chunk import layer_columns, moving_variances
 from experiments.evaluate import evaluate
+from experiments.layer_columns import layer_columns, moving_variances
 from experiments.measure import measure_train_mode
 from experiments.members import Member
 from experiments.networks import build_network

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from experiments.adjust import adjust_stack
-from experiments.chunk import layer_columns, moving_variances, run_chunk
+from experiments.chunk import run_chunk
 from experiments.data import Data, load_data
 from experiments.evaluate import evaluate
+from experiments.layer_columns import layer_columns, moving_variances
 from experiments.measure import measure_train_mode
 from experiments.members import Member
 from experiments.networks import NORMS, build_network
