@@ -11,7 +11,6 @@ member: a job that cuts its members into other chunks, on a machine with more co
 import hashlib
 import io
 import json
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 from experiments.config import Job
+from experiments.files import all_or_nothing
 from experiments.members import Member
 from experiments.train import TrainingState
 
@@ -48,13 +48,9 @@ def save_checkpoint(
     torch.save(vars(state), content)
     name = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
     (folder / FOLDER).mkdir(exist_ok=True)
-    partial = folder / FOLDER / f".{name}.partial"
-    with partial.open("wb") as file:
+    with all_or_nothing(folder / FOLDER / f"{name}.checkpoint", "wb") as file:
         file.write(json.dumps(hashlib.sha256(content.getbuffer()).hexdigest()).encode() + b"\n")
         file.write(content.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / FOLDER / f"{name}.checkpoint")
 
 
 def check_checkpoints(folder: Path, job: Job, samples: int) -> None:

@@ -19,7 +19,7 @@ from experiments.networks import build_network
 from experiments.networks.network import Network
 from experiments.rows import Row, epoch_rows, flip_rows, layer_rows, member_rows
 from experiments.stack import ChunkNoise, site_shapes, stack_members
-from experiments.study import job_folder
+from experiments.study.job_folder import job_folder
 from experiments.track import mode_errors
 from experiments.train import TrainingState, train_stack
 from experiments.transplant import Twins, keep_twins

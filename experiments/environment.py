@@ -1,5 +1,6 @@
 """What is needed to make a result again: command, code, versions, machine."""
 
+import json
 import os
 import platform
 import subprocess
@@ -9,7 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from experiments.files import write_text
+
 _PACKAGES = ("torch", "numpy", "hydra-core", "pandas", "scikit-learn")
+
+
+def write_environment(folder: Path) -> None:
+    """Write down, in `folder`'s environment.json, where and by which command its results are made."""
+    write_text(folder / "environment.json", json.dumps(environment(), indent=2))
 
 
 def environment() -> dict[str, Any]:

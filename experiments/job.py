@@ -4,7 +4,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import astuple, fields
 from functools import lru_cache
 
 import torch
@@ -18,12 +17,12 @@ from experiments.checkpoint import (
 from experiments.config import Job
 from experiments.data import Data, load_data
 from experiments.device import choose_device, choose_processes
-from experiments.members import Member
+from experiments.members import Member, member_of
 from experiments.networks import build_network
 from experiments.progress import job_progress
 from experiments.rows import Row, failed_rows
 from experiments.stack import chunk_capacity, plan_chunks, site_shapes
-from experiments.study import finish_job, finished_rows, job_folder, start_job
+from experiments.study.job_folder import finish_job, finished_rows, job_folder, start_job
 from experiments.transplant import Twins, add_transplanted_errors, missing_twins
 from experiments.workers import run_chunks
 
@@ -70,8 +69,8 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
     """
     rows: dict[str, list[Row]] = {**finished_rows(job)}
     start_job(job)
-    kept = {_member(row) for row in rows["members.csv"]}
-    members = [member for member in job.members if astuple(member) not in kept]
+    kept = {member_of(row) for row in rows["members.csv"]}
+    members = [member for member in job.members if member not in kept]
     errors: list[str] = []
     twins: Twins = {}
     train_samples = None  # not known when the data cannot be read
@@ -88,7 +87,7 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         train_samples = len(data.train_labels)
         check_checkpoints(job_folder(job), job, train_samples)
         extra = missing_twins(members, job.all_members)  # reported by another shard, or already
-        unreported = set(map(astuple, extra))
+        unreported = set(extra)
         chunks = job_chunks(job, [*members, *extra], data, device, processes)
         chunks = split_by_epoch(chunks, find_checkpoints(job_folder(job)))
         recipe = job.config["recipe"]
@@ -103,16 +102,16 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
                     fail([member for member in chunk if member not in extra], result)
                 else:
                     for name, chunk_rows in result.items():
-                        rows[name] += [row for row in chunk_rows if _member(row) not in unreported]
+                        rows[name] += [row for row in chunk_rows if member_of(row) not in unreported]
                 progress.add_members(len(chunk))
             add_transplanted_errors(job, data, twins, rows, job_site_shapes(job, data))
     except Exception as error:  # before the first chunk, or between two
-        reached = {_member(row) for row in rows["members.csv"]}
-        fail([member for member in members if astuple(member) not in reached], error)
+        reached = {member_of(row) for row in rows["members.csv"]}
+        fail([member for member in members if member not in reached], error)
 
-    order = {astuple(member): index for index, member in enumerate(job.members)}
+    order = {member: index for index, member in enumerate(job.members)}
     for table in rows.values():
-        table.sort(key=lambda row: order[_member(row)])
+        table.sort(key=lambda row: order[member_of(row)])
         for row in table if train_samples is not None else []:
             row["train_samples"] = train_samples
     finish_job(job, rows, errors)
@@ -134,7 +133,3 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _member(row: Row) -> tuple:
-    return tuple(row[field.name] for field in fields(Member))

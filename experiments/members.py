@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from analysis.theory import noise_variance
@@ -59,6 +59,11 @@ class Member:
     def noise_variance(self) -> float:
         """sigma^2 = Var(m), the axis on which the families compare."""
         return noise_variance(self.noise, self.strength)
+
+
+def member_of(row: Mapping[str, Any]) -> Member:
+    """Return the member that a row of a table is of; the row's values may be text."""
+    return Member(**{field.name: field.type(row[field.name]) for field in fields(Member)})  # type: ignore[operator]
 
 
 def expand_members(spec: Any, recipe: Mapping) -> list[Member]:

@@ -36,7 +36,8 @@ def launch(config: DictConfig) -> None:
     from experiments.job import run_job
     from experiments.launchers import cores_of_job, is_parallel
     from experiments.loggers.live import log_job
-    from experiments.study import is_finished, is_left_alone, job_lock
+    from experiments.study.finished import is_finished, is_left_alone
+    from experiments.study.job_folder import job_lock
 
     # Relative paths start where the command was typed, wherever the launcher runs this.
     os.chdir(HydraConfig.get().runtime.cwd)
@@ -100,7 +101,7 @@ def run(overrides: list[str], multirun: bool) -> int:
     from filelock import FileLock, Timeout
 
     from experiments.plan import plan_jobs
-    from experiments.study import check_writable
+    from experiments.study.admission import check_writable
 
     plan = plan_jobs(overrides, multirun)
     if plan.kind == "modes":
@@ -123,7 +124,7 @@ def check_plan(plan: "Plan") -> None:
     """Raise ConfigError unless every job may join the study, and its data is there."""
     from experiments.loggers.live import check_login
     from experiments.plan import check_data
-    from experiments.study import check_study
+    from experiments.study.admission import check_study
     from experiments.workers import start_server
 
     check_study(plan)
@@ -136,7 +137,8 @@ def check_plan(plan: "Plan") -> None:
 def run_plan(plan: "Plan") -> int:
     """Let Hydra launch the jobs, unless all are finished, and sum up; return the exit status."""
     from experiments.progress import jobs_progress
-    from experiments.study import has_ended, is_damaged, is_left_alone, job_folder, unfinished
+    from experiments.study.finished import is_left_alone, unfinished
+    from experiments.study.job_folder import has_ended, is_damaged, job_folder
 
     left = unfinished(plan.jobs)
     if finished := len(plan.jobs) - len(left):
@@ -146,7 +148,10 @@ def run_plan(plan: "Plan") -> int:
             print(f"{job.name}: its tables are not as they were written; it runs again", file=sys.stderr)
     todo = [job for job in left if not is_left_alone(job)]
     if todo:
-        with jobs_progress(len(todo), lambda: sum(map(has_ended, todo))) if plan.parallel else nullcontext():
+        folders = [job_folder(job) for job in todo]
+        with (
+            jobs_progress(len(todo), lambda: sum(map(has_ended, folders))) if plan.parallel else nullcontext()
+        ):
             launch_jobs(plan)
     return conclude(plan, grown=bool(todo))
 
@@ -167,15 +172,19 @@ def conclude(plan: "Plan", grown: bool) -> int:
     """Merge the study's tables, print the summary and where everything lies; return the exit status."""
     import pandas as pd
 
+    from experiments.environment import write_environment
     from experiments.loggers.live import log_study
-    from experiments.study import TABLES, has_failed, job_folder, merge_tables, record_environment, unfinished
+    from experiments.study.finished import unfinished
+    from experiments.study.job_folder import has_failed, job_folder
+    from experiments.study.merge import merge_tables
     from experiments.summary import print_summary
+    from experiments.tables import TABLES
 
     folder = plan.folder
     for name in merge_tables(folder):
         print(f"{name}: left out, its tables are not as they were written; run it again", file=sys.stderr)
     if grown:
-        record_environment(folder)
+        write_environment(folder)
     members = pd.read_csv(folder / "members.csv")
     if not members.empty:
         print_summary(members, pd.read_csv(folder / "layers.csv"))

@@ -1,12 +1,12 @@
 """The tables: their columns, and how they are written."""
 
 import csv
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import IO
+
+from experiments.files import all_or_nothing
 
 COPIED_AT_ONCE = 1 << 20  # characters
 
@@ -52,6 +52,13 @@ MODE_COLUMNS = (
     "torch",
 )
 # fmt: on
+# Of the files of a study, members.csv is written last: where it is, the others are too.
+TABLES = {
+    "flips.csv": FLIP_COLUMNS,
+    "epochs.csv": EPOCH_COLUMNS,
+    "layers.csv": LAYER_COLUMNS,
+    "members.csv": MEMBER_COLUMNS,
+}
 
 
 def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
@@ -59,7 +66,7 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, 
 
     Numbers are written with the digits that give the same double back; None and nan as nothing.
     """
-    with _all_or_nothing(path) as file:
+    with all_or_nothing(path, newline="") as file:
         _write_rows(file, list(columns), rows, header=True)
 
 
@@ -69,7 +76,7 @@ def join_tables(path: Path, columns: Iterable[str], parts: Iterable[Path]) -> No
     Tables that have these columns are copied as they are, which takes no memory to speak of.
     """
     names = list(columns)
-    with _all_or_nothing(path) as file:
+    with all_or_nothing(path, newline="") as file:
         _write_rows(file, names, [], header=True)
         for part in parts:
             with part.open(newline="", encoding="utf-8") as source:
@@ -87,19 +94,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@contextmanager
-def _all_or_nothing(path: Path) -> Iterator[TextIO]:
-    """Open a file for writing that takes the place of `path` once all of it is on the disk."""
-    # A name of its own, so that what a killed process left behind is written over.
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _write_rows(file: TextIO, columns: list[str], rows: Iterable[Mapping[str, object]], header: bool) -> None:
+def _write_rows(
+    file: IO[str], columns: list[str], rows: Iterable[Mapping[str, object]], header: bool
+) -> None:
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     if header:
         writer.writeheader()

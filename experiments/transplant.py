@@ -27,13 +27,13 @@ from experiments.augment import measured_data
 from experiments.config import Job
 from experiments.data import Data
 from experiments.evaluate import evaluate
-from experiments.members import Member
+from experiments.members import Member, member_of
 from experiments.moments import Moments
 from experiments.networks import build_network
 from experiments.networks.network import Network
+from experiments.rows import Row
 from experiments.stack import stack_members
 
-Row = dict[str, object]
 State = dict[str, Tensor]
 Twins = dict[Member, State]
 
@@ -100,14 +100,14 @@ def add_transplanted_errors(
     """
     ratios: dict[Member, dict[str, float]] = {}
     for row in rows["layers.csv"]:
-        ratios.setdefault(_member(row), {})[str(row["layer_name"])] = _number(row.get("shift_ratio"))
+        ratios.setdefault(member_of(row), {})[str(row["layer_name"])] = _number(row.get("shift_ratio"))
     # Of the samples over which the ratios were measured, evenly: a folder's first images may all be of one class.
     measured = measured_data(data, job.config["recipe"]).train_inputs
     count = min(len(measured), batch_samples(shapes))
     inputs = measured[torch.arange(count) * len(measured) // count]
     loaded, stack = None, None
     for row in rows["members.csv"]:
-        member, twin = _member(row), noise_free(_member(row))
+        member, twin = member_of(row), noise_free(member_of(row))
         if member == twin or twin not in twins or _number(row.get(COLUMN)) >= 0:
             continue
         if member not in ratios:  # it failed
@@ -140,7 +140,3 @@ def _load(job: Job, data: Data, twin: Member, state: State) -> Network:
 
 def _number(value: object) -> float:
     return math.nan if value is None or value == "" else float(value)  # type: ignore[arg-type]
-
-
-def _member(row: Row) -> Member:
-    return Member(*(row[name] for name in Member.__dataclass_fields__))  # type: ignore[arg-type]

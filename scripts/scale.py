@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.study import TABLES
+from experiments.tables import TABLES
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = (16, 64, 256)
 SEEDS = 5  # of one job
 COPIED = ("status", "job", "reason", "layer_name")  # and what identifies a row
-MERGE = "import sys, pathlib, experiments.study; experiments.study.merge_tables(pathlib.Path(sys.argv[1]))"
+MERGE = "import sys, pathlib, experiments.study.merge as m; m.merge_tables(pathlib.Path(sys.argv[1]))"
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from experiments.loggers.records import RunRecord, member_records
 from experiments.loggers.settings import Destination
 from experiments.loggers.study_record import study_record
 from experiments.loggers.upload import upload
-from experiments.study import is_damaged
+from experiments.study.job_folder import is_damaged
 
 
 class ExportError(Exception):

@@ -11,10 +11,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from experiments.checks import ConfigError
+from experiments.environment import write_environment
 from experiments.modes import STATEMENTS
 from experiments.modes.finding import CONFIRMED, FAILED, NEEDS_CARE, REFUTED, VERDICTS, readable
 from experiments.modes.statement import Statement
-from experiments.study import record_environment
 from experiments.tables import MODE_COLUMNS, read_table, write_table
 
 TABLE = "modes.csv"
@@ -64,7 +64,7 @@ def run_statements(folder: Path) -> int:
     if rows:
         print(f"{len(rows)} of {len(STATEMENTS)} statements are tested already in {folder}", file=sys.stderr)
     if len(rows) < len(STATEMENTS):
-        record_environment(folder)
+        write_environment(folder)
     for statement in STATEMENTS:
         if statement.number not in rows:
             rows[statement.number] = row_of(statement)

@@ -18,7 +18,8 @@ from experiments.checkpoint import (
 from experiments.job import run_job
 from experiments.networks import build_network
 from experiments.stack import ChunkNoise, site_shapes, stack_members
-from experiments.study import is_finished, job_folder, start_job
+from experiments.study.finished import is_finished
+from experiments.study.job_folder import job_folder, start_job
 from experiments.train import TrainingState, train_stack
 from tests.experiments.small import EVERYTHING, RECIPE, small_data, small_job
 from tests.experiments.test_run import started, wait_for

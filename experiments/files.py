@@ -1,0 +1,25 @@
+"""Files that appear complete or not at all, whenever this process or the machine stops."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def all_or_nothing(path: Path, mode: str = "w", newline: str | None = None) -> Iterator[IO[Any]]:
+    """Open a file for writing that takes the place of `path` once all of it is on the disk; text is UTF-8."""
+    # A name of its own, so that what a killed process left behind is written over.
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open(mode, newline=newline, encoding=None if "b" in mode else "utf-8") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file, all or nothing."""
+    with all_or_nothing(path) as file:
+        file.write(text)

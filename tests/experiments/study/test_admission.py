@@ -1,0 +1,120 @@
+"""Which jobs may join a study, and what is said to the others."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.checks import ConfigError
+from experiments.config import Job
+from experiments.plan import Plan
+from experiments.study.admission import check_study
+from experiments.study.job_folder import job_folder, start_job
+from tests.conftest import files_below
+from tests.experiments.study.small_study import finish, make
+
+
+def plan(*jobs: Job, swept: tuple[str, ...] = ()) -> Plan:
+    return Plan(list(jobs), list(swept))
+
+
+def refusal(planned: Plan) -> str:
+    """The line with which a plan is refused; refusing changes nothing."""
+    before = files_below(planned.folder)
+    with pytest.raises(ConfigError) as raised:
+        check_study(planned)
+    assert files_below(planned.folder) == before
+    return str(raised.value)
+
+
+def test_a_new_study_and_the_same_jobs_again_are_welcome(study):
+    job = make(study)
+    check_study(plan(job))
+    assert not study.exists()
+    finish(job)
+    check_study(plan(job))
+
+
+def test_another_architecture_or_data_set_joins(study):
+    finish(make(study))
+    sizes = {"features": 8, "classes": 2, "train_size": 99, "test_size": 9, "seed": 0}
+    moments = {"mean": 0.0, "variance": 1.0, "correlation": 0.0}
+    for changes in (
+        {"model__width": 99},
+        {"model__depth": 2},
+        {"data": {"name": "gaussian", **sizes, **moments}},
+    ):
+        check_study(plan(make(study, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"recipe__lr": 0.2}, ["recipe.lr=0.1", "recipe.lr=0.2"]),
+        ({"recipe__epochs": 3}, ["recipe.epochs=2", "recipe.epochs=3"]),
+        ({"members__seed": [0, 1, 2]}, ["members.seed=[0, 1]", "members.seed=[0, 1, 2]"]),
+        (
+            {"members__none": False, "members__uout": {"beta": [1], "placement": ["before_bn"]}},
+            ["members.none=true"],
+        ),
+        ({"members__lr": [0.3]}, ["members.lr=null", "members.lr=[0.3]"]),
+        ({"measure__draws": 5}, ["measure.draws=1", "measure.draws=5"]),
+    ],
+    ids=str,
+)
+def test_what_the_rows_do_not_tell_apart_is_refused_with_key_old_and_new_value(study, changes, parts):
+    finish(make(study, model__width=8))
+    for other in ({}, {"model__width": 8}):  # whether the width differs too makes no difference
+        line = refusal(plan(make(study, **changes | other)))
+        assert line.startswith("study=study: ")
+        assert all(part in line for part in [*parts, "choose another study=NAME"])
+    check_study(plan(make(study.with_name("other"), **changes)))
+
+
+def test_another_part_of_the_same_data_set_is_refused(study):
+    cifar = {"name": "cifar10", "root": "data", "download": False, "train_size": 100, "test_size": None}
+    finish(make(study, data=cifar))
+    check_study(plan(make(study, data=cifar | {"root": "/elsewhere"}, model__width=9)))
+    line = refusal(plan(make(study, data=cifar | {"train_size": 200})))
+    assert "data.train_size=100" in line
+    assert "data.train_size=200" in line
+
+
+def test_what_this_command_sweeps_may_differ(study):
+    finish(make(study, recipe__lr=0.1))
+    jobs = [make(study, recipe__lr=lr) for lr in (0.2, 0.3)]
+    check_study(plan(*jobs, swept=("recipe.lr",)))
+    assert "recipe.lr=0.1" in refusal(plan(*jobs, swept=("recipe.l",)))
+    check_study(plan(*jobs, swept=("recipe",)))
+
+
+def test_members_that_the_study_holds_already_are_refused(study):
+    finish(make(study))
+    check_study(plan(make(study, members__seed=[2]), make(study, members__seed=[3]), swept=("members.seed",)))
+    line = refusal(
+        plan(make(study, members__seed=[1, 2]), make(study, members__seed=[3]), swept=("members.seed",))
+    )
+    assert "some of the members" in line
+
+
+def test_a_job_that_left_no_table_binds_nobody(study):
+    start_job(make(study))
+    check_study(plan(make(study, recipe__lr=0.2)))
+
+
+@pytest.mark.parametrize("content", ["", "a: [", "- 1", "data: {name: digits}", "\0"])
+def test_a_configuration_of_another_version_is_refused(study, content):
+    job = finish(make(study))
+    (job_folder(job) / "config.yaml").write_text(content)
+    line = refusal(plan(make(study, model__width=99)))
+    assert "config.yaml is none of this version's" in line
+
+
+def test_an_output_that_cannot_be_written_is_refused_and_a_probe_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("text")
+    for output in (tmp_path / "file", tmp_path / "file" / "deeper", Path("/proc"), Path("/proc/self/deeper")):
+        line = refusal(plan(make(output / "study")))
+        assert line.startswith(f"output={output}: allowed is a folder that can be written")
+    (tmp_path / "study").write_text("a file where the folder should be")
+    assert refusal(plan(make(tmp_path / "study"))).startswith(f"output={tmp_path}: ")
+    check_study(plan(make(tmp_path / "new" / "deeper" / "study")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "study"]
