@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from scripts.torture import workers
+from scripts.faults.command import workers
 from tests.conftest import files_below
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,94 @@
+"""A small study that faults are done to, and what became of it beside an undisturbed run."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiments.tables import read_table
+from scripts.faults.command import Command, fork_command
+
+TABLES = ("members.csv", "layers.csv", "epochs.csv")
+SWEEP = [
+    "+sweep=variance_shift", "data=gaussian", "data.train_size=256", "data.test_size=64", "data.features=8",
+    "model.width=4,8", "job.shards=2", "recipe.epochs=8", "recipe.batch_size=32", "members.seed=[0,1]",
+    "members.dropout.rate=[0.5]", "members.uout=null", "members.gaussian=null", "processes=1",
+]  # fmt: skip
+Tables = dict[str, list[dict[str, str]]]
+
+
+@dataclass
+class Outcome:
+    """What became of one kind of fault."""
+
+    tried: int = 0
+    survived: int = 0
+    rows_lost: int = 0
+    repeated: int = 0  # finished jobs that ran again although nothing was wrong with them
+    skipped: str = ""  # why nothing was tried
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, what: str, err: str) -> None:
+        """Note what was not as it should be, with the last line of what the command said on stderr."""
+        self.notes.append(f"{what}: {err.strip().splitlines()[-1:]}")
+
+
+class Study:
+    """A study in a folder of its own, and the tables that an undisturbed run leaves."""
+
+    def __init__(self, folder: Path, undisturbed: Tables):
+        self.folder, self.undisturbed, self.started = folder, undisturbed, 0
+        self.path = folder / "outputs" / "variance_shift"
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Remove what was run so far."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def start(self, *arguments: str, prepare: Callable[[], object] = lambda: None) -> Command:
+        """Start the command, after `prepare` was called in its process."""
+        self.started += 1
+        log = self.folder / f"stderr-{self.started}.txt"
+        return fork_command(self.folder, log, [*SWEEP, *arguments], prepare)
+
+    def run(self, *arguments: str, prepare: Callable[[], object] = lambda: None) -> tuple[int, str]:
+        """Run the command to its end; return its status and what it said on stderr."""
+        return self.start(*arguments, prepare=prepare).end(600)
+
+    @property
+    def jobs(self) -> list[Path]:
+        """The folders of its jobs."""
+        return sorted((self.path / "jobs").glob("*"))
+
+    def done(self) -> dict[str, int]:
+        """When each finished job was finished, in nanoseconds."""
+        return {
+            job.name: (job / "done.json").stat().st_mtime_ns
+            for job in self.jobs
+            if (job / "done.json").exists()
+        }
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints that there are."""
+        return list(self.path.glob("jobs/*/checkpoints/*.checkpoint"))
+
+    def tables(self) -> Tables:
+        """The merged tables as text, less the columns of time."""
+        return {
+            name: [
+                {key: value for key, value in row.items() if not key.startswith("seconds")}
+                for row in read_table(self.path / name)
+            ]
+            for name in TABLES
+            if (self.path / name).exists()
+        }
+
+    def judge(self, outcome: Outcome, status: int, err: str) -> None:
+        """Compare the tables with those of an undisturbed run, and count."""
+        found = self.tables()
+        for name, rows in self.undisturbed.items():
+            outcome.rows_lost += sum(row not in found.get(name, []) for row in rows)
+        good = status == 0 and found == self.undisturbed and "Traceback" not in err
+        outcome.survived += good
+        if not good:
+            outcome.note(f"status {status}", err)
