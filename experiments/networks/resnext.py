@@ -8,58 +8,13 @@ from torch import Tensor, nn
 
 from experiments.checks import COUNT, Rule
 from experiments.networks.layers import Conv2d, Linear
-from experiments.networks.network import Network, NormInput, Source
+from experiments.networks.network import Network, NormInput
 from experiments.networks.norms import image_norm
+from experiments.networks.postactivation import PostActivationBlock, block_norm_inputs
 from experiments.noise import NoiseSite
 
 STAGES = 3
 EXPANSION = 4  # output channels of a block over the width of one of its groups, whatever the cardinality
-
-
-class Block(nn.Module):
-    """ReLU(shortcut + [conv1x1 norm ReLU] [grouped conv3x3 norm ReLU] [noise] conv1x1 [noise] norm).
-
-    The expanding 1x1 convolution is followed by a norm of its own: the one network here in which a block
-    holds the paper's chain Dropout -> Conv -> BN literally. A shortcut that changes shape is conv1x1 norm.
-    """
-
-    def __init__(self, inputs: int, width: int, cardinality: int, stride: int, norm: str):
-        super().__init__()
-        inner, outputs = cardinality * width, EXPANSION * width
-        self.conv_reduce = Conv2d(inputs, inner, 1, bias=False)
-        self.norm_reduce = image_norm(norm, inner)
-        self.conv_groups = Conv2d(inner, inner, 3, stride, padding=1, groups=cardinality, bias=False)
-        self.norm_groups = image_norm(norm, inner)
-        self.before_weight = NoiseSite("before_weight")
-        self.conv_expand = Conv2d(inner, outputs, 1, bias=False)
-        self.before_bn = NoiseSite("before_bn")
-        self.norm_expand = image_norm(norm, outputs)
-        self.conv_shortcut = self.norm_shortcut = None
-        if inputs != outputs or stride != 1:
-            self.conv_shortcut = Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.norm_shortcut = image_norm(norm, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., batch, inputs, height, width] -> [..., batch, 4 width, height / stride, width / stride]."""
-        y = F.relu(self.norm_reduce(self.conv_reduce(x)))
-        y = F.relu(self.norm_groups(self.conv_groups(y)))
-        y = self.norm_expand(self.before_bn(self.conv_expand(self.before_weight(y))))
-        if self.conv_shortcut is not None and self.norm_shortcut is not None:
-            x = self.norm_shortcut(self.conv_shortcut(x))
-        return F.relu(x + y)
-
-    def norm_inputs(self, name: str) -> list[NormInput]:
-        """Return what each of this block's norms reads; the input, a sum of normed tensors, brings no noise."""
-        expand = f"{name}.conv_expand"
-        sources = (Source(f"{name}.before_bn"), Source(f"{name}.before_weight", expand))
-        inputs = [
-            NormInput(f"{name}.norm_reduce", f"{name}.conv_reduce"),
-            NormInput(f"{name}.norm_groups", f"{name}.conv_groups"),
-            NormInput(f"{name}.norm_expand", expand, sources),
-        ]
-        if self.norm_shortcut is not None:
-            inputs.append(NormInput(f"{name}.norm_shortcut", f"{name}.conv_shortcut"))
-        return inputs
 
 
 class ResNeXt(Network):
@@ -82,8 +37,9 @@ class ResNeXt(Network):
         for index in range(STAGES * depth):
             stage = index // depth
             stride = 2 if stage > 0 and index % depth == 0 else 1
-            self.blocks.append(Block(channels, width << stage, cardinality, stride, norm))
-            channels = EXPANSION * (width << stage)
+            inner, outputs = cardinality * width << stage, EXPANSION * width << stage
+            self.blocks.append(PostActivationBlock(channels, inner, outputs, cardinality, stride, norm))
+            channels = outputs
         self.after_last_bn = NoiseSite("after_last_bn")
         self.classifier = Linear(channels, classes)
 
@@ -95,9 +51,5 @@ class ResNeXt(Network):
         return self.classifier(self.after_last_bn(x.mean((-2, -1))))
 
     def norm_inputs(self) -> list[NormInput]:
-        """Return what each norm reads: own noise has only the last one of each block's branch."""
-        inputs = [NormInput("norm", "stem")]
-        for index, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            inputs += block.norm_inputs(f"blocks.{index}")
-        return inputs
+        """Return what each norm reads."""
+        return [NormInput("norm", "stem"), *block_norm_inputs(self.blocks)]
