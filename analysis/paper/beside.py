@@ -4,39 +4,23 @@ Test errors of networks of another size do not compare, but what noise and adjus
 tables give both errors, and the difference of the changes. Where a study has nothing for a table, it has no rows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-
-import pandas as pd
+from collections.abc import Callable, Sequence
 
 from analysis import paper
+from analysis.paper.beside_table import BesideTable, less, share_span, share_text, with_half_width
+from analysis.paper.changes import (
+    NAME,
+    cells_with,
+    change_by_adjusting_without_noise,
+    change_of_bar,
+    error_change,
+    in_order,
+    members_of,
+)
 from analysis.paper.contrasts import sentences
 from analysis.paper.measured import mean_magnitudes, means_of_table1
 from analysis.paper.setting import PaperStudy
-from analysis.stats import Interval, mean_interval, paired_difference
-
-NAME = ["dataset", "network"]
-
-
-@dataclass(frozen=True)
-class BesideTable:
-    """A table of the page.
-
-    Attributes:
-        name: its anchor.
-        question: its heading.
-        columns: the headings of its columns.
-        rows: its cells, as text.
-        finding: what it shows, in a sentence.
-        reading: how to read it.
-    """
-
-    name: str
-    question: str
-    columns: list[str]
-    rows: list[list[str]]
-    finding: str = ""
-    reading: str = field(default="")
+from analysis.stats import Interval, mean_interval
 
 
 def beside_tables(study: PaperStudy) -> list[BesideTable]:
@@ -50,9 +34,9 @@ def figure4(study: PaperStudy) -> BesideTable:
     magnitudes = mean_magnitudes(study)
     bars = paper.error_rates().query("table == 'Figure 4'")
     rows = []
-    for name, cell in _in_order(study, magnitudes[magnitudes["strength"] > 0]):
-        ours = _changes(study, name, cell["placement"], "dropout", cell["strength"])
-        theirs = _change_of_bar(bars, cell)
+    for name, cell in in_order(study, magnitudes[magnitudes["strength"] > 0]):
+        ours = error_change(study, name, cell["placement"], "dropout", cell["strength"])
+        theirs = change_of_bar(bars, cell)
         shift = Interval(cell["mean"], cell["low"], cell["high"], cell["n"])
         rows.append(
             [
@@ -60,11 +44,11 @@ def figure4(study: PaperStudy) -> BesideTable:
                 cell["placement"],
                 f"{cell['strength']:g}",
                 ("at least " if cell["clipped"] else "") + f"{cell['published']:.3f}",
-                _with_half_width(shift, 3),
+                with_half_width(shift, 3),
                 ("at most " if cell["clipped"] else "")
-                + _with_half_width(_less(shift, cell["published"]), 3, "+"),
+                + with_half_width(less(shift, cell["published"]), 3, "+"),
                 f"{theirs:+.2f}",
-                _with_half_width(ours, 1, "+"),
+                with_half_width(ours, 1, "+"),
             ]
         )
     return BesideTable(
@@ -86,7 +70,7 @@ def figure4(study: PaperStudy) -> BesideTable:
 def table1(study: PaperStudy) -> BesideTable:
     """Table 1: means of cos^2 and d cos^2."""
     rows = []
-    for _, cell in _in_order(study, means_of_table1(study)):
+    for _, cell in in_order(study, means_of_table1(study)):
         digits = 4 if cell["quantity"] == "mean_cos2" else 2
         ours = Interval(cell["mean"], cell["low"], cell["high"], cell["n"])
         rows.append(
@@ -95,8 +79,8 @@ def table1(study: PaperStudy) -> BesideTable:
                 cell["network"],
                 cell["quantity"].removeprefix("mean_").replace("_", " "),
                 f"{cell['published']:.{digits}f}",
-                _with_half_width(ours, digits),
-                _with_half_width(_less(ours, cell["published"]), digits, "+"),
+                with_half_width(ours, digits),
+                with_half_width(less(ours, cell["published"]), digits, "+"),
             ]
         )
     return BesideTable(
@@ -116,13 +100,13 @@ def table3(study: PaperStudy) -> BesideTable:
         paper.error_rates().query("table == 'Table 4' and placement == 'none'").set_index(NAME)["error"]
     )
     pairs = published.pivot(index=[*NAME, "placement"], columns="adjusted", values="error")
-    for name, placement in _cells(study, "dropout", 0.5, ("before_bn", "before_weight")):
+    for name, placement in cells_with(study, "dropout", 0.5, ("before_bn", "before_weight")):
         if (*name, placement) not in pairs.index:
             continue
         theirs = pairs.xs((*name, placement)).to_dict()
-        here = _members(study, name, placement, "dropout", 0.5).set_index("seed")
+        here = members_of(study, name, placement, "dropout", 0.5).set_index("seed")
         gain = here["test_error"] - here["test_error_adjusted"]
-        loss = _changes(study, name, placement, "dropout", 0.5)
+        loss = error_change(study, name, placement, "dropout", 0.5)
         their_gain, their_loss = theirs[False] - theirs[True], theirs[False] - baselines[name]
         share = gain.mean() / loss.mean if loss.mean > 0 else float("nan")
         shares.append((placement, share, their_gain / their_loss if their_loss > 0 else float("nan")))
@@ -134,10 +118,10 @@ def table3(study: PaperStudy) -> BesideTable:
                 f"{theirs[False]:.2f} → {theirs[True]:.2f}",
                 f"{here['test_error'].mean():.1f} → {here['test_error_adjusted'].mean():.1f}",
                 f"{their_gain:+.2f}",
-                _with_half_width(measured, 1, "+"),
-                _with_half_width(_less(measured, their_gain), 1, "+"),
-                _share(shares[-1][2]),
-                _share(share),
+                with_half_width(measured, 1, "+"),
+                with_half_width(less(measured, their_gain), 1, "+"),
+                share_text(shares[-1][2]),
+                share_text(share),
             ]
         )
     control = _control(study)
@@ -180,8 +164,8 @@ def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, qu
     published = published[(published["table"] == title) & (published["metric"] == "top1")]
     baselines = published[published["placement"] == "none"].set_index(NAME)["error"]
     rows, signs = [], []
-    for name, cell in _in_order(study, published[published["placement"] == placement]):
-        ours = _changes(study, name, placement, noise, cell["strength"])
+    for name, cell in in_order(study, published[published["placement"] == placement]):
+        ours = error_change(study, name, placement, noise, cell["strength"])
         if not ours.n:
             continue
         theirs = cell["error"] - baselines[name]
@@ -191,11 +175,11 @@ def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, qu
                 *name,
                 f"{cell['strength']:g}",
                 f"{baselines[name]:.2f} → {cell['error']:.2f}",
-                f"{_members(study, name, 'none', 'none', 0)['test_error'].mean():.1f} → "
-                f"{_members(study, name, placement, noise, cell['strength'])['test_error'].mean():.1f}",
+                f"{members_of(study, name, 'none', 'none', 0)['test_error'].mean():.1f} → "
+                f"{members_of(study, name, placement, noise, cell['strength'])['test_error'].mean():.1f}",
                 f"{theirs:+.2f}",
-                _with_half_width(ours, 2, "+"),
-                _with_half_width(_less(ours, theirs), 2, "+"),
+                with_half_width(ours, 2, "+"),
+                with_half_width(less(ours, theirs), 2, "+"),
             ]
         )
     clear = [change for change in signs if change.low > 0 or change.high < 0]
@@ -220,55 +204,11 @@ def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, qu
     )
 
 
-def _members(
-    study: PaperStudy, name: tuple[str, str], placement: str, noise: str, strength: float
-) -> pd.DataFrame:
-    members = study.members
-    chosen = (members["dataset"] == name[0]) & (members["network"] == name[1]) & (members["noise"] == noise)
-    return members[chosen & (members["placement"] == placement) & (members["strength"] == strength)]
-
-
-def _changes(
-    study: PaperStudy, name: tuple[str, str], placement: str, noise: str, strength: float
-) -> Interval:
-    """The change of the test error against no noise, paired by seed."""
-    errors = [
-        _members(study, name, *which).set_index("seed")["test_error"]
-        for which in ((placement, noise, strength), ("none", "none", 0))
-    ]
-    return paired_difference(*errors)
-
-
-def _change_of_bar(bars: pd.DataFrame, cell: pd.Series) -> float:
-    here = bars[(bars["dataset"] == cell["dataset"]) & (bars["network"] == cell["network"])]
-    bar = here[(here["placement"] == cell["placement"]) & (here["strength"] == cell["strength"])]["error"]
-    baseline = here[(here["placement"] == "none") & (here["baseline_of"] == cell["placement"])]["error"]
-    return float(bar.iloc[0] - baseline.iloc[0])
-
-
-def _cells(
-    study: PaperStudy, noise: str, strength: float, placements: Sequence[str]
-) -> list[tuple[tuple[str, str], str]]:
-    """Each (name, placement) of which the study has members."""
-    members = study.members[(study.members["noise"] == noise) & (study.members["strength"] == strength)]
-    present = set(members[[*NAME, "placement"]].itertuples(index=False, name=None))
-    return [(name, where) for where in placements for name in study.setting if (*name, where) in present]
-
-
-def _in_order(study: PaperStudy, table: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.Series]]:
-    """The rows of a table in the paper's order of the networks that the study has."""
-    for name in study.setting:
-        for _, row in table[(table["dataset"] == name[0]) & (table["network"] == name[1])].iterrows():
-            yield name, row
-
-
 def _control(study: PaperStudy) -> str:
     """What adjusting does where there is nothing to adjust."""
-    baseline = study.members[study.members["noise"] == "none"]
-    gains = (baseline["test_error"] - baseline["test_error_adjusted"]).groupby(baseline["seed"]).mean()
-    known = mean_interval(gains)
+    known = change_by_adjusting_without_noise(study)
     return (
-        f"Without dropout adjusting changes our error by {_with_half_width(known, 2, '+')} points."
+        f"Without dropout adjusting changes our error by {with_half_width(known, 2, '+')} points."
         if known.n
         else ""
     )
@@ -280,25 +220,5 @@ def _recovered(shares: list[tuple[str, float, float]]) -> str:
         ours = [share for place, share, _ in shares if place == placement and share == share]  # nan: no loss
         theirs = [share for place, _, share in shares if place == placement and share == share]
         if ours and theirs:
-            parts.append(f"{placement} {_span(ours)} (the paper's same networks {_span(theirs)})")
+            parts.append(f"{placement} {share_span(ours)} (the paper's same networks {share_span(theirs)})")
     return f"Share of the loss won back: {'; '.join(parts)}." if parts else ""
-
-
-def _span(shares: list[float]) -> str:
-    low, high = (f"{end:.0%}" for end in (min(shares), max(shares)))
-    return low if low == high else f"{low} to {high}"
-
-
-def _share(share: float) -> str:
-    return f"{share:.0%}" if share == share else "no loss"
-
-
-def _less(interval: Interval, value: float) -> Interval:
-    mean, low, high, n = interval
-    return Interval(mean - value, low - value, high - value, n)
-
-
-def _with_half_width(interval: Interval, digits: int, sign: str = "") -> str:
-    """A mean and half its interval, '0.43 ± 0.02'; the mean alone where one value gives no interval."""
-    half = interval.high - interval.mean
-    return f"{interval.mean:{sign}.{digits}f}" + (f" ± {half:.{digits}f}" if half == half else "")
