@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from analysis import theory
+from analysis.theory.layers import fan_in, patch_sum, response_without_bias, squared_cosine, squared_response
 from experiments.data import Data
 from experiments.evaluate import capture_norm_inputs
 from experiments.members import Member
@@ -171,11 +172,11 @@ def _follow_noise(moments: SourceMoments, layer: nn.Module | None, x: Tensor, fa
 
     That is exact, because all in between is linear.
     """
-    moments.added.update(for_each_member(theory.squared_response, layer, x))
+    moments.added.update(for_each_member(squared_response, layer, x))
     moments.noise_inputs.update(x)
     if layer is not None:
-        moments.patch_sums.update(for_each_member(theory.patch_sum, layer, x))
-    return for_each_member(theory.response_without_bias, layer, x * (factor - 1))
+        moments.patch_sums.update(for_each_member(patch_sum, layer, x))
+    return for_each_member(response_without_bias, layer, x * (factor - 1))
 
 
 def _without(
@@ -202,8 +203,8 @@ def predicted_train_variance(own: OwnNoise, noise: ChunkNoise) -> Tensor:
 def weight_columns(stack: Network, norm_input: NormInput) -> dict[str, Tensor | int]:
     """Return fan-in d, and the filter means of cos^2 and d cos^2 [members], of the layer before a BN."""
     weight = stack.get_submodule(norm_input.layer).weight.detach()  # type: ignore[union-attr]
-    cos2 = torch.stack([theory.squared_cosine(member) for member in weight]).mean(1)  # type: ignore[union-attr]
-    d = theory.fan_in(weight[0])  # type: ignore[index]
+    cos2 = torch.stack([squared_cosine(member) for member in weight]).mean(1)  # type: ignore[union-attr]
+    d = fan_in(weight[0])  # type: ignore[index]
     return {"fan_in": d, "cos2": cos2, "d_cos2": d * cos2}
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from analysis.theory import entry_sums
+from analysis.theory.layers import entry_sums
 
 
 class Moments:

@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis import theory
+from analysis.theory.layers import (
+    Convolution,
+    response_without_bias,
+    squared_response,
+    squared_response_shared,
+)
 
 STRUCTURE = {
     *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze"),
@@ -64,18 +69,18 @@ class Link:
         """The variance that the noise adds to each element here; None where it cannot be followed."""
         if self.added is not None or self.signal is None:
             return self.added
-        return self.noise_variance * theory.squared_response(None, self.signal)
+        return self.noise_variance * squared_response(None, self.signal)
 
     def through_layer(self, layer: nn.Module) -> "Link":
         """The link behind a linear layer or convolution."""
         if self.signal is None or (self.shares == "channel" and self.signal.dim() == 3):
             return self.ended()
         if self.shares == "element":
-            response = theory.squared_response(layer, self.signal)
+            response = squared_response(layer, self.signal)
         elif self.shares == "channel":
-            response = theory.squared_response_shared(layer, self.signal)
+            response = squared_response_shared(layer, self.signal)
         else:
-            response = theory.response_without_bias(layer, self.signal) ** 2
+            response = response_without_bias(layer, self.signal) ** 2
         return replace(self, signal=None, added=self.noise_variance * response)
 
 
@@ -139,7 +144,7 @@ def _map(link: Link, function: Callable[[Tensor], Any]) -> Link | list[Link]:
 
 def _is_plain(module: nn.Module, name: str, args: tuple, kwargs: dict) -> bool:
     """Whether the call is the layer's own, with its weight and its geometry and nothing else."""
-    if not isinstance(module, nn.Linear | theory.Convolution) or kwargs or len(args) < 2:
+    if not isinstance(module, nn.Linear | Convolution) or kwargs or len(args) < 2:
         return False
     if args[1] is not module.weight:
         return False

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from analysis import theory
+from analysis.theory.layers import fan_in, squared_cosine
 from tests.analysis.noisy_layers import (
     SAMPLES,
     TOLERANCE,
@@ -125,7 +126,7 @@ def test_eq_12_before_weight(family, c, v, rho, features, seed):
         c,
         v,
         rho,
-        theory.fan_in(layer.weight) * theory.squared_cosine(layer.weight.detach()).double(),
+        fan_in(layer.weight) * squared_cosine(layer.weight.detach()).double(),
         theory.noise_variance(*family),
     )
     measured = channel_variance(test) / channel_variance(train)
@@ -139,7 +140,7 @@ def test_eq_12_is_the_exact_law_of_homogeneous_inputs(c, v, rho, features, noise
     covariance = v * (rho * torch.ones(features, features) + (1 - rho) * torch.eye(features)).double()
     test_variance = torch.einsum("fi,ij,fj->f", weight, covariance, weight)
     exact = theory.exact_ratio(test_variance, noise_variance, (c**2 + v) * (weight**2).sum(1))
-    d_cos2 = features * theory.squared_cosine(weight)
+    d_cos2 = features * squared_cosine(weight)
     torch.testing.assert_close(exact, theory.ratio_before_weight(c, v, rho, d_cos2, noise_variance))
 
 
@@ -222,14 +223,12 @@ def test_squared_cosine_is_that_of_the_angle_to_all_ones(filters, channels, size
     weight = torch.randn(filters, channels, size, size, generator=generator, dtype=torch.double)
     flat = weight.reshape(filters, -1)
     cosine = F.cosine_similarity(flat, torch.ones_like(flat), dim=1)
-    torch.testing.assert_close(theory.squared_cosine(weight), cosine**2)
-    assert theory.fan_in(weight) == flat.shape[1] == channels * size * size
-    torch.testing.assert_close(
-        theory.squared_cosine(torch.full_like(weight, -0.3)), torch.ones(filters).double()
-    )
+    torch.testing.assert_close(squared_cosine(weight), cosine**2)
+    assert fan_in(weight) == flat.shape[1] == channels * size * size
+    torch.testing.assert_close(squared_cosine(torch.full_like(weight, -0.3)), torch.ones(filters).double())
 
 
 def test_fan_in_counts_the_inputs_of_one_filter():
-    assert theory.fan_in(nn.Linear(7, 3).weight) == 7
-    assert theory.fan_in(nn.Conv2d(8, 12, (3, 5), groups=4).weight) == 2 * 3 * 5
-    assert isinstance(theory.fan_in(nn.Linear(7, 3).weight), int)
+    assert fan_in(nn.Linear(7, 3).weight) == 7
+    assert fan_in(nn.Conv2d(8, 12, (3, 5), groups=4).weight) == 2 * 3 * 5
+    assert isinstance(fan_in(nn.Linear(7, 3).weight), int)

@@ -18,6 +18,14 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from analysis import theory
+from analysis.theory.layers import (
+    fan_in,
+    patch_sum,
+    response_without_bias,
+    squared_cosine,
+    squared_response,
+    squared_response_shared,
+)
 from tests.analysis.noisy_layers import (
     SAMPLES,
     TOLERANCE,
@@ -37,10 +45,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even k
 
 ALL_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 LAYER_FUNCTIONS = (
-    theory.patch_sum,
-    theory.response_without_bias,
-    theory.squared_response,
-    theory.squared_response_shared,
+    patch_sum,
+    response_without_bias,
+    squared_response,
+    squared_response_shared,
 )
 CIFAR10 = Path(__file__).parents[3] / "shared/data/cifar-10-batches-bin/data_batch_1.bin"
 
@@ -63,7 +71,7 @@ def assert_exact_law(layer, x, family, generator, squared_response, noise_shape=
 def test_exact_law_before_bn(family, channels, seed):
     generator = torch.Generator().manual_seed(seed)
     x = uneven_inputs((2000, channels, 3, 3), generator)
-    assert_exact_law(None, x, family, generator, theory.squared_response)
+    assert_exact_law(None, x, family, generator, squared_response)
 
 
 @deterministic
@@ -74,7 +82,7 @@ def test_exact_law_of_a_linear_layer(family, features, seed):
     nn.init.normal_(layer.weight, generator=generator)
     nn.init.normal_(layer.bias, mean=2.0, generator=generator)
     x = uneven_inputs((SAMPLES // 4, features), generator)
-    assert_exact_law(layer, x, family, generator, theory.squared_response)
+    assert_exact_law(layer, x, family, generator, squared_response)
 
 
 @deterministic
@@ -83,7 +91,7 @@ def test_exact_law_of_a_convolution(family, layer_and_shape, seed):
     layer, shape = layer_and_shape
     generator = torch.Generator().manual_seed(seed)
     x = uneven_inputs((1000, *shape), generator)
-    assert_exact_law(layer, x, family, generator, theory.squared_response)
+    assert_exact_law(layer, x, family, generator, squared_response)
 
 
 @deterministic
@@ -94,7 +102,7 @@ def test_exact_law_of_noise_that_a_channel_shares(family, layer_and_shape, seed)
     generator = torch.Generator().manual_seed(seed)
     x = uneven_inputs((1000, channels, 2, 2), generator)  # few positions, as they do not count as samples
     noise_shape = (1000, channels, 1, 1)
-    assert_exact_law(layer, x, family, generator, theory.squared_response_shared, noise_shape)
+    assert_exact_law(layer, x, family, generator, squared_response_shared, noise_shape)
 
 
 def test_exact_law_holds_for_the_unbiased_variance_of_a_small_sample():
@@ -104,7 +112,7 @@ def test_exact_law_holds_for_the_unbiased_variance_of_a_small_sample():
     noise = draw_noise("dropout", 0.5, (SAMPLES // 5, *x.shape), generator)
     measured = layer(x * noise).double().var(1).mean(0)  # [draws, 5, 3] -> [3]; biased, it would be 20 % less
     predicted = theory.exact_train_variance(
-        channel_variance(layer(x)), 1.0, channel_mean(theory.squared_response(layer, x))
+        channel_variance(layer(x)), 1.0, channel_mean(squared_response(layer, x))
     )
     torch.testing.assert_close(measured, predicted, rtol=TOLERANCE, atol=0)
 
@@ -129,8 +137,8 @@ def test_squared_responses_are_those_of_the_jacobian(kind, data):
     )
     elementwise = (contributions**2).sum((-3, -2, -1))  # over [1, channels, positions]
     shared = (contributions.sum(-1) ** 2).sum((-2, -1))
-    torch.testing.assert_close(theory.squared_response(layer, x), elementwise)
-    torch.testing.assert_close(theory.squared_response_shared(layer, x), shared)
+    torch.testing.assert_close(squared_response(layer, x), elementwise)
+    torch.testing.assert_close(squared_response_shared(layer, x), shared)
 
 
 @deterministic
@@ -141,31 +149,31 @@ def test_response_without_bias_and_patch_sum_are_the_layers_own(layer_and_shape,
     nn.init.zeros_(layer.bias)
     linear_part = layer(x)
     nn.init.ones_(layer.bias)
-    torch.testing.assert_close(theory.response_without_bias(layer, x), linear_part)
+    torch.testing.assert_close(response_without_bias(layer, x), linear_part)
 
     all_ones = copy.deepcopy(layer)
     nn.init.ones_(all_ones.weight)
     nn.init.zeros_(all_ones.bias)
     first_of_each_group = slice(None, None, layer.out_channels // layer.groups)
-    torch.testing.assert_close(theory.patch_sum(layer, x), all_ones(x)[:, first_of_each_group])
+    torch.testing.assert_close(patch_sum(layer, x), all_ones(x)[:, first_of_each_group])
 
 
 def test_linear_layers_and_no_layer():
     layer, x = nn.Linear(5, 3), torch.randn(2, 4, 5)
-    torch.testing.assert_close(theory.response_without_bias(layer, x), layer(x) - layer.bias)
-    torch.testing.assert_close(theory.patch_sum(layer, x), x.sum(-1, keepdim=True))
-    torch.testing.assert_close(theory.squared_response_shared(layer, x), theory.squared_response(layer, x))
-    torch.testing.assert_close(theory.response_without_bias(None, x), x)
-    torch.testing.assert_close(theory.patch_sum(None, x), x)
-    torch.testing.assert_close(theory.squared_response(None, x), x * x)
-    torch.testing.assert_close(theory.squared_response_shared(None, x), x * x)
+    torch.testing.assert_close(response_without_bias(layer, x), layer(x) - layer.bias)
+    torch.testing.assert_close(patch_sum(layer, x), x.sum(-1, keepdim=True))
+    torch.testing.assert_close(squared_response_shared(layer, x), squared_response(layer, x))
+    torch.testing.assert_close(response_without_bias(None, x), x)
+    torch.testing.assert_close(patch_sum(None, x), x)
+    torch.testing.assert_close(squared_response(None, x), x * x)
+    torch.testing.assert_close(squared_response_shared(None, x), x * x)
 
 
 def test_patch_sums_give_the_correlation_of_patch_entries():
     layer = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2)
     x = uneven_inputs((50, 4, 9, 9), torch.Generator().manual_seed(0))
     patches = F.unfold(x, 3, padding=1, stride=2)  # [50, channels * 9, positions]
-    sums = theory.patch_sum(layer, x)  # [50, groups, *positions]
+    sums = patch_sum(layer, x)  # [50, groups, *positions]
     for group, entries in enumerate(patches.unflatten(1, (2, 18)).unbind(1)):
         covariance = torch.cov(entries.transpose(0, 1).flatten(1))  # [18, 18]
         rho = theory.input_correlation(sums[:, group].var(), covariance.diagonal().mean(), 18)
@@ -206,9 +214,7 @@ def test_stacked_members_get_what_they_get_alone(function, kind):
 
 def test_statistics_of_stacked_weights():
     weight = torch.randn(4, 6, 2, 3, 3)  # [members, filters, channels, 3, 3]
-    torch.testing.assert_close(
-        vmap(theory.squared_cosine)(weight), torch.stack([theory.squared_cosine(w) for w in weight])
-    )
+    torch.testing.assert_close(vmap(squared_cosine)(weight), torch.stack([squared_cosine(w) for w in weight]))
 
 
 # --- real images
@@ -231,16 +237,16 @@ def test_exact_law_on_real_images_where_eq_12_fails(family):
     test, train = simulate(layer, x, family, generator)
     measured = channel_variance(test) / channel_variance(train)
     exact = theory.exact_ratio(
-        channel_variance(test), noise_variance, channel_mean(theory.squared_response(layer, x))
+        channel_variance(test), noise_variance, channel_mean(squared_response(layer, x))
     )
     torch.testing.assert_close(measured, exact, rtol=TOLERANCE, atol=0)
 
-    d = theory.fan_in(layer.weight)
+    d = fan_in(layer.weight)
     patches = F.unfold(x, 3, padding=1, stride=2).unflatten(1, (4, d))  # [500, groups, d, positions]
     patches = patches.permute(1, 2, 0, 3).flatten(2)  # [groups, d, samples of a patch]
     c, v = patches.mean((1, 2)), patches.var(2).mean(1)  # [groups]
-    rho = theory.input_correlation(channel_variance(theory.patch_sum(layer, x)), v.double(), d)
-    d_cos2 = d * theory.squared_cosine(layer.weight.detach()).view(4, 8)  # [groups, filters of the group]
+    rho = theory.input_correlation(channel_variance(patch_sum(layer, x)), v.double(), d)
+    d_cos2 = d * squared_cosine(layer.weight.detach()).view(4, 8)  # [groups, filters of the group]
     eq_12 = theory.ratio_before_weight(c[:, None], v[:, None], rho[:, None], d_cos2, noise_variance).flatten()
     error_of_eq_12 = theory.shift_magnitude(eq_12 / measured)  # 1 would be right
     assert error_of_eq_12.max() > 2
