@@ -34,6 +34,7 @@ from tests.analysis.noisy_layers import (
     convolutions,
     deterministic,
     draw_noise,
+    monte_carlo_error,
     seeds,
     simulate,
     strengths,
@@ -60,7 +61,9 @@ def assert_exact_law(layer, x, family, generator, squared_response, noise_shape=
         theory.noise_variance(*family),
         channel_mean(squared_response(layer, x)),
     )
-    torch.testing.assert_close(channel_variance(train), predicted, rtol=TOLERANCE, atol=0)
+    # A padded layer may have few outputs with noise in SAMPLES, and strong noise rare large values.
+    allowed = (TOLERANCE * predicted).maximum(5 * monte_carlo_error(test, train))
+    assert ((channel_variance(train) - predicted).abs() <= allowed).all()
 
 
 # --- the exact law against Monte Carlo
