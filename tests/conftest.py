@@ -13,6 +13,10 @@ from hypothesis import settings
 # Tests are small: a second thread would only wait for the first, and busily, at the cost of its neighbours.
 torch.set_num_threads(1)
 
+# With which every table of a study begins, as users were promised.
+IDENTITY = [
+    *("data", "model", "width", "depth", "norm", "placement", "noise", "strength", "noise_variance", "seed"),
+]
 TINY = ["recipe.epochs=1", "model.width=8", "members.seed=[0]", "processes=1", "output=out"]
 
 

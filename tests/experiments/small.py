@@ -1,10 +1,19 @@
 """Small jobs and data for the tests of the core."""
 
+from collections.abc import Sequence
+
 import torch
 
 from experiments.config import Job, make_job
 from experiments.data import Data
+from experiments.members import Member
+from experiments.networks import build_network
+from experiments.networks.network import Network
+from experiments.stack import ChunkNoise, site_shapes, stack_members
+from experiments.train import Outcome, train_stack
 
+CPU = torch.device("cpu")
+MODEL = {"name": "mlp", "width": 12, "depth": 3, "norm": "batch"}
 RECIPE = {
     "name": "test",
     "epochs": 2,
@@ -42,7 +51,7 @@ def small_job(members: dict, width: int = 12, recipe: dict | None = None, draws:
             "chunk": "auto",
             "job": {"shards": 1, "shard": None, "retry": "failed"},
             "data": {"name": "digits"},
-            "model": {"name": "mlp", "width": width, "depth": 3, "norm": "batch"},
+            "model": MODEL | {"width": width},
             "recipe": RECIPE | (recipe or {}),
             "members": members,
             "measure": {"draws": draws},
@@ -50,9 +59,22 @@ def small_job(members: dict, width: int = 12, recipe: dict | None = None, draws:
     )
 
 
-def small_data(samples: int = 200, features: int = 20) -> Data:
+def small_data(samples: int = 200, features: int = 20, dtype: torch.dtype = torch.float32) -> Data:
     """Ten classes that a few steps begin to learn; means differ from zero, as those of images do."""
     random = torch.Generator().manual_seed(3)
     inputs = torch.randn(samples + 60, features, generator=random) + torch.linspace(-1, 1, features)
     labels = (inputs @ torch.randn(features, 10, generator=random)).argmax(1)
+    inputs = inputs.to(dtype)
     return Data("small", inputs[:samples], labels[:samples], inputs[samples:], labels[samples:], 10)
+
+
+def double_network(seed: int) -> Network:
+    """The network of a small job on small data, in double precision."""
+    return build_network(MODEL, (20,), 10, seed).double()
+
+
+def trained_stack(members: Sequence[Member], data: Data) -> tuple[Network, ChunkNoise, Outcome]:
+    """Members trained side by side on small data in double precision, for the two epochs of RECIPE."""
+    stack = stack_members(members, double_network)
+    noise = ChunkNoise(stack, site_shapes(double_network(0), data.train_inputs[:2]), members, CPU)
+    return stack, noise, train_stack(stack, members, noise, data, RECIPE)

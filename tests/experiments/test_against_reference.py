@@ -14,23 +14,26 @@ from experiments.evaluate import evaluate
 from experiments.layer_columns import layer_columns, moving_variances
 from experiments.measure import measure_train_mode
 from experiments.members import Member
-from experiments.networks import build_network
 from experiments.noise import uniform_draws
 from experiments.schedule import learning_rate_factor
 from experiments.seeds import generator
 from experiments.stack import ChunkNoise, site_shapes, stack_members, unstack_member
 from experiments.train import epoch_batches, train_stack
 from tests import reference
-from tests.experiments.small import EVERYTHING, RECIPE, small_data, small_job
+from tests.experiments.small import (
+    CPU,
+    EVERYTHING,
+    RECIPE,
+    double_network,
+    small_data,
+    small_job,
+    trained_stack,
+)
 
 SINGLE = small_data()
-DATA = replace(SINGLE, train_inputs=SINGLE.train_inputs.double(), test_inputs=SINGLE.test_inputs.double())
+DATA = small_data(dtype=torch.double)
 JOB = small_job(EVERYTHING, draws=2)
 MEMBERS = JOB.members
-
-
-def build(seed: int):
-    return build_network(JOB.config["model"], DATA.sample_shape, DATA.classes, seed).double()
 
 
 def oracle_of(member: Member) -> reference.MLP:
@@ -38,10 +41,10 @@ def oracle_of(member: Member) -> reference.MLP:
 
     def uniform(step: object, site: str, shape: tuple[int, ...]) -> torch.Tensor:
         key = (member.seed, "noise", step, site)
-        return uniform_draws([key], shape[0], shape[1:], torch.device("cpu"))[0]
+        return uniform_draws([key], shape[0], shape[1:], CPU)[0]
 
     model = reference.MLP(20, 10, 12, 3, member.placement, member.noise, member.strength, uniform).double()
-    model.load_state_dict(build(member.seed).state_dict())
+    model.load_state_dict(double_network(member.seed).state_dict())
     return model
 
 
@@ -49,16 +52,14 @@ def batches_of(member: Member, epochs) -> list[tuple[torch.Tensor, torch.Tensor]
     return [
         (DATA.train_inputs[index], DATA.train_labels[index])
         for epoch in epochs
-        for index in epoch_batches(member.seed, epoch, 200, RECIPE["batch_size"], torch.device("cpu"))
+        for index in epoch_batches(member.seed, epoch, 200, RECIPE["batch_size"], CPU)
     ]
 
 
 @pytest.fixture(scope="module")
 def trained():
     """All members trained in one stack, and each again by the oracle."""
-    stack = stack_members(MEMBERS, build)
-    noise = ChunkNoise(stack, site_shapes(build(0), DATA.train_inputs[:2]), MEMBERS, torch.device("cpu"))
-    outcome = train_stack(stack, MEMBERS, noise, DATA, RECIPE)
+    stack, noise, outcome = trained_stack(MEMBERS, DATA)
     assert outcome.steps == [24] * len(MEMBERS)
     oracles = [oracle_of(member) for member in MEMBERS]
     for member, oracle in zip(MEMBERS, oracles, strict=True):
@@ -69,7 +70,7 @@ def trained():
 def test_training_gives_the_same_weights_and_statistics(trained):
     stack, _, oracles = trained
     for index, oracle in enumerate(oracles):
-        state = unstack_member(stack, index, build(0)).state_dict()
+        state = unstack_member(stack, index, double_network(0)).state_dict()
         for name, value in oracle.state_dict().items():
             torch.testing.assert_close(
                 state[name], value, rtol=1e-6, atol=1e-6, msg=f"{MEMBERS[index]} {name}"
@@ -79,11 +80,11 @@ def test_training_gives_the_same_weights_and_statistics(trained):
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda m: f"{m.placement}-{m.noise}-{m.strength}-{m.seed}")
 def test_single_precision_agrees_over_several_steps(member):
     few = replace(SINGLE, train_inputs=SINGLE.train_inputs[:80], train_labels=SINGLE.train_labels[:80])
-    stack = stack_members([member], lambda seed: build(seed).float())
-    noise = ChunkNoise(stack, site_shapes(build(0), DATA.train_inputs[:2]), [member], torch.device("cpu"))
+    stack = stack_members([member], lambda seed: double_network(seed).float())
+    noise = ChunkNoise(stack, site_shapes(double_network(0), DATA.train_inputs[:2]), [member], CPU)
     train_stack(stack, [member], noise, few, RECIPE | {"epochs": 1})
     oracle = oracle_of(member).float()
-    order = epoch_batches(member.seed, 0, 80, RECIPE["batch_size"], torch.device("cpu"))
+    order = epoch_batches(member.seed, 0, 80, RECIPE["batch_size"], CPU)
     reference.train(oracle, [(few.train_inputs[i], few.train_labels[i]) for i in order], RECIPE["lr"])
     for name, value in oracle.state_dict().items():
         torch.testing.assert_close(stack.state_dict()[name][0], value, rtol=1e-5, atol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 
 from experiments.checks import ConfigError, check_section, is_real, is_whole, null_or, one_of, shown
 from experiments.config import Job, make_job
+from tests.experiments.small import RECIPE
 
 CONFIG = {
     "kind": "members",
@@ -22,23 +23,7 @@ CONFIG = {
         "test_size": None,
     },
     "model": {"name": "mlp", "width": 16, "depth": 3, "norm": "batch"},
-    "recipe": {
-        "name": "test",
-        "epochs": 2,
-        "batch_size": 16,
-        "lr": 0.1,
-        "schedule": "one_cycle",
-        "momentum": 0.9,
-        "nesterov": True,
-        "weight_decay": 0.0,
-        "track_modes": False,
-        "precision": "float32",
-        "checkpoint_every": None,
-        "augment": "none",
-        "drops": None,
-        "drop_factor": 0.1,
-        "scaled_down": None,
-    },
+    "recipe": RECIPE | {"weight_decay": 0.0},
     "members": {
         "seed": [0, 1],
         "none": True,

@@ -1,35 +1,35 @@
 """epochs.csv: what is known of every member after each epoch, against a plain loop over the same batches."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from experiments.chunk import run_chunk
-from experiments.networks import build_network
-from experiments.stack import ChunkNoise, site_shapes, stack_members, unstack_member
+from experiments.stack import ChunkNoise, stack_members, unstack_member
 from experiments.track import mode_errors
 from experiments.train import epoch_batches, train_stack
-from tests.experiments.small import EVERYTHING, RECIPE, small_data, small_job
+from tests.experiments.small import (
+    CPU,
+    EVERYTHING,
+    RECIPE,
+    double_network,
+    small_data,
+    small_job,
+    trained_stack,
+)
 
-CPU = torch.device("cpu")
 SINGLE = small_data()
-DATA = replace(SINGLE, train_inputs=SINGLE.train_inputs.double(), test_inputs=SINGLE.test_inputs.double())
+DATA = small_data(dtype=torch.double)
 JOB = small_job(EVERYTHING, recipe={"track_modes": True})
-
-
-def build(seed: int):
-    return build_network(JOB.config["model"], DATA.sample_shape, DATA.classes, seed).double()
 
 
 def test_loss_and_learning_rate_of_each_epoch_are_those_of_a_plain_loop():
     members = small_job({"seed": [4], "none": True, "lr": [0.1, 0.02]}).members
-    stack = stack_members(members, build)
+    stack = stack_members(members, double_network)
     noise = ChunkNoise(stack, dict.fromkeys(stack.sites(), (12,)), members, CPU)
     outcome = train_stack(stack, members, noise, DATA, RECIPE)
     for index, member in enumerate(members):
-        model = build(member.seed)
+        model = double_network(member.seed)
         optimizer = torch.optim.SGD(
             model.parameters(), member.lr, momentum=0.9, nesterov=True, weight_decay=5e-4
         )
@@ -51,9 +51,7 @@ def test_loss_and_learning_rate_of_each_epoch_are_those_of_a_plain_loop():
 
 def test_errors_in_both_modes_are_those_of_each_network_by_itself():
     members = JOB.members
-    stack = stack_members(members, build)
-    noise = ChunkNoise(stack, site_shapes(build(0), DATA.train_inputs[:2]), members, CPU)
-    train_stack(stack, members, noise, DATA, RECIPE)
+    stack, noise, _ = trained_stack(members, DATA)
     before = {name: value.clone() for name, value in stack.state_dict().items()}
     errors = mode_errors(stack, members, noise, DATA, RECIPE, epoch=7)
     assert all(value.equal(before[name]) for name, value in stack.state_dict().items())
@@ -62,7 +60,7 @@ def test_errors_in_both_modes_are_those_of_each_network_by_itself():
         return 100 * (logits.argmax(1) != labels).double().mean().item()
 
     for index, member in enumerate(members):
-        model = unstack_member(stack, index, build(0))
+        model = unstack_member(stack, index, double_network(0))
         own_sites = {name: site for name, site in model.sites().items() if name in noise.active}
         logits, labels = [], []
         model.train()

@@ -12,33 +12,25 @@ from PIL import Image
 from experiments.chunk import run_chunk
 from experiments.config import make_job
 from experiments.flips import find_flips, png_text
-from experiments.networks import build_network
 from experiments.stack import ChunkNoise, site_shapes, stack_members, unstack_member
 from experiments.tables import FLIP_COLUMNS
-from experiments.train import epoch_batches, train_stack
-from tests.experiments.small import RECIPE, small_data, small_job
+from experiments.train import epoch_batches
+from tests.experiments.small import CPU, RECIPE, double_network, small_data, small_job, trained_stack
 
-CPU = torch.device("cpu")
 SINGLE = small_data()
-DATA = replace(SINGLE, train_inputs=SINGLE.train_inputs.double(), test_inputs=SINGLE.test_inputs.double())
+DATA = small_data(dtype=torch.double)
 JOB = small_job({"seed": [0, 1], "none": True, "dropout": {"rate": [0.6], "placement": ["before_bn"]}})
-
-
-def build(seed: int):
-    return build_network(JOB.config["model"], DATA.sample_shape, DATA.classes, seed).double()
 
 
 def test_flips_are_those_of_each_network_by_itself():
     members = JOB.members
-    stack = stack_members(members, build)
-    noise = ChunkNoise(stack, site_shapes(build(0), DATA.train_inputs[:2]), members, CPU)
-    train_stack(stack, members, noise, DATA, RECIPE)
+    stack, noise, _ = trained_stack(members, DATA)
     before = {name: value.clone() for name, value in stack.state_dict().items()}
     found = find_flips(stack, members, noise, DATA, RECIPE, wanted=3)
     assert all(value.equal(before[name]) for name, value in stack.state_dict().items())
     for index, (member, rows) in enumerate(zip(members, found, strict=True)):
-        plain = unstack_member(stack, index, build(0))
-        alone = ChunkNoise(stack_members([member], build), noise_shapes(), [member], CPU)
+        plain = unstack_member(stack, index, double_network(0))
+        alone = ChunkNoise(stack_members([member], double_network), noise_shapes(), [member], CPU)
         lost, won, seen = [], 0, 0
         for number, batch in enumerate(epoch_batches(member.seed, "flips", 200, 16, CPU)):
             factors = {name: site.factor(f"flips {number}", 16) for name, site in alone.active.items()}
@@ -72,7 +64,7 @@ def test_flips_are_those_of_each_network_by_itself():
 
 
 def noise_shapes() -> dict:
-    return site_shapes(build(0), DATA.train_inputs[:2])
+    return site_shapes(double_network(0), DATA.train_inputs[:2])
 
 
 def test_a_job_keeps_flips_only_when_asked():

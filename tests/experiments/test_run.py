@@ -15,21 +15,9 @@ import pytest
 from filelock import FileLock
 
 from scripts.faults.command import workers
-from tests.conftest import files_below
+from tests.conftest import IDENTITY, files_below
 
 ROOT = Path(__file__).parents[2]
-IDENTITY = [
-    "data",
-    "model",
-    "width",
-    "depth",
-    "norm",
-    "placement",
-    "noise",
-    "strength",
-    "noise_variance",
-    "seed",
-]
 TABLES = ["members.csv", "layers.csv", "epochs.csv"]
 TIMES = ["seconds", "seconds_measuring"]
 SWEEP = [

@@ -8,19 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from experiments.tables import EPOCH_COLUMNS, LAYER_COLUMNS, MEMBER_COLUMNS, read_table, write_table
-
-IDENTITY = [
-    "data",
-    "model",
-    "width",
-    "depth",
-    "norm",
-    "placement",
-    "noise",
-    "strength",
-    "noise_variance",
-    "seed",
-]
+from tests.conftest import IDENTITY
 
 
 def test_the_columns_promised_to_users_are_there_and_identify_first():

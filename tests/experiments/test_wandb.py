@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scripts.export_wandb import main as export
-from tests.conftest import files_below
+from tests.conftest import IDENTITY, files_below
 from tests.experiments.wandb_runs import (
     history,
     inspect,
@@ -19,18 +19,6 @@ from tests.experiments.wandb_runs import (
 )
 
 OFFLINE = ["logger=wandb", "members.dropout.rate=[0.5]", "recipe.epochs=2"]
-IDENTITY = [
-    "data",
-    "model",
-    "width",
-    "depth",
-    "norm",
-    "placement",
-    "noise",
-    "strength",
-    "noise_variance",
-    "seed",
-]
 
 
 pytestmark = pytest.mark.usefixtures("nobody_is_logged_in")
