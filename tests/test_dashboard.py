@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.loggers.records import member_records
+from experiments.loggers.member_records import member_records
 from tests.experiments.wandb_runs import nobody_is_logged_in  # noqa: F401
 from tests.experiments.wandb_server import KEY, serving
 

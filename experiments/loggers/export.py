@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
+from experiments.loggers.member_records import member_records
 from experiments.loggers.offline import wandb_folder, write_missing_runs
-from experiments.loggers.records import RunRecord, member_records
+from experiments.loggers.run_record import RunRecord
 from experiments.loggers.settings import Destination
 from experiments.loggers.study_record import study_record
 from experiments.loggers.upload import upload

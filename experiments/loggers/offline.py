@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.loggers.records import RunRecord
+from experiments.loggers.run_record import RunRecord
 from experiments.loggers.settings import Destination
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.loggers.records import Lines, Row, RunRecord
+from experiments.loggers.run_record import Lines, Row, RunRecord
 from experiments.members import STRENGTH_NAMES
 
 if TYPE_CHECKING:

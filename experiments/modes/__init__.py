@@ -4,7 +4,7 @@ A statement is its experiment's docstring. The experiment measures, and its verd
 `python -m experiments.run +sweep=modes` runs them all.
 """
 
-from experiments.modes import autograd, batches, batchnorm, both, dropout
+from experiments.modes import autograd, batches, batchnorm, both, dropout, stored_statistics
 from experiments.modes.statement import Statement
 
 TOPICS = {
@@ -17,15 +17,15 @@ TOPICS = {
     "BatchNorm": [
         batchnorm.uses_batch_statistics_in_train_mode_only,
         batchnorm.eval_switches_bn_off,
-        batches.stored_statistics_are_those_of_all_training_data,
+        stored_statistics.stored_statistics_are_those_of_all_training_data,
         batchnorm.statistics_change_in_forward,
-        batches.test_data_changes_the_weights,
+        stored_statistics.test_data_changes_the_weights,
         batchnorm.momentum_weights_the_new_batch,
         batchnorm.without_tracking_eval_depends_on_the_batch,
         batchnorm.without_affine_no_gamma_and_beta,
         batchnorm.eps_protects_a_constant_channel,
         batches.small_test_batches_distort_in_train_mode,
-        batches.frozen_model_drifts_in_train_mode,
+        stored_statistics.frozen_model_drifts_in_train_mode,
         batches.one_sample_fails_in_train_mode,
     ],
     "Modes and autograd": [

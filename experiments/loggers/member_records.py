@@ -1,20 +1,17 @@
-"""What a run of W&B holds, taken from the tables: a run for every member."""
+"""The runs of W&B that show a job: one for every member, taken from its tables."""
 
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from experiments.config import DATA_KEYS_WITHOUT_EFFECT, RESULT_KEYS, without
+from experiments.loggers.run_record import Cell, Lines, Row, RunRecord
 from experiments.tables import IDENTITY, read_table
-
-Cell = str | int | float
-Row = dict[str, Cell]
 
 # What tells the rows of one member from those of others, in every table of a job.
 MEMBER_KEY = (*IDENTITY, "lr", "weight_decay", "batch_size")
@@ -39,55 +36,6 @@ RATIO_LINES = {
     "local_ratio_exact": "this layer's own noise, exact law",
     "shift_ratio_adjusted": "shift ratio after BN adjustment",
 }
-
-
-@dataclass(frozen=True)
-class Lines:
-    """A picture of several lines, (x, y) pairs by the line's name."""
-
-    title: str
-    x_name: str
-    lines: dict[str, list[tuple[float, float]]]
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """Everything that one run of W&B holds.
-
-    Attributes:
-        run_id: W&B's identifier, the same whenever the same member of the same study is exported.
-        name, group, job_type, tags, notes: as W&B lists the run.
-        config: what was set before training.
-        history: rows to log in order; each drawn against the axis that it holds.
-        axes: for a key of `history`, or a pattern such as layer/*, the key that is its horizontal axis.
-        summary: values beside the last ones of `history`.
-        tables, pictures, images: media, by key; an image is a PNG file.
-        exit_code: 0, or 1 for a member that failed.
-    """
-
-    run_id: str
-    name: str
-    group: str
-    job_type: str
-    tags: list[str]
-    config: dict[str, Any]
-    history: list[Row]
-    axes: dict[str, str]
-    summary: dict[str, Any]
-    tables: dict[str, list[Row]] = field(default_factory=dict)
-    pictures: dict[str, Lines] = field(default_factory=dict)
-    images: dict[str, Path] = field(default_factory=dict)
-    notes: str = ""
-    exit_code: int = 0
-
-    def digest(self) -> str:
-        """Checksum of all of it, images included: equal records make equal runs."""
-        content = asdict(self) | {
-            "images": {
-                key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in self.images.items()
-            }
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def member_records(job_folder: Path) -> list[RunRecord]:
@@ -132,62 +80,87 @@ def _member_record(
     name_samples: bool,
     more_config: Mapping[str, Any],
 ) -> RunRecord:
-    is_baseline = member["noise"] == "none"
-    kind = "no noise" if is_baseline else f"{member['placement']} {member['noise']} {member['strength']:g}"
-    size = [f"{key} {member[key]}" for key in ("width", "depth") if key in member]
-    recipe = [f"lr {member['lr']:g} weight decay {member['weight_decay']:g}"] if name_recipe else []
-    samples = [f"{member['train_samples']} samples"] if name_samples else []
-    name = " ".join([str(member["model"]), *size, kind, *recipe, *samples, f"seed {member['seed']}"])
-    # Lists of runs cut identifiers short: what tells members apart comes first, and the hash last.
-    readable = re.sub(r"[^\w.-]+", "-", " ".join([kind, *size[:1], f"seed {member['seed']}"]), flags=re.ASCII)
-
-    identity = {key: member[key] for key in SET_BEFORE_TRAINING if key in member}
-    results = {key: value for key, value in member.items() if key not in (*SET_BEFORE_TRAINING, "job")}
+    results = _without_member(member)
     # Drawn over the strength, so that the runs of a study together show error against rate.
-    drawn = {
+    errors = {
         key: value for key, value in results.items() if key.startswith(("train_", "test_", "validation_"))
     }
-    columns = (
-        [key for key in epochs[0] if key not in (*SET_BEFORE_TRAINING, "epoch", "job")] if epochs else []
-    )
-    history = [
-        {"epoch": row["epoch"], **{f"training/{key}": row[key] for key in columns if key in row}}
-        for row in epochs
-    ]
-    history += [
-        {
-            "layer_index": row["layer_index"],
-            **{f"layer/{key}": row[key] for key in DRAWN_OVER_LAYERS if key in row},
-        }
-        for row in layers
-    ]
-    if drawn:
-        history.append({"strength": member["strength"], **drawn})
-    lines = {
-        title: [(float(row["layer_index"]), float(row[key])) for row in layers if key in row]
-        for key, title in RATIO_LINES.items()
-    }
+    identity = {key: member[key] for key in SET_BEFORE_TRAINING if key in member}
     return RunRecord(
-        run_id=f"{readable}-{run_hash}",
-        name=name,
+        run_id=f"{_readable_identifier(member)}-{run_hash}",
+        name=_name(member, name_recipe, name_samples),
         group=study,
         job_type=str(member["placement"]),
         tags=_tags(member),
         config={**identity, "study": study, "job": member["job"], **more_config},
-        history=history,
-        axes={"training/*": "epoch", "layer/*": "layer_index", **dict.fromkeys(drawn, "strength")},
+        history=_history(layers, epochs) + ([{"strength": member["strength"], **errors}] if errors else []),
+        axes={"training/*": "epoch", "layer/*": "layer_index", **dict.fromkeys(errors, "strength")},
         summary={**results, **_summary(member, layers)},
         tables={
             f"tables/{name}": [_without_member(row) for row in rows]
             for name, rows in (("layers", layers), ("flips", flips))
             if rows
         },
-        pictures={"tables/shift_by_layer": Lines("Variance ratios by BN layer", "layer", _drawable(lines))}
-        if any(lines.values())
-        else {},
+        pictures=_pictures(layers),
         notes=str(member.get("reason", "")),
         exit_code=1 if member["status"] == "failed" else 0,
     )
+
+
+def _readable_identifier(member: Row) -> str:
+    """Return the first part of a run's identifier; lists cut it short, so what tells members apart comes first."""
+    words = " ".join([_noise(member), *_size(member)[:1], f"seed {member['seed']}"])
+    return re.sub(r"[^\w.-]+", "-", words, flags=re.ASCII)
+
+
+def _name(member: Row, name_recipe: bool, name_samples: bool) -> str:
+    """Return a run's name; what is the same in all of its job is left out."""
+    recipe = [f"lr {member['lr']:g} weight decay {member['weight_decay']:g}"] if name_recipe else []
+    samples = [f"{member['train_samples']} samples"] if name_samples else []
+    words = [
+        str(member["model"]),
+        *_size(member),
+        _noise(member),
+        *recipe,
+        *samples,
+        f"seed {member['seed']}",
+    ]
+    return " ".join(words)
+
+
+def _noise(member: Row) -> str:
+    is_baseline = member["noise"] == "none"
+    return "no noise" if is_baseline else f"{member['placement']} {member['noise']} {member['strength']:g}"
+
+
+def _size(member: Row) -> list[str]:
+    return [f"{key} {member[key]}" for key in ("width", "depth") if key in member]
+
+
+def _history(layers: Iterable[Row], epochs: Iterable[Row]) -> list[Row]:
+    """Return the rows to log: the epochs of training, then the BN layers from shallow to deep."""
+    training = [
+        {f"training/{key}": value for key, value in _without_member(row).items() if key != "epoch"}
+        | {"epoch": row["epoch"]}
+        for row in epochs
+    ]
+    over_layers = [
+        {f"layer/{key}": row[key] for key in DRAWN_OVER_LAYERS if key in row}
+        | {"layer_index": row["layer_index"]}
+        for row in layers
+    ]
+    return training + over_layers
+
+
+def _pictures(layers: Sequence[Row]) -> dict[str, Lines]:
+    """Return the run's own picture, the variance ratios over the layers; none where no layer has any."""
+    lines = {
+        title: [(float(row["layer_index"]), float(row[key])) for row in layers if key in row]
+        for key, title in RATIO_LINES.items()
+    }
+    drawable = {title: points for title, points in lines.items() if points}
+    picture = Lines("Variance ratios by BN layer", "layer", drawable)
+    return {"tables/shift_by_layer": picture} if drawable else {}
 
 
 def _summary(member: Row, layers: Iterable[Row]) -> dict[str, float]:
@@ -220,10 +193,6 @@ def _setting(configuration: Mapping[str, Any]) -> str:
     sections = {key: configuration[key] for key in RESULT_KEYS if key != "members"}
     sections["data"] = without(sections["data"], DATA_KEYS_WITHOUT_EFFECT)
     return json.dumps(sections, sort_keys=True)
-
-
-def _drawable(lines: Mapping[str, list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
-    return {name: points for name, points in lines.items() if points}
 
 
 def _by_member(path: Path) -> dict[tuple[str, ...], list[Row]]:

@@ -1,0 +1,59 @@
+"""What a run of W&B holds, whatever it is about."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+Cell = str | int | float
+Row = dict[str, Cell]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A picture of several lines, (x, y) pairs by the line's name."""
+
+    title: str
+    x_name: str
+    lines: dict[str, list[tuple[float, float]]]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that one run of W&B holds.
+
+    Attributes:
+        run_id: W&B's identifier, the same whenever the same member of the same study is exported.
+        name, group, job_type, tags, notes: as W&B lists the run.
+        config: what was set before training.
+        history: rows to log in order; each drawn against the axis that it holds.
+        axes: for a key of `history`, or a pattern such as layer/*, the key that is its horizontal axis.
+        summary: values beside the last ones of `history`.
+        tables, pictures, images: media, by key; an image is a PNG file.
+        exit_code: 0, or 1 for a member that failed.
+    """
+
+    run_id: str
+    name: str
+    group: str
+    job_type: str
+    tags: list[str]
+    config: dict[str, Any]
+    history: list[Row]
+    axes: dict[str, str]
+    summary: dict[str, Any]
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    pictures: dict[str, Lines] = field(default_factory=dict)
+    images: dict[str, Path] = field(default_factory=dict)
+    notes: str = ""
+    exit_code: int = 0
+
+    def digest(self) -> str:
+        """Checksum of all of it, images included: equal records make equal runs."""
+        content = asdict(self) | {
+            "images": {
+                key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in self.images.items()
+            }
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
