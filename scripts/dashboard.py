@@ -15,6 +15,7 @@ from experiments.loggers.login import login_problem
 from experiments.loggers.settings import check_logger_config, wandb_defaults
 
 NAME = "Variance shift"
+MEAN = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,36 +106,6 @@ def save(options: argparse.Namespace) -> str:
 def sections() -> list[Any]:
     """Return the report's questions, each with its panels."""
     workspaces, panels = workspace_library()
-
-    def over_layers(title: str, metric: str) -> Any:
-        return panels.LinePlot(
-            title=title,
-            x="layer_index",
-            y=[f"layer/{metric}"],
-            groupby=panels.Config("placement"),
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stderr",
-            title_x="BN layer, 1 is the shallowest",
-        )
-
-    def over_training(title: str, metric: str) -> Any:
-        return panels.LinePlot(
-            title=title,
-            x="epoch",
-            y=[f"training/{metric}"],
-            groupby=panels.Config("placement"),
-            title_x="epoch",
-        )
-
-    def bars(title: str, metric: str) -> Any:
-        return panels.BarPlot(
-            title=title,
-            metrics=[panels.SummaryMetric(metric)],
-            groupby=panels.Config("placement"),
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stderr",
-        )
-
     placed = {
         "How large is the shift, and does theory say so?": [
             scatter("Shift ratio by strength", "strength", "shift_ratio/mean"),
@@ -180,6 +151,31 @@ def sections() -> list[Any]:
         ],
     }
     return [workspaces.Section(name=name, panels=shown, is_open=True) for name, shown in placed.items()]
+
+
+def over_layers(title: str, metric: str) -> Any:
+    """Return a line a placement over the BN layers, with standard errors over its runs."""
+    return _lines(title, "layer_index", f"layer/{metric}", "BN layer, 1 is the shallowest", **MEAN)
+
+
+def over_training(title: str, metric: str) -> Any:
+    """Return the lines of training, over epochs."""
+    return _lines(title, "epoch", f"training/{metric}", "epoch")
+
+
+def _lines(title: str, x: str, y: str, title_x: str, **averaging: str) -> Any:
+    _, panels = workspace_library()
+    return panels.LinePlot(
+        title=title, x=x, y=[y], groupby=panels.Config("placement"), title_x=title_x, **averaging
+    )
+
+
+def bars(title: str, metric: str) -> Any:
+    """Return a bar a placement of a run's result, with standard errors over its runs."""
+    _, panels = workspace_library()
+    return panels.BarPlot(
+        title=title, metrics=[panels.SummaryMetric(metric)], groupby=panels.Config("placement"), **MEAN
+    )
 
 
 def scatter(title: str, config: str, summary: str, log_x: bool | None = None) -> Any:

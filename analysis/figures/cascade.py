@@ -81,8 +81,7 @@ def _scale(panel: Axes, ratios: pd.Series) -> None:
     ticks = [step * 10**power for power in range(-8, 3) for step in ((1,) if low < 0.01 else (1, 2, 5))]
     ticks = [tick for tick in ticks if low < tick < high]
     panel.set(yscale="log", ylim=(low, high))
-    panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    panel.set_yticks([], minor=True)
+    style.ticks_at(panel.yaxis, ticks)
 
 
 def _legend_look(look: dict) -> dict:
@@ -94,8 +93,7 @@ def _draw_panel(panel: Axes, here: pd.DataFrame, placement: str) -> None:
     if here.empty:
         style.note(panel, "not in this study")
         return
-    layers = values_in(here, "layer_index")
-    panel.set_xticks(layers[:: -(-len(layers) // 8)])
+    style.layer_ticks(panel, values_in(here, "layer_index"))
     panel.axhline(1, color=style.GREY, lw=0.9)
     for quantity, (_, look) in QUANTITIES.items():
         points = where(here, quantity=quantity)

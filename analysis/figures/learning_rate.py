@@ -50,8 +50,7 @@ def draw(study: Study) -> Drawing:
             for row, width in enumerate(widths):
                 panel = axes[row, column]
                 panel.set(title=f"{placement}, width {width}", xscale="log", xlabel="learning rate")
-                panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
-                panel.set_xticks([], minor=True)
+                style.ticks_at(panel.xaxis, rates)
                 _draw_tried(panel, where(tried, width=width), where(tested, width=width), placement, colours)
             _draw_tested(axes[-1, column], tested, placement, widths)
             axes[-1, column].set(

@@ -50,8 +50,7 @@ def draw(study: Study) -> Drawing:
         axes[1, 0].set_yscale(
             "symlog", linthresh=1
         )  # the exact law is off by tenths of a percent, Eq 12 by tens
-        axes[1, 0].set_yticks(PERCENTS, [f"{percent:g}" for percent in PERCENTS])
-        axes[1, 0].set_yticks([], minor=True)
+        style.ticks_at(axes[1, 0].yaxis, PERCENTS)
         percent = 100 * points["error"]
         axes[1, 0].set_ylim(1.5 * min(percent.min(), -1), 1.5 * max(percent.max(), 1))
         colours = style.PLACEMENT_COLOUR

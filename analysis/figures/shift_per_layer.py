@@ -84,8 +84,7 @@ def _scale(axes: Axes, points: pd.DataFrame) -> None:
     top = 1.1 * min(max(highest, points["high"].fillna(0).max()), 1.5 * highest)
     ticks = [1, 1.2, 1.5, 2, 3, 5, 10] if top < 12 else [10**power for power in range(12)]
     axes.set_yscale("log")
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_yticks([], minor=True)
+    style.ticks_at(axes.yaxis, ticks)
     axes.set_ylim(0.95, top)
 
 
@@ -93,8 +92,7 @@ def _draw_measured(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
     if here.empty:
         style.note(panel, "not in this study")
         return
-    layers = values_in(here, "layer_index")
-    panel.set_xticks(layers[:: -(-len(layers) // 8)])  # at most eight labels, so that they stay apart
+    style.layer_ticks(panel, values_in(here, "layer_index"))
     for strength in values_in(here, "strength"):
         colour = colours[strength]
         cumulative, local, exact = (where(here, strength=strength, quantity=name) for name in QUANTITIES)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
@@ -117,6 +118,18 @@ def error_axis(axes: Axes, means: pd.Series) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(0, 1.15 * highest or 1)
+
+
+def ticks_at(axis: Axis, values: Iterable[float]) -> None:
+    """Mark these values and no others, as plain numbers, on whatever scale."""
+    places = list(values)
+    axis.set_ticks(places, labels=[f"{value:g}" for value in places])
+    axis.set_ticks([], minor=True)
+
+
+def layer_ticks(axes: Axes, layers: list[int]) -> None:
+    """Number the BN layers on the x axis, with eight labels at most, so that they stay apart."""
+    axes.set_xticks(layers[:: -(-len(layers) // 8)])
 
 
 def note(axes: Axes, sentence: str) -> None:

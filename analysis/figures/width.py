@@ -61,8 +61,7 @@ def draw(study: Study) -> Drawing:
         is_ratio = points["quantity"].isin(["local_ratio", "shift_ratio", *THEORIES])
         style.ratio_axis(axes[0, 0], points.loc[is_ratio, "mean"])
         axes[0, 0].set_xscale("log", base=2)
-        axes[0, 0].set_xticks(widths, [str(width) for width in widths])
-        axes[0, 0].set_xticks([], minor=True)
+        style.ticks_at(axes[0, 0].xaxis, widths)
         for panel in axes[-1]:
             panel.set_xlabel("width (features)")
         style.legend_below(figure, _legend(colours, label))

@@ -102,8 +102,7 @@ def draw(study: Study) -> Drawing:
         _draw_terms(terms, points)
         for panel in axes[0]:
             panel.set_xscale("log", base=2)
-            panel.set_xticks(widths, [str(width) for width in widths])
-            panel.set_xticks([], minor=True)
+            style.ticks_at(panel.xaxis, widths)
             panel.set_xlabel("width (features)")
     return Drawing(figure, points, READING, _finding(layers, points, label, strength))
 

@@ -96,8 +96,7 @@ def load_cifar(
 
 def provide(layout: Layout, folder: Path, download: bool) -> None:
     """Make `folder` from the archive beside it, or from a downloaded one that is thrown away afterwards."""
-    root = folder.parent
-    local_archive = root / layout.archive.name
+    local_archive = folder.parent / layout.archive.name
     wanted = f"put the folder {layout.folder} or {layout.archive.name} ({layout.archive.url}) there"
 
     def fill(empty_folder: Path) -> None:
@@ -109,14 +108,7 @@ def provide(layout: Layout, folder: Path, download: bool) -> None:
             fetch.download(layout.archive, archive)
         fetch.unpack(archive, layout.train_files + layout.test_files, empty_folder)
 
-    if not download and not local_archive.is_file():
-        raise ConfigError(
-            f"data.root={root}: {layout.name} is not there; {wanted}, or set data.download=true"
-        )
-    try:
-        fetch.place(folder, fill)
-    except OSError as error:
-        raise ConfigError(f"data.root={root}: {error}; {wanted}") from error
+    fetch.provide(folder, fill, download or local_archive.is_file(), layout.name, wanted)
 
 
 def read_records(layout: Layout, paths: list[Path]) -> Images:

@@ -69,14 +69,7 @@ def provide(folder: Path, download: bool) -> None:
         for name, md5 in CHECKSUMS.items():
             fetch.download(fetch.Remote(f"{ADDRESS}/{name}", md5), empty_folder / name)
 
-    if not download:
-        raise ConfigError(
-            f"data.root={folder.parent}: {FOLDER} is not there; {wanted}, or set data.download=true"
-        )
-    try:
-        fetch.place(folder, fill)
-    except OSError as error:
-        raise ConfigError(f"data.root={folder.parent}: {error}; {wanted}") from error
+    fetch.provide(folder, fill, download, FOLDER, wanted)
 
 
 def read_part(folder: Path, images_name: str, labels_name: str) -> Images:

@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from experiments.checks import ConfigError
+
 CHUNK_BYTES = 1 << 20
 SILENCE_SECONDS = 30  # a server that sends nothing for so long has given up
 
@@ -63,6 +65,21 @@ def place(folder: Path, fill: Callable[[Path], None]) -> None:
         if root_is_new:
             with suppress(OSError):  # it is not empty when all went well
                 root.rmdir()
+
+
+def provide(folder: Path, fill: Callable[[Path], None], can_fill: bool, name: str, mend: str) -> None:
+    """Make `folder`, in data.root, with `place`. Raises ConfigError with the mend where that cannot be.
+
+    `can_fill` says whether `fill` may do its work, be it from an archive or because downloads are allowed.
+    """
+    if not can_fill:
+        raise ConfigError(
+            f"data.root={folder.parent}: {name} is not there; {mend}, or set data.download=true"
+        )
+    try:
+        place(folder, fill)
+    except OSError as error:
+        raise ConfigError(f"data.root={folder.parent}: {error}; {mend}") from error
 
 
 def download(remote: Remote, target: Path) -> None:

@@ -10,7 +10,8 @@ import sys
 
 from experiments.checks import ConfigError
 from experiments.config import Job
-from experiments.loggers.login import login_problem, wandb_environment
+from experiments.loggers.login import login_problem
+from experiments.loggers.process import run_python
 
 LONGEST = 3600  # seconds that an export may take; uploads give up by themselves long before
 
@@ -45,16 +46,9 @@ def log_study(job: Job) -> None:
 
 def _export(job: Job, more: list[str]) -> tuple[str, str]:
     """Run the export; return why it failed, nothing if it did not, and what it printed."""
-    command = [sys.executable, "-m", "scripts.export_wandb", str(job.folder), *_options(job), *more]
+    command = ["-m", "scripts.export_wandb", str(job.folder), *_options(job), *more]
     try:
-        ended = subprocess.run(
-            command,
-            env=wandb_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LONGEST,
-        )
+        ended = run_python(command, LONGEST)
     except subprocess.TimeoutExpired:
         return f"no end of the export within {LONGEST} s", ""
     if ended.returncode == 0:

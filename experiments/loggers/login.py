@@ -1,12 +1,10 @@
 """Whether W&B would let us in, asked in a process of its own."""
 
-import os
 import subprocess
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+from experiments.loggers.process import run_python
+
 SECONDS = 60
 # wandb.login() waits 10 s for an answer. Status 3: no key; 4: it can be none, or is refused; 5: no answer.
 LOGIN = """
@@ -30,14 +28,7 @@ class LoginProblem(NamedTuple):
 def login_problem() -> LoginProblem | None:
     """Return why W&B would not let us in; None when it would."""
     try:
-        login = subprocess.run(
-            [sys.executable, "-c", LOGIN],
-            env=wandb_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
+        login = run_python(["-c", LOGIN], SECONDS)
     except subprocess.TimeoutExpired:
         return LoginProblem(f"W&B does not answer within {SECONDS} s", may_pass=True)
     if login.returncode == 0:
@@ -48,11 +39,3 @@ def login_problem() -> LoginProblem | None:
     if login.returncode == 4:
         return LoginProblem(f"W&B refuses the key ({reason}); run wandb login --relogin", may_pass=False)
     return LoginProblem(f"W&B does not answer ({reason})", may_pass=True)
-
-
-def wandb_environment() -> dict[str, str]:
-    """Return the environment of a process that imports this code, wherever it starts, and uses W&B."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # What is online is said by the configuration, and W&B's service is that process's own.
-    kept = {key: value for key, value in os.environ.items() if key not in ("WANDB_MODE", "WANDB_SERVICE")}
-    return kept | {"PYTHONPATH": os.pathsep.join(paths)}

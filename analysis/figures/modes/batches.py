@@ -81,8 +81,7 @@ def draw_batch_size(measured: dict[str, Any]) -> Drawing:
             panel.plot(known["batch_size"], known["error"], marker=marker, color=colour)
             panel.axhline(measured[f"{kind}_error_eval_mode_percent"], color=colour, ls=":", lw=1.2)
         panel.set_xscale("log", base=2)
-        panel.set_xticks(sizes, [str(size) for size in sizes])
-        panel.set_xticks([], minor=True)
+        style.ticks_at(panel.xaxis, sizes)
         panel.set(xlabel="samples in a test batch", ylabel="test error, %")
         panel.set_ylim(bottom=0)
         style.legend_below(

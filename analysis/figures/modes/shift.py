@@ -117,8 +117,7 @@ def draw_remedies(measured: dict[str, Any]) -> Drawing:
             panel.set_xlabel(label)
             panel.set_xticks(measured[values], [f"{value:g}" for value in measured[values]])
         axes[0, 1].set_xscale("log", base=2)
-        axes[0, 1].set_xticks(measured["width"], [str(width) for width in measured["width"]])
-        axes[0, 1].set_xticks([], minor=True)
+        style.ticks_at(axes[0, 1].xaxis, measured["width"])
         axes[0, 0].set(ylabel=f"local {style.RATIO_LABEL}", ylim=(0, 1.09))
         style.legend_below(
             figure, [style.key(name, color=style.PLACEMENT_COLOUR[name], marker="o") for name in PLACEMENTS]
