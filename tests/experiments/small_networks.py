@@ -12,6 +12,7 @@ from experiments.networks import build_network
 from experiments.networks.network import Network
 
 CPU = torch.device("cpu")
+SITES = ("before_bn", "before_weight")
 IMAGE_FOLDER = Path(__file__).parents[3] / "shared/data"
 
 # Two blocks a stage, so that blocks with and without a shortcut that changes shape are there.

@@ -21,8 +21,8 @@ from experiments.stack import ChunkNoise, site_shapes, stack_members
 from experiments.study.finished import is_finished
 from experiments.study.job_folder import job_folder, start_job
 from experiments.train import TrainingState, train_stack
+from tests.experiments.command_line import started, wait_for
 from tests.experiments.small import EVERYTHING, RECIPE, small_data, small_job
-from tests.experiments.test_run import started, wait_for
 
 DATA = small_data()
 SPEC = EVERYTHING | {"uout": None, "gaussian": None}

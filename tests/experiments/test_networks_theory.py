@@ -1,18 +1,12 @@
-"""What each network declares of its noise against what cutting it open shows, and the local law in each.
-
-Which noise is a layer's own is found here once more without asking the network: every normalisation layer is
-replaced by a recording of what it returned, so that a change at a site reaches another layer only where no
-normalisation layer is in between.
-"""
+"""The local law in each network: against switching the noise off, and against the exact law and the paper's."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.adjust import adjust_stack
 from experiments.chunk import run_chunk
@@ -24,119 +18,21 @@ from experiments.members import Member
 from experiments.networks import NORMS, build_network
 from experiments.networks.network import Network
 from experiments.noise import uniform_draws
-from experiments.seeds import generator
 from experiments.stack import ChunkNoise, site_shapes, stack_members
 from experiments.train import epoch_batches
 from tests import reference
+from tests.experiments.cut_open import norms_read, own_channels
 from tests.experiments.small import RECIPE, small_job
 from tests.experiments.small_networks import (
     ALL,
     CPU,
     IMAGE_FOLDER,
+    SITES,
     images,
     member,
     recorded_inputs,
     small_network,
 )
-
-SITES = ("before_bn", "before_weight")
-
-
-# --- the declaration
-
-
-@contextmanager
-def replayed_norms(network: Network, outputs: dict[str, Tensor]) -> Iterator[None]:
-    """Let every normalisation layer return its recorded output, whatever it reads."""
-    hooks = [
-        network.get_submodule(name).register_forward_hook(lambda _, args, __, output=output: output)
-        for name, output in outputs.items()
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def norm_names(network: Network) -> list[str]:
-    return [name for name, _ in network.named_modules() if "norm" in name.rpartition(".")[2]]
-
-
-def norms_read(network: Network, x: Tensor) -> dict[str, Tensor]:
-    with recorded_inputs(network) as inputs, torch.no_grad():
-        network(x)
-    return {name: inputs[name].clone() for name in norm_names(network)}
-
-
-def own_channels(network: Network, x: Tensor) -> dict[str, dict[str, Tensor]]:
-    """For every norm, the sites whose noise is its own: {norm: {site: channels that hear it, and directly}}.
-
-    A channel hears a site directly if a change there reaches it in the same size whether or not the other
-    norms pass it on.
-    """
-    network.eval()
-    outputs: dict[str, Tensor] = {}
-    hooks = [
-        network.get_submodule(name).register_forward_hook(
-            lambda _, __, output, name=name: outputs.__setitem__(name, output.detach())
-        )
-        for name in norm_names(network)
-    ]
-    clean = norms_read(network, x)
-    for hook in hooks:
-        hook.remove()
-    found: dict[str, dict[str, Tensor]] = defaultdict(dict)
-    for index, (site_name, site) in enumerate(network.sites().items()):
-        site.factor = torch.rand((), generator=generator(index)).double() + 1.5
-        through_all = norms_read(network, x)
-        with replayed_norms(network, outputs):
-            directly = norms_read(network, x)
-        site.factor = None
-        for name, before in clean.items():
-            change, whole_change = directly[name] - before, through_all[name] - before
-            over = [dimension for dimension in range(change.dim()) if dimension != 1]
-            reached = change.abs().amax(over) > 1e-9
-            only = (change - whole_change).abs().amax(over) < 1e-12
-            if (reached & only).any():
-                found[name][site_name] = (reached & only).nonzero()[:, 0]
-    return found
-
-
-@pytest.mark.parametrize("key", ALL)
-def test_own_noise_is_declared_where_it_is_found(key):
-    network = small_network(key, seed=0)
-    found = own_channels(network, images(3))
-    for norm_input in network.norm_inputs():
-        channels = torch.arange(network.get_submodule(norm_input.norm).num_features)  # type: ignore[arg-type]
-        declared = {source.site: channels[source.part] for source in norm_input.sources}
-        assert declared.keys() == found[norm_input.norm].keys(), norm_input.norm
-        for site, heard in declared.items():
-            assert heard.equal(found[norm_input.norm][site]), f"{norm_input.norm} {site}"
-    assert found, "there is noise to be found"
-
-
-@pytest.mark.parametrize("key", ALL)
-def test_layers_and_shortcuts_are_declared_as_they_are(key):
-    """The layer named before a norm is what it reads, alone, pooled, in a sum, or as a part of the channels."""
-    network = small_network(key, seed=0).eval()
-    outputs: dict[str, Tensor] = {}
-    for name, module in network.named_modules():
-        module.register_forward_hook(
-            lambda _, __, output, name=name: outputs.__setitem__(name, output.detach())
-        )
-    read = norms_read(network, images(2))
-    for norm_input in network.norm_inputs():
-        for source in norm_input.sources:
-            is_output = read[norm_input.norm][:, source.part].equal(outputs[source.layer or source.site])
-            assert is_output != source.joins_shortcut
-    named = [norm_input.layer for norm_input in network.norm_inputs()]
-    assert len(set(named)) == len(named)
-    weights = [name for name, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    assert set(weights) - set(named) - {"classifier"} == {
-        name for name in weights if name.endswith(".shortcut") or ".weighting." in name
-    }, "the convolutions of shortcuts without norm, and what weights channels"
-
 
 # --- local_ratio by brute force
 

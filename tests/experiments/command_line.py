@@ -1,0 +1,62 @@
+"""The command line in a process of its own, and what it leaves behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.plan import Plan, plan_jobs
+
+ROOT = Path(__file__).parents[2]
+TIMES = ["seconds", "seconds_measuring"]
+SWEEP = [
+    "+sweep=variance_shift", "members.seed=[0,1]", "members.dropout.rate=[0.2,0.4]",
+    "members.uout=null", "members.gaussian=null",
+]  # fmt: skip
+
+
+def plan(*arguments: str) -> Plan:
+    flags = {"-m"} & set(arguments)
+    return plan_jobs([argument for argument in arguments if argument not in flags], multirun=bool(flags))
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "experiments.run", *arguments]
+
+
+@contextmanager
+def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen]:
+    """The command line in `folder`, the leader of a process group of its own."""
+    process = subprocess.Popen(
+        command(*arguments),
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def tables(study: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return pd.read_csv(study / "members.csv"), pd.read_csv(study / "layers.csv")
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    """Wait until `condition()` is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
