@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables import Study
+from tests.analysis import synthetic
 
 KINDS = [
     ("none", "none", 0.0),
@@ -81,3 +82,17 @@ def study(plan: Plan, random: np.random.Generator, **columns: object) -> Study:
     layers["fan_in"] = layers["width"]
     layers["d_cos2"] = layers["width"] * 0.05 * np.exp(random.normal(0, plan.spread, 2 * n))
     return Study("planted", members, layers)
+
+
+def planted_shares(seeds=range(6), *, transplant=0.25, removal=0.4, gap=8.0) -> pd.DataFrame:
+    """Members in which shift explains so much of a gap that grows with the rate; adjusting adds 0.3 by itself."""
+    members, _ = synthetic.tables(widths=(16, 64), seeds=seeds, noises=("dropout",))
+    random = np.random.default_rng(1)
+    base = members["seed"].map({seed: random.normal(3, 0.5) for seed in seeds})
+    cost = (
+        (members["noise"] != "none") * members["strength"] * gap * np.exp(random.normal(0, 0.2, len(members)))
+    )
+    members["test_error"] = base + cost
+    members["test_error_adjusted"] = base + (1 - removal) * cost + 0.3
+    members["test_error_transplanted"] = (base + transplant * cost).where(members["noise"] != "none")
+    return members

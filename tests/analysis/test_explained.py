@@ -6,25 +6,11 @@ import pytest
 
 from analysis.explained import explained
 from analysis.stats import ratio_interval
-from tests.analysis import synthetic
-
-
-def planted(seeds=range(6), *, transplant=0.25, removal=0.4, gap=8.0) -> pd.DataFrame:
-    """Members in which shift explains so much of a gap that grows with the rate; adjusting adds 0.3 by itself."""
-    members, _ = synthetic.tables(widths=(16, 64), seeds=seeds, noises=("dropout",))
-    random = np.random.default_rng(1)
-    base = members["seed"].map({seed: random.normal(3, 0.5) for seed in seeds})
-    cost = (
-        (members["noise"] != "none") * members["strength"] * gap * np.exp(random.normal(0, 0.2, len(members)))
-    )
-    members["test_error"] = base + cost
-    members["test_error_adjusted"] = base + (1 - removal) * cost + 0.3
-    members["test_error_transplanted"] = (base + transplant * cost).where(members["noise"] != "none")
-    return members
+from tests.analysis.planted import planted_shares
 
 
 def test_planted_shares_are_found():
-    table = explained(planted())
+    table = explained(planted_shares())
     assert len(table) == 2 * 3 * 4 * 3  # widths, placements, rates, quantities
     shares = table.set_index("quantity")["share"]
     assert shares["transplant"].to_numpy() == pytest.approx(0.25)
@@ -33,7 +19,7 @@ def test_planted_shares_are_found():
 
 
 def test_points_are_paired_differences():
-    members = planted()
+    members = planted_shares()
     here = members[
         (members["width"] == 16) & (members["placement"] == "before_bn") & (members["strength"] == 0.5)
     ]
@@ -51,7 +37,7 @@ def test_points_are_paired_differences():
 
 
 def test_without_a_gap_there_is_no_share():
-    members = planted()
+    members = planted_shares()
     random = np.random.default_rng(2)
     members["test_error"] = 3 + random.normal(0, 1, len(members))
     table = explained(members)
@@ -64,7 +50,7 @@ def test_without_a_gap_there_is_no_share():
 
 
 def test_members_without_twin_or_transplant_do_not_count():
-    members = planted()
+    members = planted_shares()
     assert explained(members[members["noise"] != "none"]).empty
     alone = explained(members.drop(columns="test_error_transplanted")).set_index("quantity")
     assert alone.loc["transplant", "share"].isna().all()

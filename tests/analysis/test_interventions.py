@@ -11,7 +11,7 @@ from analysis.figures import cascade, learning_rate, matched_noise, normalisers,
 from analysis.figures.drawing import CannotAnswerError
 from analysis.tables import Study
 from tests.analysis import synthetic
-from tests.analysis.test_explained import planted
+from tests.analysis.planted import planted_shares
 
 
 def study(**options) -> Study:
@@ -33,7 +33,7 @@ def quantity(points: pd.DataFrame, **wanted) -> pd.Series:
 
 
 def test_transplant_draws_the_shares():
-    members = planted(transplant=0.25, removal=0.4)
+    members = planted_shares(transplant=0.25, removal=0.4)
     drawing = transplant.draw(Study("planted", members, members.iloc[:0]))
     bars = panel(drawing.figure, "before_bn, width 16").patches
     heights = [
@@ -44,7 +44,7 @@ def test_transplant_draws_the_shares():
 
 
 def test_transplant_says_where_there_is_nothing_to_explain():
-    members = planted(seeds=range(3))
+    members = planted_shares(seeds=range(3))
     noisy = members["noise"] != "none"
     members.loc[noisy, "test_error"] = 3 + np.random.default_rng(0).normal(0, 3, noisy.sum())
     drawing = transplant.draw(Study("planted", members, members.iloc[:0]))

@@ -14,7 +14,7 @@ from experiments.modes.finding import FAILED
 from experiments.modes.finding import VERDICTS as MEASURED_VERDICTS
 from experiments.tables import MODE_COLUMNS
 from tests.analysis import synthetic
-from tests.analysis.test_report import Page
+from tests.analysis.page import Page
 
 # What the six statements with a figure measure, with numbers that nothing else on the page has.
 MEASURED = {

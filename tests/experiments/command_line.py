@@ -1,4 +1,4 @@
-"""The command line in a process of its own, and what it leaves behind."""
+"""The command line as tests type it, planned or in a process of its own, and what it leaves behind."""
 
 import os
 import signal
@@ -12,8 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.plan import Plan, plan_jobs
+from experiments.tables import read_table
 
 ROOT = Path(__file__).parents[2]
+TABLES = ("members.csv", "layers.csv", "epochs.csv")  # of a study that asks for no more
 TIMES = ["seconds", "seconds_measuring"]
 SWEEP = [
     "+sweep=variance_shift", "members.seed=[0,1]", "members.dropout.rate=[0.2,0.4]",
@@ -22,6 +24,7 @@ SWEEP = [
 
 
 def plan(*arguments: str) -> Plan:
+    """What a command line will do; nothing is read or written."""
     flags = {"-m"} & set(arguments)
     return plan_jobs([argument for argument in arguments if argument not in flags], multirun=bool(flags))
 
@@ -52,6 +55,17 @@ def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen]:
 
 def tables(study: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.read_csv(study / "members.csv"), pd.read_csv(study / "layers.csv")
+
+
+def results(folder) -> dict[str, list[dict[str, str]]]:
+    """The merged tables of a study as text, less the columns of time."""
+    return {
+        name: [
+            {key: value for key, value in row.items() if not key.startswith("seconds")}
+            for row in read_table(folder / name)
+        ]
+        for name in TABLES
+    }
 
 
 def wait_for(condition, seconds: float = 60.0) -> None:

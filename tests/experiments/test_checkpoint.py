@@ -21,12 +21,11 @@ from experiments.stack import ChunkNoise, site_shapes, stack_members
 from experiments.study.finished import is_finished
 from experiments.study.job_folder import job_folder, start_job
 from experiments.train import TrainingState, train_stack
-from tests.experiments.command_line import started, wait_for
+from tests.experiments.command_line import TABLES, started, wait_for
 from tests.experiments.small import EVERYTHING, RECIPE, small_data, small_job
 
 DATA = small_data()
 SPEC = EVERYTHING | {"uout": None, "gaussian": None}
-TABLES = ["members.csv", "layers.csv", "epochs.csv"]
 
 
 def train(members, start=None, keep=lambda state: None):

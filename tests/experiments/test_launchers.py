@@ -14,8 +14,7 @@ from experiments.checks import ConfigError
 from experiments.device import choose_processes
 from experiments.launchers import check_launcher, cores_of_job, is_parallel, launcher_overrides
 from experiments.plan import plan_jobs
-from tests.experiments.command_line import started
-from tests.experiments.test_shards import results
+from tests.experiments.command_line import results, started
 
 ROOT = Path(__file__).parents[2]
 SWEEP = [

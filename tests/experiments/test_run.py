@@ -7,9 +7,7 @@ import pytest
 from filelock import FileLock
 
 from tests.conftest import IDENTITY, files_below
-from tests.experiments.command_line import SWEEP, TIMES, started, tables
-
-TABLES = ["members.csv", "layers.csv", "epochs.csv"]
+from tests.experiments.command_line import SWEEP, TABLES, TIMES, started, tables
 
 
 @pytest.mark.long

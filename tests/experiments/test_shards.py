@@ -9,11 +9,8 @@ from hypothesis import strategies as st
 
 from experiments.checks import ConfigError
 from experiments.members import Member
-from experiments.plan import plan_jobs
 from experiments.shards import read_shard_name, shard_members, shard_name
-from experiments.tables import read_table
-
-TABLES = ("members.csv", "layers.csv", "epochs.csv")
+from tests.experiments.command_line import plan, results
 
 
 def members(seeds: int, each: int) -> list[Member]:
@@ -63,10 +60,6 @@ def test_names_of_shards_are_read_back_and_sort_in_their_order():
     assert read_shard_name("digits-mlp-0f") == ("digits-mlp-0f", 1, 1)
 
 
-def plan(*arguments: str):
-    return plan_jobs(list(arguments), multirun=False)
-
-
 def test_a_plan_knows_every_shard_of_every_job_and_tells_hydra():
     planned = plan("+sweep=variance_shift", "model.width=16,64", "job.shards=3")
     assert [(job.config["model"]["width"], job.config["job"]["shard"]) for job in planned.jobs] == [
@@ -102,17 +95,6 @@ def test_what_cannot_be_cut_is_refused_in_a_line(typed, line):
     with pytest.raises(ConfigError) as raised:
         plan(*typed.split())
     assert str(raised.value) == line
-
-
-def results(folder) -> dict[str, list[dict[str, str]]]:
-    """The merged tables of a study as text, less the columns of time."""
-    return {
-        name: [
-            {key: value for key, value in row.items() if not key.startswith("seconds")}
-            for row in read_table(folder / name)
-        ]
-        for name in TABLES
-    }
 
 
 @pytest.mark.long

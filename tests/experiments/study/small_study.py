@@ -9,7 +9,6 @@ from experiments.study.job_folder import finish_job, start_job
 from tests.experiments.small import small_job
 
 SEEDS = {"seed": [0, 1]}
-TABLES = ("members.csv", "layers.csv", "epochs.csv")
 
 
 def make(folder: Path, members: dict | None = None, **changes: object) -> Job:

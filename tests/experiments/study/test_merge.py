@@ -4,7 +4,8 @@ from experiments.study.job_folder import job_folder, start_job
 from experiments.study.merge import merge_tables
 from experiments.tables import EPOCH_COLUMNS, LAYER_COLUMNS, MEMBER_COLUMNS, read_table
 from tests.conftest import files_below
-from tests.experiments.study.small_study import TABLES, finish, make
+from tests.experiments.command_line import TABLES
+from tests.experiments.study.small_study import finish, make
 
 
 def test_tables_of_all_jobs_become_one_in_an_order_that_time_does_not_change(study):
