@@ -15,7 +15,6 @@ from analysis import theory
 from analysis.theory.layers import fan_in, squared_cosine
 from tests.analysis.noisy_layers import (
     SAMPLES,
-    TOLERANCE,
     channel_mean,
     channel_variance,
     deterministic,
@@ -23,6 +22,7 @@ from tests.analysis.noisy_layers import (
     seeds,
     simulate,
     strengths,
+    tolerance_of,
 )
 
 # --- noise families
@@ -33,7 +33,7 @@ from tests.analysis.noisy_layers import (
 def test_noise_variance_is_that_of_the_noise(family, seed):
     m = draw_noise(*family, (SAMPLES,), torch.Generator().manual_seed(seed)).double()
     assert m.mean().item() == pytest.approx(1, abs=0.01)
-    assert theory.noise_variance(*family) == pytest.approx(m.var().item(), rel=TOLERANCE)
+    assert theory.noise_variance(*family) == pytest.approx(m.var().item(), rel=tolerance_of(m))
 
 
 @deterministic
@@ -93,7 +93,9 @@ def test_eq_8_before_bn(family, c, v, rectify, seed):
     test, train = simulate(None, x, family, generator)
     mean, variance = channel_mean(test), channel_variance(test)
     predicted = theory.ratio_before_bn(mean, variance, theory.noise_variance(*family))
-    torch.testing.assert_close(variance / channel_variance(train), predicted, rtol=TOLERANCE, atol=0)
+    torch.testing.assert_close(
+        variance / channel_variance(train), predicted, rtol=tolerance_of(train), atol=0
+    )
 
 
 def test_eq_8_and_15_known_values():
@@ -130,7 +132,7 @@ def test_eq_12_before_weight(family, c, v, rho, features, seed):
         theory.noise_variance(*family),
     )
     measured = channel_variance(test) / channel_variance(train)
-    torch.testing.assert_close(measured, predicted, rtol=TOLERANCE, atol=0)
+    torch.testing.assert_close(measured, predicted, rtol=tolerance_of(train), atol=0)
 
 
 @deterministic
