@@ -75,7 +75,7 @@ def monte_carlo_error(test: torch.Tensor, train: torch.Tensor) -> torch.Tensor:
 
 
 def tolerance_of(samples: torch.Tensor) -> float:
-    """TOLERANCE, or five relative standard errors of the variance of independent samples [samples, ...] if more."""
+    """TOLERANCE, or five standard errors, relative, of the variance of independent samples [samples, ...]."""
     squares = (samples.detach().double() - samples.double().mean(0)).square()
     error = squares.std(0) / squares.mean(0) / math.sqrt(len(samples))
     return max(TOLERANCE, 5 * error.max().item())

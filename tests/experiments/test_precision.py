@@ -9,9 +9,9 @@ from experiments.networks import build_network
 from experiments.precision import products_in
 from experiments.stack import ChunkNoise, site_shapes, stack_members
 from experiments.train import member_losses, train_stack
+from tests.experiments.raw_images import DATA
 from tests.experiments.small import RECIPE, small_job
 from tests.experiments.small_networks import CPU, SMALL, member
-from tests.experiments.test_augment import DATA
 
 MEMBERS = [member("before_bn", "dropout", 0.3), member("none", seed=1)]
 
