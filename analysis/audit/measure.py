@@ -5,14 +5,14 @@
     eval     BN normalises by what it stored, noise off
 
 Each batch runs once in each mode, so that a stream that can be read only once serves. On one batch in 16 the
-train pass is followed operation by operation, see `follow`; where no noise shows on these, the clean pass is
-left out on the others.
+train pass is followed operation by operation, see `follow`; where no noise reaches a BN layer on these, the
+clean pass would show what the train pass does, and is left out on the others.
 """
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,9 +21,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from analysis.audit.batches import AuditError, Forward, call, leftovers_joined, size_of
 from analysis.audit.follow import Follower
+from analysis.audit.inputs import Look, inputs_seen
+from analysis.audit.moments import GroupedMoments, SampleSums
 from analysis.audit.nests import tensors_in
 from analysis.audit.preserve import norm_layers, set_modes, unchanged
-from analysis.audit.statistics import GroupedMoments
 from analysis.audit.trails import Trail
 
 FOLLOWED = 16  # one batch in this many is followed
@@ -65,6 +66,7 @@ class Layer:
     )  # the variance that noise adds, by the exact law
     own: dict[str, None] = field(default_factory=dict)  # names of its own noise, in order
     upstream: dict[str, None] = field(default_factory=dict)
+    is_noisy: bool = False  # noise reaches it; where none does, the clean stream is the train stream
     is_followed: bool = True  # every noise of its own could be followed to it
     has_law: bool = True  # and the exact law holds on the way
 
@@ -116,9 +118,7 @@ def measure(
             if (count - 1) % FOLLOWED == 0:
                 passes.follow(batch)
             else:
-                passes.run("train", batch)
-                if passes.has_noise:
-                    passes.run("clean", batch)
+                passes.train_and_clean(batch)
             passes.run("eval", batch)
             samples += size_of(batch)
         if not count:
@@ -145,40 +145,73 @@ class Passes:
         self.model, self.layers, self.forward = model, layers, forward
         self.has_noise = False
         self.always_on: dict[str, None] = {}  # names of the noise that evaluation has too
+        self._modules = list(model.modules())
         self._order: dict[str, int] = {}
 
     def depth(self, layer: Layer) -> int:
         """The layer's place in the order of the forward pass; layers that nothing reaches come last."""
         return self._order.get(layer.name, len(self.layers))
 
-    def run(self, mode: str, batch: Any) -> Any:
+    def run(self, mode: str, batch: Any) -> None:
         """One pass in a mode of `MODES`."""
-        return self._run(mode, batch, lambda layer, x: getattr(layer, mode).update(x))
+        self._run(mode, batch, lambda layer: getattr(layer, mode).update)
+
+    def train_and_clean(self, batch: Any) -> None:
+        """The train pass, and the clean pass if noise reaches BN; a layer that it does not reach is seen once."""
+        kept: dict[str, list[SampleSums]] = {name: [] for name in self.layers}
+
+        def keep(layer: Layer, x: Tensor) -> SampleSums:
+            sums = layer.train.update(x)
+            kept[layer.name].append(sums)
+            return sums
+
+        def again(layer: Layer, _: Tensor) -> SampleSums | None:
+            return kept[layer.name].pop(0) if kept[layer.name] else None
+
+        self._run(
+            "train", batch, lambda layer: layer.train.update if layer.is_noisy else partial(keep, layer)
+        )
+        if any(layer.is_noisy for layer in self.layers.values()):
+            self._run(
+                "clean", batch, lambda layer: layer.clean.update if layer.is_noisy else partial(again, layer)
+            )
 
     def follow(self, batch: Any) -> None:
         """The clean pass and the train pass with its noise followed."""
+        clean_sums: dict[str, list[Tensor]] = {name: [] for name in self.layers}
+        train_sums: dict[str, list[Tensor]] = {name: [] for name in self.layers}
+        for layer in self.layers.values():
+            if not layer.is_noisy and layer.train.seen:
+                layer.clean = copy.deepcopy(layer.train)  # if noise shows now, both were the same until now
+
+        def look_clean(layer: Layer, x: Tensor) -> SampleSums:
+            sums = layer.clean.update(x)
+            clean_sums[layer.name].append(sums.sums)
+            return sums
+
         with Follower(self.model, only_names=True) as finder:
-            clean = self.run("clean", batch)
+            clean = self._run("clean", batch, lambda layer: partial(look_clean, layer))
         self.always_on |= finder.found
         follower = Follower(self.model, ignored=frozenset(self.always_on))
-        calls = dict.fromkeys(self.layers, 0)
 
-        def look(layer: Layer, x: Tensor) -> None:
+        def look_train(layer: Layer, x: Tensor) -> None:
             self._order.setdefault(layer.name, len(self._order))
-            calls[layer.name] += 1
-            layer.train.update(x)
+            train_sums[layer.name].append(layer.train.update(x).sums)
             if trail := follower.trail(x):
+                layer.is_noisy = True
                 layer.note(x, trail)
 
         with follower:
-            noisy = self._run("train", batch, look)
-        for name, number in calls.items():
-            self.layers[name].calls = max(self.layers[name].calls, number)
-        self.has_noise |= bool(follower.found) or not _agree(noisy, clean)
+            noisy = self._run("train", batch, lambda layer: partial(look_train, layer))
+        for name, layer in self.layers.items():
+            layer.calls = max(layer.calls, len(train_sums[name]))
+            layer.is_noisy |= not _agree(train_sums[name], clean_sums[name])
+        is_noisy = any(layer.is_noisy for layer in self.layers.values())
+        self.has_noise |= is_noisy or bool(follower.found) or not _agree(noisy, clean)
 
-    def _run(self, mode: str, batch: Any, look: Callable[[Layer, Tensor], None]) -> Any:
-        set_modes(self.model, MODES[mode].norms_train, MODES[mode].noise_on)
-        with inputs_seen(self.layers, look):
+    def _run(self, mode: str, batch: Any, look: Callable[[Layer], Look]) -> Any:
+        set_modes(self._modules, MODES[mode].norms_train, MODES[mode].noise_on)
+        with inputs_seen((layer.norm, look(layer)) for layer in self.layers.values()):
             return run(self.forward, self.model, batch, MODES[mode].words)
 
 
@@ -189,20 +222,6 @@ def _agree(first: Any, second: Any) -> bool:
         for a, b in zip(tensors_in(first), tensors_in(second), strict=False)
         if a.is_floating_point() and a.numel()
     )
-
-
-@contextmanager
-def inputs_seen(layers: dict[str, Layer], look: Callable[[Layer, Tensor], None]) -> Iterator[None]:
-    """Call `look(layer, x)` with every input x of every BN layer."""
-    with contextlib.ExitStack() as stack:
-        for layer in layers.values():
-
-            def hook(_: nn.Module, args: tuple, kwargs: dict, layer: Layer = layer) -> None:
-                with torch._C.DisableTorchFunction():
-                    look(layer, args[0] if args else kwargs["input"])
-
-            stack.callback(layer.norm.register_forward_pre_hook(hook, with_kwargs=True).remove)
-        yield
 
 
 def run(forward: Forward, model: nn.Module, batch: Any, mode: str) -> Any:

@@ -1,8 +1,7 @@
 """Leaving a model as it was found: parameters, buffers, modes, hooks, attributes and random generators."""
 
-import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -48,17 +47,19 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def _containers(module: nn.Module) -> dict[str, Any]:
-    """Copies of a module's dicts, lists and sets, among them the tables of its parameters, buffers and hooks."""
+    """What is in a module's dicts, lists and sets, among them the tables of its parameters, buffers and hooks."""
     return {
-        name: copy.copy(value)
+        name: kind(value)
         for name, value in module.__dict__.items()
-        if isinstance(value, dict | list | set)
+        for kind in (dict, list, set)
+        if isinstance(value, kind)
     }
 
 
 def _refill(container: Any, content: Any) -> None:
-    container.clear()
-    container.extend(content) if isinstance(container, list) else container.update(content)
+    if container or content:
+        container.clear()
+        container.extend(content) if isinstance(container, list) else container.update(content)
 
 
 @contextmanager
@@ -80,15 +81,15 @@ def _same_bits(first: Tensor, second: Tensor) -> bool:
     return first.shape == second.shape and torch.equal(first.detach(), second)  # nan is unequal: copied back
 
 
-def set_modes(model: nn.Module, norms_train: bool, noise_on: bool) -> None:
-    """Put BN layers in train or eval mode and everything else likewise; BN in train mode keeps its statistics.
+def set_modes(modules: Iterable[nn.Module], norms_train: bool, noise_on: bool) -> None:
+    """Put the BN layers among a model's modules, and everything else, in train or eval mode.
 
-    `track_running_stats = False` makes a BN layer normalise by its batch without touching what it stored. A
-    SyncBatchNorm of a single process works as the plain layer that it then is, which runs on a CPU too. The
-    harness's own noise, which is data, is taken out where noise is off.
+    BN in train mode keeps its statistics: `track_running_stats = False` makes a layer normalise by its batch and
+    leave alone what it stored. A SyncBatchNorm of a single process works as the plain layer that it then is, which
+    runs on a CPU too. The harness's own noise, which is data, is taken out where noise is off.
     """
     is_alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-    for module in model.modules():
+    for module in modules:
         own = module.__dict__  # set directly: nn.Module's way takes as long as a small layer
         if isinstance(module, _BatchNorm):
             own["training"] = norms_train

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from analysis.audit.batches import AuditError, Forward, call, labels_of, leftovers_joined, scores_of
-from analysis.audit.measure import MODES, Layer, inputs_seen, run
+from analysis.audit.inputs import inputs_seen
+from analysis.audit.measure import MODES, Layer, run
 from analysis.audit.preserve import norm_layers, set_modes, unchanged
 
 Metric = Callable[[nn.Module, Iterable[Any]], float]
@@ -42,8 +43,8 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
         )
     count = 0
     with unchanged(inner):
-        set_modes(inner, norms_train=True, noise_on=False)
-        with inputs_seen(layers, lambda layer, x: layer.clean.update(x)):
+        set_modes(inner.modules(), norms_train=True, noise_on=False)
+        with inputs_seen((layer.norm, layer.clean.update) for layer in layers.values()):
             for count, batch in enumerate(leftovers_joined(batches), 1):  # noqa: B007
                 run(forward or call, inner, batch, MODES["clean"].words)
     if not count:
@@ -101,7 +102,7 @@ def compare(
         row: dict[str, str | float] = {"model": name}
         for mode in ("train", "eval"):
             with unchanged(model):
-                set_modes(model, norms_train=mode == "train", noise_on=mode == "train")
+                set_modes(model.modules(), norms_train=mode == "train", noise_on=mode == "train")
                 row[f"{mode}_mode"] = _measured(metric, model, batches)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -22,7 +22,7 @@ from analysis.audit.causes import (
     variances,
 )
 from analysis.audit.measure import Layer, measure
-from analysis.audit.statistics import GroupedMoments
+from analysis.audit.moments import GroupedMoments
 from analysis.theory import shift_magnitude
 
 
@@ -79,7 +79,7 @@ def audit(
     # In eval mode the errors of what earlier layers stored add up.
     before = [math.hypot(*itertools.chain(*errors[:index])) for index in range(len(errors))]
     rows = [
-        _row(layer, found.has_noise, own, earlier, level)
+        _row(layer, own, earlier, level)
         for layer, own, earlier in zip(found.layers, errors, before, strict=True)
     ]
     table = pd.DataFrame(rows)
@@ -94,11 +94,9 @@ def audit(
     return table
 
 
-def _row(
-    layer: Layer, has_noise: bool, error: tuple[float, float], before: float, level: float
-) -> dict[str, Any]:
+def _row(layer: Layer, error: tuple[float, float], before: float, level: float) -> dict[str, Any]:
     """The layer's row. `error`: of what it stored, see `stored_error`; `before`: of what earlier layers stored."""
-    norm, clean = layer.norm, layer.clean if has_noise else layer.train
+    norm, clean = layer.norm, layer.clean if layer.is_noisy else layer.train
     row: dict[str, Any] = {
         "layer_name": layer.name,
         "channels": norm.num_features,
@@ -125,7 +123,7 @@ def _row(
     row["shift_magnitude_high"] = max(shift_magnitude(low), shift_magnitude(high))
     row["local_ratio_exact"] = _exact(layer)
     row["cascade"] = row["test_var"] / row["train_var"] / row["local_ratio"]
-    row["is_adjusted"] = has_noise and is_adjusted(layer, error, level)
+    row["is_adjusted"] = layer.is_noisy and is_adjusted(layer, error, level)
     innocent = ("noise", "lag") if row["is_adjusted"] else ()
     row["alarm"] = ",".join(
         cause

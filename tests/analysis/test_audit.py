@@ -180,7 +180,8 @@ def test_other_evaluation_data_are_told_apart_from_training():
 
 def test_intervals_cover_as_often_as_they_say():
     """Var_test / moving_var against its value over many samples: 95 % intervals, 200 small audits' worth."""
-    from analysis.audit.statistics import GroupedMoments, ratio
+    from analysis.audit.moments import GroupedMoments
+    from analysis.audit.statistics import ratio
 
     covered = 0
     generator = torch.Generator().manual_seed(0)
@@ -197,7 +198,7 @@ def test_intervals_cover_as_often_as_they_say():
 
 
 def test_the_grouped_moments_are_those_of_all_samples():
-    from analysis.audit.statistics import GroupedMoments
+    from analysis.audit.moments import GroupedMoments
 
     moments = GroupedMoments()
     parts = [1000 + torch.randn(size, 3, 4, 5, dtype=torch.double) * 0.1 for size in (7, 1, 32, 50)]
@@ -208,7 +209,7 @@ def test_the_grouped_moments_are_those_of_all_samples():
     np.testing.assert_allclose(moments.mean, rows.mean(1), rtol=1e-12)
     group = torch.arange(90) % 20 != 4
     expected = torch.cat(parts)[group].transpose(0, 1).flatten(1).var(1).mean()
-    assert moments.without_each_group()[1][4].mean() == pytest.approx(float(expected), rel=1e-9)
+    assert moments.layer_variances_without_each_group()[4] == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_plain_sentences():
