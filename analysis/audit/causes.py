@@ -9,7 +9,7 @@ import math
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from analysis.audit.measure import Layer
+from analysis.audit.layer import Layer
 from analysis.audit.statistics import (
     GroupedMoments,
     Offset,

@@ -55,9 +55,8 @@ def _moments(norm: _BatchNorm, x: Tensor, sums: SampleSums) -> tuple[Tensor, Ten
 
     The sums serve where they are those of the batch in the precision of torch's BN, and no gradient is asked for.
     """
-    stored = norm.running_mean, norm.running_var
-    if not norm.training and stored != (None, None):
-        return stored  # type: ignore[return-value]
+    if not norm.training and norm.running_mean is not None and norm.running_var is not None:
+        return norm.running_mean, norm.running_var
     is_plain = type(x) is Tensor and not torch.is_grad_enabled() and x.dtype == sums.sums.dtype
     is_fit = sums.sums.shape[1:] == x.shape[:2] and (norm.weight is None or norm.weight.dtype == x.dtype)
     return sums.moments() if is_plain and is_fit and sums.positions > 1 else None

@@ -1,5 +1,6 @@
 """Streaming moments of a layer's input, per channel and in groups of samples."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class GroupedMoments:
         self.seen = 0
         self.batches = 0
         self._reference: Tensor | None = None  # what the sums are taken around, [channels]; None for 0
-        # Sums of x and of its square [2, 2 * groups, channels], of group i in rows i and i + 20; double precision.
+        # Sums of x and of its square [2, groups, channels], in double precision.
         self._sums = torch.zeros(0)
         self._positions = 0  # of a sample of the last batch
         self._count, self._counted = (
@@ -69,11 +70,11 @@ class GroupedMoments:
                 self._reference = added.mean()
                 added = _sums_of(x, self._reference)
             device = "cpu" if x.device.type == "mps" else x.device  # Apple's has no double precision
-            self._sums = torch.zeros(2, 2 * GROUPS, x.shape[1], dtype=torch.double, device=device)
+            self._sums = torch.zeros(2, GROUPS, x.shape[1], dtype=torch.double, device=device)
         if added.positions != self._positions:
             self._count, self._counted = self._counts(), self.seen
             self._positions = added.positions
-        self._add(added.sums.to(self._sums.device))
+        self._add(added.sums)
         self.seen += len(x)
         self.batches += 1
         self._known = None
@@ -84,13 +85,12 @@ class GroupedMoments:
 
     def _add(self, sums: Tensor) -> None:
         """Add sums of samples to those of their groups."""
-        first, samples = self.seen % GROUPS, sums.shape[1]
-        whole = samples // GROUPS * GROUPS
-        if whole:
-            grouped = sums[:, :whole].view(2, -1, GROUPS, sums.shape[2]).sum(1)
-            self._sums[:, first : first + GROUPS] += grouped
-        if whole < samples:
-            self._sums[:, first : first + samples - whole] += sums[:, whole:]
+        if (
+            torch.get_float32_matmul_precision() != "highest"
+        ):  # then a product would round them to a few digits
+            sums = sums.to(self._sums)
+        members = _members(self.seen % GROUPS, sums.shape[1], sums.dtype, sums.device)
+        self._sums.add_(torch.bmm(members, sums).to(self._sums.device))
 
     def _counts(self) -> np.ndarray:
         """Samples times positions in each group [groups, 1]."""
@@ -100,13 +100,12 @@ class GroupedMoments:
 
     def _follow_the_mean(self) -> None:
         """Take the sums around the mean if it is far from what they are taken around."""
-        sums, squares = self._sums.view(2, 2, GROUPS, -1).sum(1)
+        sums, squares = self._sums
         counts = torch.as_tensor(self._counts(), device=sums.device)
         mean, square = sums.sum(0) / counts.sum(), squares.sum(0) / counts.sum()
         if (mean.square() > FAR * (square - mean.square())).any():
-            self._sums[:, GROUPS:] = 0
-            self._sums[0, :GROUPS] = sums - counts * mean
-            self._sums[1, :GROUPS] = squares - 2 * mean * sums + counts * mean.square()
+            moved = (sums - counts * mean, squares - 2 * mean * sums + counts * mean.square())
+            self._sums = torch.stack(moved)
             self._reference = mean if self._reference is None else self._reference + mean
 
     @property
@@ -143,7 +142,7 @@ class GroupedMoments:
     def _summary(self) -> tuple[np.ndarray, ...]:
         """Mean, variance [1 + groups, channels] and its channel mean: of all groups, then without each one."""
         if self._known is None:
-            sums, counts = self._sums.view(2, 2, GROUPS, -1).sum(1).cpu().numpy(), self._counts()
+            sums, counts = self._sums.cpu().numpy(), self._counts()
             total, count = sums.sum(1, keepdims=True), counts.sum()
             mean, square = np.concatenate([total, total - sums], 1)
             is_without = np.concatenate([[[False]], counts == 0])
@@ -180,3 +179,10 @@ def _sums_of(x: Tensor, reference: Tensor | None) -> SampleSums:
         torch.linalg.vector_norm(x, dim=2, out=sums[1])
         sums[1].square_()
     return SampleSums(sums, positions, reference)
+
+
+@functools.lru_cache(maxsize=32)
+def _members(first: int, samples: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Which samples are in which group, [2, groups, samples] of 0 and 1; the first sample is in group `first`."""
+    groups = (first + torch.arange(samples, device=device)) % GROUPS
+    return (torch.arange(GROUPS, device=device)[:, None] == groups).to(dtype).expand(2, -1, -1)

@@ -109,24 +109,40 @@ def _identity(x: Tensor) -> Tensor:
     return x
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """What `torch.compile`, DataParallel or DistributedDataParallel was made of; it has the same tensors."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
 def norm_layers(model: nn.Module) -> dict[str, _BatchNorm]:
     """Every BN layer by its name; SyncBatchNorm and subclasses of other libraries included.
 
-    Raises AuditError for a model without any, for one whose layers do not know their sizes yet, and for a compiled
+    Raises AuditError for a model without any, for one whose layers do not know their sizes or weights yet, and for
     TorchScript, into which nobody can look.
     """
-    if isinstance(model, torch.jit.ScriptModule):
+    scripts = (name for name, part in model.named_modules() if isinstance(part, torch.jit.ScriptModule))
+    if (script := next(scripts, None)) is not None:
+        part = f"Its part {script}" if script else "The model"
         raise AuditError(
-            "The model is TorchScript, which hides its layers: audit the nn.Module it was made of."
+            f"{part} is TorchScript, which hides its layers: audit the nn.Module it was made of."
         )
-    lazy = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if is_lazy(tensor)]
-    if lazy:
-        raise AuditError(
-            f"The model has lazy layers that have not seen data yet ({lazy[0]}): run one batch through it first."
-        )
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor):
+            raise AuditError(
+                f"The model has lazy layers that have not seen data yet ({name}): run one batch through it first."
+            )
+        if tensor.is_meta:
+            raise AuditError(f"The model has no weights, {name} is on torch's meta device: load them first.")
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     if not norms:
         raise AuditError(
-            "The model has no BatchNorm layer, so nothing in it can shift between train and eval."
+            "The model has no BatchNorm layer, so nothing in it can shift between train and eval "
+            "(a functional batch_norm is not a layer, and is not seen)."
         )
     return norms

@@ -9,8 +9,9 @@ from torch import nn
 
 from analysis.audit.batches import AuditError, Forward, call, labels_of, leftovers_joined, scores_of
 from analysis.audit.inputs import inputs_seen
-from analysis.audit.measure import MODES, Layer, run
-from analysis.audit.preserve import norm_layers, set_modes, unchanged
+from analysis.audit.layer import Layer
+from analysis.audit.passes import MODES, run
+from analysis.audit.preserve import norm_layers, set_modes, unchanged, unwrapped
 
 Metric = Callable[[nn.Module, Iterable[Any]], float]
 
@@ -33,7 +34,7 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
     Raises:
         AuditError: in a plain sentence, if there is nothing to adjust or the model fails.
     """
-    inner = getattr(model, "_orig_mod", model)
+    inner = unwrapped(model)
     layers = {
         name: Layer(name, norm) for name, norm in norm_layers(inner).items() if norm.running_var is not None
     }

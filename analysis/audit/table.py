@@ -21,7 +21,8 @@ from analysis.audit.causes import (
     updates,
     variances,
 )
-from analysis.audit.measure import Layer, measure
+from analysis.audit.layer import Layer
+from analysis.audit.measure import measure
 from analysis.audit.moments import GroupedMoments
 from analysis.theory import shift_magnitude
 

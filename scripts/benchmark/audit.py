@@ -10,7 +10,7 @@ of their ratios is shown. Networks of others need the extra `zoo`.
 
 import argparse
 import functools
-import resource
+import itertools
 import statistics
 import subprocess
 import sys
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.audit import audit
-from analysis.audit.measure import MODES
+from analysis.audit.passes import MODES
 from analysis.audit.preserve import set_modes, unchanged
 from scripts.benchmark.timing import seconds_of
 from tests.analysis import zoo
@@ -33,7 +33,7 @@ def mlp(width: int) -> nn.Module:
     sizes = [64, *[width] * 6]
     blocks = [
         nn.Sequential(nn.Linear(i, o), nn.Dropout(0.5), nn.BatchNorm1d(o), nn.ReLU())
-        for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+        for i, o in itertools.pairwise(sizes)
     ]
     return nn.Sequential(*blocks, nn.Linear(width, 10))
 
@@ -42,7 +42,7 @@ def convnet(width: int) -> nn.Module:
     """Six convolutions with BN on 32 x 32 and 16 x 16 pixels, dropout in the middle."""
     sizes = [3, *[width] * 6]
     layers: list[nn.Module] = []
-    for index, (i, o) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (i, o) in enumerate(itertools.pairwise(sizes)):
         layers += [nn.Conv2d(i, o, 3, 2 if index == 2 else 1, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
         layers += [nn.Dropout(0.3)] if index == 3 else []
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
@@ -73,7 +73,7 @@ def resnet() -> nn.Module:
 
 
 def of_others(name: str, planted: bool = True) -> nn.Module:
-    """A network of the zoo; planted: with dropout before the BN layer in its middle, so that it takes all passes."""
+    """A network of the zoo; planted: with dropout before the BN layer in its middle, so that it takes 3 passes."""
     model = zoo.NETWORKS[name][2]()
     if planted:
         norms = [key for key, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
@@ -141,7 +141,7 @@ def bench_audit(name: str, count: int, repeats: int) -> dict[str, float | str]:
 def peak_memory(name: str, count: int) -> float:
     """MiB that a process takes at most that audits so many batches, made as they are read."""
     code = (
-        "import sys; from scripts.benchmark.audit import *; build, shape = NETWORKS[sys.argv[1]]; "
+        "import resource, sys; from scripts.benchmark.audit import *; build, shape = NETWORKS[sys.argv[1]]; "
         "torch.set_num_threads(1); audit(build(), inputs(shape, int(sys.argv[2]))); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )

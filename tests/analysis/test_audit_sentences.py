@@ -25,6 +25,8 @@ def lazy(): return nn.Sequential(nn.LazyLinear(4), norm(4))
 def lazy_norm(): return nn.Sequential(nn.Linear(4, 4), nn.LazyBatchNorm1d())
 def untracked(): return nn.Sequential(nn.Linear(4, 4), norm(4, track_running_stats=False))
 def scripted(): return torch.jit.script(without_noise())
+def partly_scripted(): return nn.Sequential(norm(4), torch.jit.script(nn.Linear(4, 4)))
+def weightless(): return without_noise().to("meta")
 
 def shared():
     layer = norm(4)
@@ -41,6 +43,7 @@ def batches():
 
 def single(): return [torch.randn(1, 4)]
 def nothing(): return []
+def enormous(): return [1e30 * torch.randn(8, 4)]
 def poisoned(): return [torch.full((8, 4), float("nan"))]
 """
 REFUSED = {
@@ -50,10 +53,13 @@ REFUSED = {
     "lazy_norm": "lazy layers that have not seen data yet",
     "broken": "NaN or infinite numbers in 0.weight",
     "scripted": "The model is TorchScript, which hides its layers",
+    "partly_scripted": "Its part 1 is TorchScript, which hides its layers",
+    "weightless": "The model has no weights, 0.weight is on torch's meta device: load them first",
 }
 REFUSED_DATA = {
     "single": "give batches of 2 samples or more",
     "nothing": "There are no batches to run the model on",
+    "enormous": "Numbers too large to be squared reach the BN layer 1 first",
     "poisoned": "NaN or infinite numbers reach the BN layer 1 first",
 }
 ACCEPTED = {
