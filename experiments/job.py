@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from functools import lru_cache
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from experiments.checkpoint import (
     check_checkpoints,
@@ -14,6 +15,7 @@ from experiments.checkpoint import (
     remove_checkpoints,
     split_by_epoch,
 )
+from experiments.chunk_plan import choose_chunks, plan_chunks
 from experiments.config import Job
 from experiments.data import Data, load_data
 from experiments.device import choose_device, choose_processes
@@ -21,7 +23,7 @@ from experiments.members import Member, member_of
 from experiments.networks import build_network
 from experiments.progress import job_progress
 from experiments.rows import Row, failed_rows
-from experiments.stack import chunk_capacity, plan_chunks, site_shapes
+from experiments.stack import site_shapes
 from experiments.study.job_folder import finish_job, finished_rows, job_folder, start_job
 from experiments.transplant import Twins, add_transplanted_errors, missing_twins
 from experiments.workers import run_chunks
@@ -52,11 +54,11 @@ def job_chunks(
     """Cut `members` of a job into chunks, at least one for each process, the largest first."""
     capacity = job.config["chunk"]
     if capacity == "auto":
-        capacity = min(
-            chunk_capacity(job_site_shapes(job, data), job.config["recipe"]["batch_size"], device),
-            -(-len(members) // processes),
-        )
-    return sorted(plan_chunks(members, capacity), key=len, reverse=True)
+        batch = job.config["recipe"]["batch_size"]
+        chunks = choose_chunks(members, job_site_shapes(job, data), batch, device, processes)
+    else:
+        chunks = plan_chunks(members, capacity)
+    return sorted(chunks, key=len, reverse=True)
 
 
 def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
@@ -123,13 +125,14 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Let torch use that many threads in this process, which trains by itself when there is only one chunk.
+    """Let torch and NumPy use that many threads in this process, which trains a lone chunk by itself.
 
     None changes nothing.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
-        yield
+        with threadpool_limits(count, "blas"):
+            yield
     finally:
         torch.set_num_threads(before)

@@ -66,12 +66,17 @@ def standard_normal(uniform: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring members of a chunk, [start, stop), that apply one noise family at a site."""
+    """Neighbouring members of a chunk, [start, stop), that apply one noise family at a site.
+
+    The factor is scale * (u >= rate) for dropout, else offset + scale * (u, or Phi^-1(u)).
+    """
 
     start: int
     stop: int
     noise: str
-    strength: Tensor  # [members of the run, 1, ...]
+    rate: Tensor  # [members of the run, 1, ...], and so are scale and offset
+    scale: Tensor
+    offset: Tensor
     seed_index: Tensor | slice  # which of the chunk's seeds each member has
 
 
@@ -111,7 +116,13 @@ class SiteNoise:
         )
         if len(self.seeds) == 1:
             seed_index = slice(0, 1)  # broadcast instead of copied
-        return Run(indices[0], indices[-1] + 1, noise, strength.view(-1, *ones), seed_index)
+        strength = strength.view(-1, *ones)
+        scale, offset = {
+            "dropout": (1 / (1 - strength), torch.zeros_like(strength)),
+            "uout": (2 * strength, 1 - strength),
+            "gaussian": (strength, torch.ones_like(strength)),
+        }[noise]
+        return Run(indices[0], indices[-1] + 1, noise, strength, scale, offset, seed_index)
 
     @property
     def is_active(self) -> bool:
@@ -130,10 +141,9 @@ class SiteNoise:
             covered = run.stop
             target = factor[run.start : run.stop]
             if run.noise == "dropout":
-                torch.ge(uniform[run.seed_index], run.strength, out=target).div_(1 - run.strength)
-            elif run.noise == "uout":
-                torch.mul(uniform[run.seed_index], 2 * run.strength, out=target).add_(1 - run.strength)
+                torch.ge(uniform[run.seed_index], run.rate, out=target).mul_(run.scale)
             else:
-                torch.mul(normal[run.seed_index], run.strength, out=target).add_(1)
+                source = normal if run.noise == "gaussian" else uniform
+                torch.addcmul(run.offset, source[run.seed_index], run.scale, out=target)
         factor[covered:] = 1
         return factor

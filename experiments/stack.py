@@ -12,12 +12,6 @@ from experiments.members import Member
 from experiments.networks.network import Network
 from experiments.noise import SiteNoise
 
-# The activations at all noise sites of all members of a chunk, in bytes, that still stay in a core's cache.
-# Measured on the default sweep: more members dilute the cost of calling torch, until they no longer fit.
-CACHE_BYTES = 3_000_000
-# On a GPU memory is the bound: the share of it for those activations, of which autograd keeps several copies.
-GPU_SHARE = 0.05
-
 
 def stack_members(members: Sequence[Member], build: Callable[[int], Network]) -> Network:
     """Return one network whose parameters and buffers carry a leading members dimension.
@@ -90,36 +84,3 @@ class ChunkNoise:
         finally:
             for name in self.active:
                 self.sites[name].factor = None
-
-
-def plan_chunks(members: Sequence[Member], capacity: int) -> list[list[Member]]:
-    """Cut members into chunks of at most `capacity` that share as much as possible.
-
-    Members of one placement use the same sites, members of one seed the same batches and draws: a chunk holds
-    one placement (the noiseless baseline rides with `after_last_bn`, whose only site costs least) and whole
-    seeds where they fit. Within a chunk equal families are neighbours, so that each is one operation.
-    The plan depends on the arguments alone, never on the machine's load.
-    """
-    chunks = []
-    placement = lambda member: "after_last_bn" if member.placement == "none" else member.placement  # noqa: E731
-    for name in sorted({placement(member) for member in members}):
-        group = [member for member in members if placement(member) == name]
-        group.sort(key=lambda m: (m.seed, m.noise, m.strength, m.lr, m.weight_decay))
-        per_seed = max(sum(m.seed == seed for m in group) for seed in {m.seed for m in group})
-        size = capacity // per_seed * per_seed or capacity
-        pieces = -(-len(group) // size)
-        even = -(-len(group) // pieces)
-        step = -(-even // per_seed) * per_seed if size >= per_seed else even
-        chunks += [group[start : start + step] for start in range(0, len(group), step)]
-    for chunk in chunks:
-        chunk.sort(key=lambda m: (m.lr, m.weight_decay, m.noise, m.seed, m.strength))
-    return chunks
-
-
-def chunk_capacity(shapes: dict[str, tuple[int, ...]], batch: int, device: torch.device) -> int:
-    """Return how many members, at least one, may train side by side, judged by their activations at all sites."""
-    bound = CACHE_BYTES
-    if device.type == "cuda":
-        bound = int(GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
-    floats = batch * sum(torch.Size(shape).numel() for shape in shapes.values())
-    return max(1, bound // (4 * floats))

@@ -49,6 +49,19 @@ class TrainingState:
     records: list[EpochRecord]
 
 
+@dataclass(frozen=True)
+class _Update:
+    """Part of a step of SGD: some parameters of neighbours who share learning rate and weight decay."""
+
+    members: slice
+    which: list[int]  # of the stack's parameters
+    params: list[Tensor]  # their parts that belong to these members
+    buffers: list[Tensor]
+    lr: float
+    weight_decay: float
+    fused: bool
+
+
 class StackedSGD:
     """SGD with momentum for stacked parameters, each member with its own learning rate and weight decay.
 
@@ -59,19 +72,26 @@ class StackedSGD:
     """
 
     def __init__(self, params: Sequence[Tensor], members: Sequence[Member], momentum: float, nesterov: bool):
-        self.params = list(params)
-        self.momentum, self.nesterov = momentum, nesterov
+        self.params = [param.detach() for param in params]
         self.buffers = [torch.zeros_like(param) for param in self.params]
-        changes = [
-            index
-            for index in range(1, len(members))
-            if (members[index - 1].lr, members[index - 1].weight_decay)
-            != (members[index].lr, members[index].weight_decay)
-        ]
-        bounds = [0, *changes, len(members)]
-        self.slices = [
-            (slice(start, stop), members[start].lr, members[start].weight_decay)
+        self.momentum, self.nesterov = momentum, nesterov and momentum > 0
+        rates = [(member.lr, member.weight_decay) for member in members]
+        bounds = [0, *(i for i in range(1, len(rates)) if rates[i] != rates[i - 1]), len(rates)]
+        ways = {
+            fused: [i for i, param in enumerate(params) if _fills_vectors(param) == fused]
+            for fused in (True, False)
+        }
+        self.updates = [
+            _Update(
+                part := slice(start, stop),
+                which,
+                [self.params[i][part] for i in which],
+                [self.buffers[i][part] for i in which],
+                *rates[start],
+                fused,
+            )
             for start, stop in pairwise(bounds)
+            for fused, which in ways.items()
         ]
 
     @torch.no_grad()
@@ -83,21 +103,20 @@ class StackedSGD:
             grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
             for param, grad in zip(self.params, grads, strict=True)
         ]
-        for part, lr, weight_decay in self.slices:
-            for fused in (True, False):
-                sgd(
-                    [p[part] for p in self.params if _fills_vectors(p) == fused],
-                    [g[part] for g, p in zip(grads, self.params, strict=True) if _fills_vectors(p) == fused],
-                    [b[part] for b in self.buffers if _fills_vectors(b) == fused],  # type: ignore[misc]
-                    fused=fused,
-                    foreach=False,
-                    weight_decay=weight_decay,
-                    momentum=self.momentum,
-                    lr=lr * lr_factor,
-                    dampening=0.0,
-                    nesterov=self.nesterov and self.momentum > 0,
-                    maximize=False,
-                )
+        for update in self.updates:
+            sgd(
+                update.params,
+                [grads[i][update.members] for i in update.which],
+                update.buffers,  # type: ignore[arg-type]
+                fused=update.fused,
+                foreach=False,
+                weight_decay=update.weight_decay,
+                momentum=self.momentum,
+                lr=update.lr * lr_factor,
+                dampening=0.0,
+                nesterov=self.nesterov,
+                maximize=False,
+            )
 
 
 def _fills_vectors(stacked: Tensor) -> bool:
@@ -129,7 +148,14 @@ def stacked_batches(
             yield inputs.expand(len(members), *inputs.shape), labels.expand(len(members), batch)
         else:
             index = index[seed_index]
-            yield data.train_inputs[index], data.train_labels[index]
+            yield _take(data.train_inputs, index), data.train_labels[index]
+
+
+def _take(samples: Tensor, index: Tensor) -> Tensor:
+    """samples[index]; of vectors, whole rows at a time, which is several times as fast."""
+    if len(samples.shape) == 2:
+        return samples.index_select(0, index.flatten()).unflatten(0, index.shape)
+    return samples[index]
 
 
 def member_losses(logits: Tensor, labels: Tensor) -> Tensor:

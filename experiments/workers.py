@@ -161,11 +161,13 @@ def _start_worker(job: "Job", arrays: "Data", steps: Any) -> None:
     """Prepare a worker process: one thread, its data, and an end when the main process ends."""
     import numpy as np
     import torch
+    from threadpoolctl import threadpool_limits
 
     global _job, _data, _steps
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    threadpool_limits(1, "blas")  # NumPy's products
     _job, _steps = job, steps
     # What is no array are images that stay on disk.
     tensors = {

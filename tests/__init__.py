@@ -1,0 +1,3 @@
+"""Tests of the harness."""
+
+import experiments  # noqa: F401  before anything imports NumPy

@@ -1,43 +1,35 @@
 """Linear maps and batch normalisation over a stack of members, forward and backward.
 
 A stacked activation is [members, batch, features], laid out in memory as [members, features, batch]: a
-product `weight @ activation` then needs no copy, a feature's batch is one contiguous row, and when all
-members see the same input the first layer is a single wide product.
+product `weight @ activation` then needs no copy, and a feature's batch is one contiguous row.
 """
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from experiments.networks.products import product, stacked_product, transposed_stacked_product
+from experiments.networks.products import product
 
 
 class StackedLinear(Function):
     """y = x W^T for each member: x [members, batch, in], weight [members, out, in] -> [members, batch, out].
 
-    An `x` that is one tensor expanded over the members (stride 0) is multiplied with all weights at once.
+    An `x` that all members share may be one tensor expanded over them.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
         """Return the stacked product."""
         ctx.save_for_backward(x, weight)
-        if x.stride(0) == 0:
-            wide = product(weight.flatten(0, 1), x[0].mT)  # [members * out, batch]
-            return wide.view(*weight.shape[:2], -1).mT
-        return stacked_product(weight, x.mT).mT
+        return product(weight, x.mT).mT
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the gradients of x (None when x is data) and weight."""
         x, weight = ctx.saved_tensors
         grad = grads[0].mT  # [members, out, batch]
-        if x.stride(0) == 0:
-            grad_weight = product(grad.flatten(0, 1), x[0]).view_as(weight)
-        else:
-            grad_weight = stacked_product(grad, x)
-        grad_x = transposed_stacked_product(grad.mT, weight).mT if ctx.needs_input_grad[0] else None
-        return grad_x, grad_weight
+        grad_x = product(weight.mT, grad).mT if ctx.needs_input_grad[0] else None
+        return grad_x, product(grad, x)
 
 
 class StackedBatchNorm(Function):

@@ -7,17 +7,11 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from experiments.chunk import run_chunk
+from experiments.chunk_plan import plan_chunks
 from experiments.data import Data
 from experiments.members import Member
 from experiments.networks import build_network
-from experiments.stack import (
-    ChunkNoise,
-    chunk_capacity,
-    plan_chunks,
-    site_shapes,
-    stack_members,
-    unstack_member,
-)
+from experiments.stack import ChunkNoise, site_shapes, stack_members, unstack_member
 from experiments.train import epoch_batches, learning_rate_factor, train_stack
 from tests.experiments.small import EVERYTHING, RECIPE, small_data, small_job
 from tests.experiments.small_networks import SMALL, small_network
@@ -205,22 +199,6 @@ def test_unstacked_member_is_an_ordinary_network():
     for index in range(2):
         plain = unstack_member(stack, index, _net(0)).eval()
         torch.testing.assert_close(plain(x), stack(x.expand(2, 7, 20))[index])
-
-
-@pytest.mark.parametrize("capacity", [1, 2, 5, 11, 12, 30, 500])
-def test_a_plan_holds_every_member_once_and_no_chunk_too_many(capacity):
-    members = small_job(EVERYTHING | {"seed": [0, 1, 2, 3, 4]}).members
-    chunks = plan_chunks(members, capacity)
-    assert sorted(str(m) for chunk in chunks for m in chunk) == sorted(map(str, members))
-    assert all(0 < len(chunk) <= capacity for chunk in chunks)
-    assert all(len({m.placement for m in chunk} - {"none"}) <= 1 for chunk in chunks)
-    assert chunks == plan_chunks(list(reversed(members)), capacity)
-
-
-def test_capacity_is_at_least_one_and_falls_with_width():
-    narrow, wide, vast = ({"blocks.0.before_bn": (width,)} for width in (16, 256, 10**9))
-    assert chunk_capacity(narrow, 64, CPU) > chunk_capacity(wide, 64, CPU) > 1
-    assert chunk_capacity(vast, 64, CPU) == 1
 
 
 @pytest.mark.parametrize("width", [13, 16])
