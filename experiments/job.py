@@ -125,14 +125,14 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Let torch and NumPy use that many threads in this process, which trains a lone chunk by itself.
+    """Let torch use that many threads in this process, which trains a lone chunk by itself; None changes nothing.
 
-    None changes nothing.
+    NumPy's products get one: those of a stack are too small to be shared, and then last the longer for it.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
-        with threadpool_limits(count, "blas"):
+        with threadpool_limits(1, "blas"):
             yield
     finally:
         torch.set_num_threads(before)
