@@ -60,7 +60,7 @@ class StackedBatchNorm(Function):
         running_mean.lerp_(mean[..., 0], momentum)
         running_var.lerp_(var[..., 0] * (batch / (batch - 1)), momentum)
         inverse_std = var.add_(eps).rsqrt_()
-        y.mul_(inverse_std * weight.unsqueeze(-1)).add_(bias.unsqueeze(-1))
+        torch.addcmul(bias.unsqueeze(-1), y, inverse_std * weight.unsqueeze(-1), out=y)
         ctx.save_for_backward(rows, weight, mean, inverse_std)
         ctx.eps = eps
         return y.mT
