@@ -21,7 +21,8 @@ READING = (
     "Bottom: d cos^2 against the fan-in d of a convolution, the mean over the convolutions of that d; "
     "along the "
     "dashed line it would be 1, as for a filter of independent weights without a mean. Our curves hold the "
-    "convolutions that a BN layer reads, the paper's WRN also those on shortcuts. Setting: {}."
+    "convolutions that a BN layer reads, the paper's WRN also those on shortcuts. Intervals that reach 0 leave "
+    "the logarithmic axes. Setting: {}."
 )
 
 

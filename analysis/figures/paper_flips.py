@@ -63,6 +63,8 @@ def draw(study: PaperStudy) -> Drawing:
             row, column = divmod(int(index), columns)  # type: ignore[arg-type]
             _draw_image(axes[row, 2 * column], flip)
             _draw_logits(axes[row, 2 * column + 1], flip)
+            if row == rows - 1:
+                axes[row, 2 * column + 1].set_xlabel("logit")
         entries = [
             style.key("train mode", color=style.DARK, marker="o", ls=""),
             style.key("eval mode", color=style.DARK, marker="o", mfc="white", ls=""),

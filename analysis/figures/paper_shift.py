@@ -72,7 +72,9 @@ def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
             axes[row, 0].set_ylabel("shift magnitude\nmax(r, 1/r)")
         for panel in axes[-1]:
             panel.set(xlabel="relative depth of BN layer", xticks=[0, 0.5, 1])
-        style.legend_below(figure, _legend(colours), columns=5)
+        style.legend_below(
+            figure, _legend(colours, clipped=published.merge(shown)["clipped"].any()), columns=5
+        )
     return Drawing(figure, points, READING.format(study.scale), _finding(layers, published.merge(shown)))
 
 
@@ -100,13 +102,14 @@ def _scale(panel: Axes, magnitudes: pd.Series) -> None:
     panel.set_ylim(1 - 0.05 * (top - 1) / 1.5, top)
 
 
-def _legend(colours: dict) -> list:
-    return [
+def _legend(colours: dict, clipped: bool) -> list:
+    entries = [
         *(style.key(f"drop rate {strength:g}", color=colour, lw=3) for strength, colour in colours.items()),
         style.key("ours", color=style.DARK, marker="o", lw=2),
         style.key("the paper's", color=style.DARK, lw=0.8),
-        style.key("the paper's, at least this", color=style.DARK, marker="^", ls="", ms=4),
     ]
+    lower_bound = style.key("the paper's, at least this", color=style.DARK, marker="^", ls="", ms=4)
+    return [*entries, lower_bound] if clipped else entries
 
 
 def _finding(layers: pd.DataFrame, published: pd.DataFrame) -> str:
