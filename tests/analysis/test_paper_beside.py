@@ -229,6 +229,11 @@ def test_table_3_sets_gains_and_shares_of_the_loss_side_by_side(study, tables):
     assert row[6].startswith(f"{gain.mean():+.1f} ± ")
     assert row[8] == "63%"
     assert row[9] == f"{gain.mean() / loss.mean():.0%}"
+    both = study.members.query("placement == 'before_bn' and noise == 'dropout' and strength == 0.5")
+    pooled = (both["test_error"] - both["test_error_adjusted"]).groupby(both["seed"]).mean()
+    (table,) = [table for table in tables if table.name == "paper-table3"]
+    half = 4.303 * pooled.std() / 3**0.5  # Student's t of three seeds
+    assert f"in points: before_bn {pooled.mean():+.2f} ± {half:.2f};" in table.finding
 
 
 def test_tables_4_and_6_pair_changes_by_seed(study, tables):
