@@ -73,7 +73,7 @@ def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
         for panel in axes[-1]:
             panel.set(xlabel="relative depth of BN layer", xticks=[0, 0.5, 1])
         style.legend_below(
-            figure, _legend(colours, clipped=published.merge(shown)["clipped"].any()), columns=5
+            figure, _legend(colours, clipped=bool(published.merge(shown)["clipped"].any())), columns=5
         )
     return Drawing(figure, points, READING.format(study.scale), _finding(layers, published.merge(shown)))
 
