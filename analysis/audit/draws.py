@@ -37,6 +37,9 @@ class Draws:
     def __init__(self) -> None:
         self._known = ByTensor()
 
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
     def get(self, tensor: Tensor) -> Draw | None:
         """What is known of a random tensor; None for one that is not random."""
         return self._known.get(tensor)

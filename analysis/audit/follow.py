@@ -66,6 +66,8 @@ class Follower(TorchFunctionMode):
             return self._run_noisy(call, func, args, kwargs)
         if getattr(func, "__name__", "") in GENERATORS:
             return self._draws.generate(func, args, kwargs)
+        if not self._trails and not self._draws:  # no noise yet
+            return func(*args, **kwargs)
         tensors = list(tensors_in((args, kwargs)))
         random = [tensor for tensor in tensors if self._draws.get(tensor) is not None]
         if not random:

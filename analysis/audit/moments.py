@@ -31,9 +31,9 @@ class SampleSums(NamedTuple):
     def moments(self) -> tuple[Tensor, Tensor] | None:
         """Mean and biased variance per channel [channels], as BN takes them; None where their digits are lost."""
         mean, square = (self.sums.sum(1) / (self.sums.shape[1] * self.positions)).unbind()
-        if not torch.addcmul(square, mean, mean, value=-1 - 1 / FAR).amin() >= 0:
-            return None
         variance = torch.addcmul(square, mean, mean, value=-1)
+        if not float(torch.addcmul(variance, mean, mean, value=-1 / FAR).amin()) >= 0:
+            return None
         return mean if self.reference is None else mean + self.reference, variance
 
 

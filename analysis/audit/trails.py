@@ -39,6 +39,9 @@ class ByTensor:
     def __init__(self) -> None:
         self._entries: dict[int, tuple[weakref.ref, Any]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
     def get(self, tensor: Tensor) -> Any:
         """The tensor's entry; None if it has none."""
         entry = self._entries.get(id(tensor))
