@@ -76,8 +76,8 @@ def _finding(layers: pd.DataFrame, table: pd.DataFrame) -> str:
     published = paper.figure3().query("quantity == 'cos2'")["value"]
     theirs = ((published <= low) | (published >= high)).mean()
     d_cos2 = where(table, quantity="mean_d_cos2")
-    shares = f"{outside:.0%} of our convolutions, {theirs:.0%} of the paper's"
-    said = f"A cos^2 outside ({low}, {high:.2f}) have {shares}."
+    shares = f"{outside:.0%} of our convolutions and {theirs:.0%} of the paper's"
+    said = f"cos^2 lies outside ({low}, {high:.2f}) in {shares}."
     if len(d_cos2):
         said += (
             f" Mean d cos^2: ours {d_cos2['mean'].min():.2f} to {d_cos2['mean'].max():.2f}, "

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.select import example_strength, require, where
+from analysis.paper.beside_table import with_half_width
 from analysis.paper.setting import PaperStudy
 from analysis.stats import mean_interval
 
@@ -48,12 +49,13 @@ def draw(study: PaperStudy) -> Drawing:
     rows = -(-len(shown) // columns)
     noise = f"{first['placement']}, {first['noise']} {first['strength']:g}"
     member = f"{first['network']} on {first['dataset']}, {noise}"
+    scale = study.part((first["dataset"], first["network"])).scale
     with style.figure_style():
         figure, axes = style.panels(
             rows,
             2 * columns,
             "Right in train mode, wrong in eval mode",
-            f"{member}; {study.scale}",
+            f"{member}; {scale}",
             width=1.45,
             height=1.9,
         )
@@ -70,7 +72,7 @@ def draw(study: PaperStudy) -> Drawing:
             style.key("eval mode", color=style.DARK, marker="o", mfc="white", ls=""),
         ]
         style.legend_below(figure, entries)
-    return Drawing(figure, shown, READING.format(study.scale), _finding(study))
+    return Drawing(figure, shown, READING.format(scale), _finding(study))
 
 
 def class_name(dataset: str, label: int) -> str:
@@ -111,6 +113,8 @@ def _finding(study: PaperStudy) -> str:
     ):
         what = "without noise" if placement == "none" else f"{placement} {strength:g}"
         lost, won = mean_interval(rows["lost"]), mean_interval(rows["won"])
-        parts.append(f"{network} on {dataset}, {what}: {lost} % lost, {won} % won")
+        parts.append(
+            f"{network} on {dataset}, {what}: {with_half_width(lost, 1)} % lost, {with_half_width(won, 1)} % won"
+        )
     said = "Share of the training images right in train mode and wrong in eval mode, and the opposite"
     return f"{said}: {'; '.join(parts)}."

@@ -196,7 +196,7 @@ def test_figure_6_draws_the_kept_images_and_their_logits(study):
     axes = panel(drawing.figure, "frog")
     assert np.array_equal((np.asarray(axes.get_images()[0].get_array()) * 255).round(), pixels)
     assert "eval: cat" in [text.get_text() for text in axes.texts]
-    assert "before_bn 0.5: 4.000 % lost, 1.500 % won" in drawing.finding
+    assert "before_bn 0.5: 4.0 % lost, 1.5 % won" in drawing.finding
 
 
 # --- tables
