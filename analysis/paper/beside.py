@@ -67,7 +67,7 @@ def figure4(study: PaperStudy) -> BesideTable:
         rows,
         finding=sentences(study) if rows else "",
         reading="Shift: mean magnitude over all BN layers; 'at least' where curves leave the paper's plot. "
-        "Error change: test error less that without dropout, in points; ours paired by seed. ± is half the 95 % "
+        "Cost: test error less that without dropout, in points; ours paired by seed. ± is half the 95 % "
         "interval over seeds; the paper's shifts are of one model each.",
     )
 
