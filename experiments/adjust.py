@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from experiments.evaluate import EVALUATION_BATCH, capture_norm_inputs
+from experiments.evaluate import EVALUATION_BATCH, capture_inputs
 from experiments.moments import Moments
 from experiments.networks.network import Network
 from experiments.networks.norms import stores_statistics
@@ -28,7 +28,7 @@ def adjust_stack(stack: Network, members: int, inputs: Tensor) -> None:
     moments = {name: Moments() for name in norms}
     # Whole batches of like size: a remainder of one sample could not be normalised.
     batches = inputs.tensor_split(-(-len(inputs) // (2 * EVALUATION_BATCH)))
-    with capture_norm_inputs(stack) as captured:
+    with capture_inputs(stack, norms) as captured:
         for x in batches:
             stack(x.expand(members, *x.shape))
             for name, moment in moments.items():

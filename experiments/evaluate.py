@@ -1,6 +1,6 @@
 """Passes over a data set with the weights frozen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,17 +24,14 @@ class Evaluation:
 
 
 @contextmanager
-def capture_norm_inputs(stack: Network) -> Iterator[dict[str, Tensor]]:
-    """Yield a dict that after every forward pass holds each BN layer's input by name."""
+def capture_inputs(stack: Network, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """Yield a dict that after every forward pass holds the input of each module of these names."""
     captured: dict[str, Tensor] = {}
 
     def keep(name: str):
         return lambda _, args: captured.__setitem__(name, args[0])
 
-    hooks = [
-        stack.get_submodule(norm_input.norm).register_forward_pre_hook(keep(norm_input.norm))
-        for norm_input in stack.norm_inputs()
-    ]
+    hooks = [stack.get_submodule(name).register_forward_pre_hook(keep(name)) for name in names]
     try:
         yield captured
     finally:
@@ -49,7 +46,7 @@ def evaluate(stack: Network, members: int, inputs: Tensor, labels: Tensor) -> Ev
     wrong = torch.zeros(members, dtype=torch.double, device=inputs.device)
     loss = torch.zeros_like(wrong)
     moments = {norm_input.norm: Moments() for norm_input in stack.norm_inputs()}
-    with capture_norm_inputs(stack) as captured:
+    with capture_inputs(stack, moments) as captured:
         for x, y in zip(inputs.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
             logits = stack(x.expand(members, *x.shape))  # [members, batch, classes]
             wrong += (logits.argmax(-1) != y).sum(1)

@@ -17,7 +17,7 @@ from torch.func import functional_call, vmap
 from analysis import theory
 from analysis.theory.layers import fan_in, patch_sum, response_without_bias, squared_cosine, squared_response
 from experiments.data import Data
-from experiments.evaluate import capture_norm_inputs
+from experiments.evaluate import capture_inputs
 from experiments.members import Member
 from experiments.moments import Moments, PatchMoments
 from experiments.networks.network import Network, NormInput, Source
@@ -90,21 +90,6 @@ def frozen_statistics(stack: Network) -> Iterator[None]:
             buffer.copy_(saved[name])
 
 
-@contextmanager
-def _capture_site_inputs(stack: Network, names: set[str]) -> Iterator[dict[str, Tensor]]:
-    captured: dict[str, Tensor] = {}
-
-    def keep(name: str):
-        return lambda _, args: captured.__setitem__(name, args[0])
-
-    hooks = [stack.get_submodule(name).register_forward_pre_hook(keep(name)) for name in names]
-    try:
-        yield captured
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 @torch.no_grad()
 def measure_train_mode(
     stack: Network, members: list[Member], noise: ChunkNoise, data: Data, recipe: Mapping, draws: int
@@ -130,8 +115,8 @@ def measure_train_mode(
     stack.train()
     with (
         frozen_statistics(stack),
-        capture_norm_inputs(stack) as norm_captured,
-        _capture_site_inputs(stack, set(noise.active)) as site_captured,
+        capture_inputs(stack, moments) as norm_captured,
+        capture_inputs(stack, noise.active) as site_captured,
     ):
         for draw in range(draws):
             # Epochs count on from training's last, so that neither order nor noise is one already trained on.
