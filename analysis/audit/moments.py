@@ -1,6 +1,5 @@
 """Streaming moments of a layer's input, per channel and in groups of samples."""
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -11,11 +10,14 @@ from torch import Tensor
 GROUPS = 20
 FAR = 100.0  # squared mean over variance beyond which float32 loses more than 1e-5 of the variance
 FEW = 32  # positions up to which a product with ones sums them faster than a sum does, on a CPU
+ROWS = 12 * GROUPS  # samples that are added side by side
+HELD = 16  # additions to the same row before it is added to its group in double precision
 
 
 class SampleSums(NamedTuple):
     """Sums over the positions of each sample, of x - reference and of its square: [2, samples, channels].
 
+    Of samples with a single position the first alone, [1, samples, channels]: the rest would be the same again.
     `reference` [channels] is None where it is 0.
     """
 
@@ -30,7 +32,8 @@ class SampleSums(NamedTuple):
 
     def moments(self) -> tuple[Tensor, Tensor] | None:
         """Mean and biased variance per channel [channels], as BN takes them; None where their digits are lost."""
-        mean, square = (self.sums.sum(1) / (self.sums.shape[1] * self.positions)).unbind()
+        sums = self.sums if len(self.sums) == 2 else torch.cat((self.sums, self.sums.square()))
+        mean, square = (sums.sum(1) / (sums.shape[1] * self.positions)).unbind()
         variance = torch.addcmul(square, mean, mean, value=-1)
         if not float(torch.addcmul(variance, mean, mean, value=-1 / FAR).amin()) >= 0:
             return None
@@ -50,18 +53,19 @@ class GroupedMoments:
         self.seen = 0
         self.batches = 0
         self._reference: Tensor | None = None  # what the sums are taken around, [channels]; None for 0
-        # Sums of x and of its square [2, groups, channels], in double precision.
+        # Sums of x and of its square [2, groups, channels], in double precision; and those of the last batches,
+        # [2, rows, channels] in the precision of the input: row i belongs to group i mod 20.
         self._sums = torch.zeros(0)
+        self._rows = torch.zeros(2, 0, 0)
+        self._held = 0  # additions to `_rows`
         self._positions = 0  # of a sample of the last batch
-        self._count, self._counted = (
-            np.zeros((GROUPS, 1)),
-            0,
-        )  # of the samples before there were so many positions
+        # Numbers and samples of each group before a sample had so many positions.
+        self._count, self._counted = np.zeros((GROUPS, 1)), 0
         self._next_check = 1024  # samples at which to look again how far the mean is from the reference
         self._known: tuple[np.ndarray, ...] | None = None  # what `_summary` found since the last update
 
     def update(self, x: Tensor) -> SampleSums:
-        """Add a batch x [samples, channels, *positions]; return the sums of its samples."""
+        """Add a batch x [samples, channels, *positions]; return its samples' sums, perhaps a view of x."""
         x = x.detach()
         x = x if x.dtype == torch.double else x.float()
         added = _sums_of(x, self._reference)
@@ -84,13 +88,29 @@ class GroupedMoments:
         return added
 
     def _add(self, sums: Tensor) -> None:
-        """Add sums of samples to those of their groups."""
-        if (
-            torch.get_float32_matmul_precision() != "highest"
-        ):  # then a product would round them to a few digits
-            sums = sums.to(self._sums)
-        members = _members(self.seen % GROUPS, sums.shape[1], sums.dtype, sums.device)
-        self._sums.add_(torch.bmm(members, sums).to(self._sums.device))
+        """Add sums of samples to rows of their groups."""
+        first = self.seen % GROUPS
+        needed = -(-(first + min(sums.shape[1], ROWS)) // GROUPS) * GROUPS
+        if needed > self._rows.shape[1]:
+            self._empty_rows()
+            self._rows = sums.new_zeros(2, needed, sums.shape[2])
+        for part in (sums,) if sums.shape[1] <= ROWS else sums.split(ROWS, 1):
+            if self._held == HELD:
+                self._empty_rows()
+            rows = self._rows[:, first : first + part.shape[1]]
+            if len(part) == 2:
+                rows.add_(part)
+            else:
+                rows[0].add_(part[0])
+                rows[1].addcmul_(part[0], part[0])
+            self._held += 1
+
+    def _empty_rows(self) -> None:
+        """Add the rows to their groups."""
+        if self._held:
+            self._sums.add_(self._rows.to(self._sums).unflatten(1, (-1, GROUPS)).sum(1))
+            self._rows.zero_()
+            self._held = 0
 
     def _counts(self) -> np.ndarray:
         """Samples times positions in each group [groups, 1]."""
@@ -100,6 +120,7 @@ class GroupedMoments:
 
     def _follow_the_mean(self) -> None:
         """Take the sums around the mean if it is far from what they are taken around."""
+        self._empty_rows()
         sums, squares = self._sums
         counts = torch.as_tensor(self._counts(), device=sums.device)
         mean, square = sums.sum(0) / counts.sum(), squares.sum(0) / counts.sum()
@@ -142,9 +163,11 @@ class GroupedMoments:
     def _summary(self) -> tuple[np.ndarray, ...]:
         """Mean, variance [1 + groups, channels] and its channel mean: of all groups, then without each one."""
         if self._known is None:
+            self._empty_rows()
             sums, counts = self._sums.cpu().numpy(), self._counts()
             total, count = sums.sum(1, keepdims=True), counts.sum()
-            mean, square = np.concatenate([total, total - sums], 1)
+            with np.errstate(invalid="ignore"):  # numbers too large, which `measure` tells of
+                mean, square = np.concatenate([total, total - sums], 1)
             is_without = np.concatenate([[[False]], counts == 0])
             counts = np.concatenate([[[count]], count - counts])
             is_empty = is_without | (counts == 0)
@@ -163,8 +186,7 @@ def _sums_of(x: Tensor, reference: Tensor | None) -> SampleSums:
         x = x - reference.to(x).view(-1, *(1 for _ in x.shape[2:]))
     positions = math.prod(x.shape[2:])
     if positions == 1:
-        x = x.flatten(1)
-        return SampleSums(torch.stack((x, x.square())), 1, reference)
+        return SampleSums(x.flatten(1).unsqueeze(0), 1, reference)
     x = x.flatten(2)
     sums = x.new_empty(2, *x.shape[:2])
     if not x.is_contiguous():  # channels last, where a norm is slow
@@ -179,10 +201,3 @@ def _sums_of(x: Tensor, reference: Tensor | None) -> SampleSums:
         torch.linalg.vector_norm(x, dim=2, out=sums[1])
         sums[1].square_()
     return SampleSums(sums, positions, reference)
-
-
-@functools.lru_cache(maxsize=32)
-def _members(first: int, samples: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Which samples are in which group, [2, groups, samples] of 0 and 1; the first sample is in group `first`."""
-    groups = (first + torch.arange(samples, device=device)) % GROUPS
-    return (torch.arange(GROUPS, device=device)[:, None] == groups).to(dtype).expand(2, -1, -1)

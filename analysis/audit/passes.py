@@ -85,7 +85,7 @@ class Passes:
 
         def look_clean(layer: Layer, x: Tensor) -> SampleSums:
             sums = layer.clean.update(x)
-            clean_sums[layer.name].append(sums.sums)
+            clean_sums[layer.name].append(sums.sums.clone())  # before anything changes x in place
             return sums
 
         with Follower(self.model, only_names=True) as finder:
@@ -95,7 +95,7 @@ class Passes:
 
         def look_train(layer: Layer, x: Tensor) -> None:
             self._order.setdefault(layer.name, len(self._order))
-            train_sums[layer.name].append(layer.train.update(x).sums)
+            train_sums[layer.name].append(layer.train.update(x).sums.clone())
             if trail := follower.trail(x):
                 layer.is_noisy = True
                 layer.note(x, trail)
