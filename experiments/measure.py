@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from analysis import theory
-from analysis.theory.layers import fan_in, patch_sum, response_without_bias, squared_cosine, squared_response
+from analysis.theory.layers import fan_in, patch_sum, squared_cosine, squared_response
 from experiments.data import Data
 from experiments.evaluate import capture_inputs
 from experiments.members import Member
@@ -27,12 +27,21 @@ from experiments.train import stacked_batches
 
 @dataclass
 class SourceMoments:
-    """Streamed moments of what theory needs of a noise site and the layer behind it."""
+    """A layer, and streamed moments of what theory needs of the noise site before it."""
 
+    layer: nn.Module | None  # None: the noise goes straight into the normalisation
     # x, the input to the noise, each of whose features or channels, or for a convolution each entry of its patches
     noise_inputs: Moments | PatchMoments
-    added: Moments = field(default_factory=Moments)  # L2(x^2), the squared response
     patch_sums: Moments = field(default_factory=Moments)  # sum of x over a filter's patch
+
+    @property
+    def mean_squared_response(self) -> Tensor:
+        """Mean of L2(x^2) per output [members, channels], which is L2(mean of x^2), because L2 is linear."""
+        root = self.noise_inputs.mean_square.sqrt().unsqueeze(1)  # [members, 1 sample, channels, ...]
+        if self.layer is not None:
+            root = root.to(self.layer.weight.dtype)  # type: ignore[union-attr]
+        response = for_each_member(squared_response, self.layer, root)
+        return response.double().reshape(*response.shape[:3], -1).mean((1, 3))
 
 
 @dataclass
@@ -100,7 +109,7 @@ def measure_train_mode(
     heard = {n.norm: [source for source in n.sources if source.site in noise.active] for n in norm_inputs}
     # In a dense net many layers hear one site through one convolution: each such pair is followed once.
     followed = {
-        (s.site, s.layer): SourceMoments(_input_moments(stack, s.layer))
+        (s.site, s.layer): _source_moments(stack.get_submodule(s.layer) if s.layer else None)
         for sources in heard.values()
         for s in sources
     }
@@ -134,12 +143,7 @@ def measure_train_mode(
                 for name, moment in moments.items():
                     moment.update(norm_captured[name])
                 brought = {
-                    (site, layer): _follow_noise(
-                        source_moments,
-                        stack.get_submodule(layer) if layer else None,
-                        site_captured[site],
-                        factors[site],
-                    )
+                    (site, layer): _follow_noise(source_moments, site_captured[site], factors[site])
                     for (site, layer), source_moments in followed.items()
                 }
                 for name, own_noise in own.items():
@@ -147,21 +151,22 @@ def measure_train_mode(
     return TrainModePass(100 * wrong / seen, moments, own)
 
 
-def _input_moments(stack: Network, layer: str | None) -> Moments | PatchMoments:
-    module = stack.get_submodule(layer) if layer else None
-    return PatchMoments(module) if isinstance(module, nn.Conv2d) else Moments()
+def _source_moments(layer: nn.Module | None) -> SourceMoments:
+    return SourceMoments(layer, PatchMoments(layer) if isinstance(layer, nn.Conv2d) else Moments())
 
 
-def _follow_noise(moments: SourceMoments, layer: nn.Module | None, x: Tensor, factor: Tensor) -> Tensor:
-    """Add one batch of a site's input x to `moments`; return what its noise brings in behind `layer`.
+def _follow_noise(moments: SourceMoments, x: Tensor, factor: Tensor) -> Tensor:
+    """Add one batch of a site's input x to `moments`; return what its noise brings in behind the layer.
 
     That is exact, because all in between is linear.
     """
-    moments.added.update(for_each_member(squared_response, layer, x))
     moments.noise_inputs.update(x)
-    if layer is not None:
-        moments.patch_sums.update(for_each_member(patch_sum, layer, x))
-    return for_each_member(response_without_bias, layer, x * (factor - 1))
+    noise = x * (factor - 1)
+    if moments.layer is None:
+        return noise
+    moments.patch_sums.update(for_each_member(patch_sum, moments.layer, x))
+    assert moments.layer.bias is None  # of which the noise would bring in one too much
+    return moments.layer(noise)
 
 
 def _without(
@@ -180,7 +185,7 @@ def predicted_train_variance(own: OwnNoise, noise: ChunkNoise) -> Tensor:
     for source, moments in own.sources.items():
         noise_variance = noise.active[source.site].noise_variance.double().unsqueeze(1)
         variance[:, source.part] = theory.exact_train_variance(
-            variance[:, source.part], noise_variance, moments.added.mean
+            variance[:, source.part], noise_variance, moments.mean_squared_response
         )
     return variance
 

@@ -36,6 +36,11 @@ class Moments:
         """Unbiased variance [members, channels], divided by the count less one."""
         return self._squares / (self.count - 1)
 
+    @property
+    def mean_square(self) -> Tensor:
+        """Mean of x^2 [members, channels]."""
+        return self._squares / self.count + self.mean.square()
+
 
 class PatchMoments:
     """Mean and unbiased variance per member and entry of the patches that a convolution reads.
@@ -68,3 +73,8 @@ class PatchMoments:
         squares, positions = entry_sums(self.layer, self._squares)
         count = self.samples * positions
         return (squares - count * self.mean.square()) / (count - 1)
+
+    @property
+    def mean_square(self) -> Tensor:
+        """Mean of x^2 over the samples alone, [members, channels, height, width]."""
+        return self._squares / self.samples
