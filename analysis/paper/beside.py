@@ -56,13 +56,7 @@ def figure4(study: PaperStudy) -> BesideTable:
         "Figure 4: how large is the shift, and what does the noise cost?",
         [
             *["data", "network", "placement", "drop rate"],
-            *[
-                "shift, published",
-                "shift, ours",
-                "difference",
-                "cost, published",
-                "cost, ours",
-            ],
+            *["shift, published", "shift, ours", "difference", "cost, published", "cost, ours"],
         ],
         rows,
         finding=sentences(study) if rows else "",
