@@ -180,11 +180,14 @@ def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, qu
                 with_half_width(less(ours, theirs), 2, "+"),
             ]
         )
-    clear = [change for change in signs if change.low > 0 or change.high < 0]
+    known = [change for change in signs if change.low == change.low]  # nan: one seed gives no interval
+    clear = [change for change in known if change.low > 0 or change.high < 0]
     better = sum(change.high < 0 for change in clear)
     finding = (
-        f"Of our {len(rows)} changes {len(clear)} differ from zero within their intervals, {better} of "
+        f"Of our {len(known)} changes {len(clear)} differ from zero within their intervals, {better} of "
         "them to the better."
+        if known
+        else "One seed gives no interval for a change."
         if rows
         else ""
     )
