@@ -20,6 +20,7 @@ from experiments.config import Job
 from experiments.data import Data, load_data
 from experiments.device import choose_device, choose_processes
 from experiments.members import Member, member_of
+from experiments.memory import keep_freed_memory
 from experiments.networks import build_network
 from experiments.progress import job_progress
 from experiments.rows import Row, failed_rows
@@ -69,6 +70,7 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
     An error takes down the members of its chunk, which become rows that say so; all others go on. The job then
     counts as unfinished, and the same command runs it again: only what failed.
     """
+    keep_freed_memory()
     rows: dict[str, list[Row]] = {**finished_rows(job)}
     start_job(job)
     kept = {member_of(row) for row in rows["members.csv"]}

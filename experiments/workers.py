@@ -15,6 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from experiments.memory import HUGE_PAGES, keep_freed_memory
+
 if TYPE_CHECKING:
     from experiments.config import Job
     from experiments.data import Data
@@ -24,10 +26,6 @@ if TYPE_CHECKING:
 Rows = dict[str, list[dict]]  # of each table
 NumberedChunk = tuple[int, list["Member"]]
 POLL_SECONDS = 0.2
-# How the workers' C library (glibc; others ignore it) holds memory. Keeping freed blocks, instead of fetching
-# every activation anew from the system, saves a tenth of a convolutional step; huge pages save a tenth of a step
-# at width 256, where weights and momentum of a chunk are many pages.
-MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=2147483647"
 _CONTEXT = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 
 # What a worker process was started with.
@@ -44,7 +42,8 @@ def start_server() -> None:
 
     # Every worker reads the program's main module again, whose imports are those of the plan.
     _CONTEXT.set_forkserver_preload(["experiments.chunk", "experiments.plan"])
-    os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
+    for name, value in HUGE_PAGES.items():
+        os.environ.setdefault(name, value)
     # Ctrl-C reaches the whole process group; the server, which inherits this, leaves it to the main process.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -166,6 +165,7 @@ def _start_worker(job: "Job", arrays: "Data", steps: Any) -> None:
     global _job, _data, _steps
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    keep_freed_memory()
     torch.set_num_threads(1)
     threadpool_limits(1, "blas")  # NumPy's products
     _job, _steps = job, steps

@@ -1,0 +1,23 @@
+"""How the C library holds memory, which an activation needs anew in every step."""
+
+import ctypes
+
+# Environment of worker processes: huge pages, which save a tenth of a step at width 256, where weights and
+# momentum of a chunk are many pages. Only glibc reads it, when a process starts.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # glibc's numbers for mallopt
+
+
+def keep_freed_memory() -> None:
+    """Have this process use freed memory again, where glibc would give it back to the system and fetch it anew.
+
+    Fetching costs more than filling it: kept, a pass over 5,000 images takes a third of the time. No other C
+    library is touched.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library; on Windows there is no name for it
+        return
+    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_MMAP_MAX, 0)
