@@ -167,7 +167,10 @@ def over_seeds(table: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
     groups = per_seed(table, value, by).groupby(level=by, dropna=False)
     intervals = [mean_interval(values) for _, values in groups]
     keys = groups.size().index.to_frame(index=False)
-    return keys.join(pd.DataFrame(intervals, columns=list(Interval._fields), index=keys.index))
+    found = pd.DataFrame(intervals, columns=list(Interval._fields), index=keys.index)
+    return keys.join(
+        found.astype({"mean": float, "low": float, "high": float, "n": int})
+    )  # of no groups, too
 
 
 def paired_difference(first: pd.Series, second: pd.Series) -> Interval:

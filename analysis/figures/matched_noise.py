@@ -87,6 +87,8 @@ def _finding(tables: dict[str, pd.DataFrame], families: list[str]) -> str:
             pair = [per_seed(where(table, noise=noise), quantity, keys) for noise in (other, first)]
             difference = (pair[0] - pair[1]).dropna()
             mean = mean_interval(difference.groupby("seed").mean())
+            if not mean.n:
+                continue
             clear = [
                 place
                 for place, values in difference.groupby(keys)

@@ -136,12 +136,17 @@ def _finding(layers: pd.DataFrame, published: pd.DataFrame, label: str) -> str:
     at = at.assign(magnitude=shift_magnitude(at["shift_ratio"]))
     parts = []
     for placement in placements_in(at):
-        part = f"{placement} {mean_interval(per_seed(where(at, placement=placement), 'magnitude', []))}"
+        ours = mean_interval(per_seed(where(at, placement=placement), "magnitude", []))
+        if not ours.n:
+            continue
+        part = f"{placement} {ours}"
         theirs = where(published, placement=placement, drop_ratio=strength)
         if not theirs.empty:
             networks = theirs.groupby(["dataset", "network"])["shift_magnitude"].mean()
             part += f" (the paper's networks: {networks.min():.2f} to {networks.max():.2f})"
         parts.append(part)
+    if not parts:
+        return "Local shift alone: these networks store no variance to compare the cumulative one with."
     return (
         f"Mean magnitude of the cumulative shift over all BN layers at {label} {strength:g}: "
         f"{'; '.join(parts)}."

@@ -97,7 +97,8 @@ def _finding(layers: pd.DataFrame, label: str) -> str:
     parts = []
     for placement in placements_in(where(layers, strength=strength)):
         here = where(layers, strength=strength, placement=placement)
-        cumulative = mean_interval(per_seed(here, "shift_ratio", []))
-        local = mean_interval(per_seed(here, "local_ratio", []))
-        parts.append(f"{placement} {cumulative} cumulative" + (f", {local} local" if local.n else ""))
+        ratios = {"cumulative": "shift_ratio", "local": "local_ratio"}
+        found = {word: mean_interval(per_seed(here, column, [])) for word, column in ratios.items()}
+        numbers = ", ".join(f"{interval} {word}" for word, interval in found.items() if interval.n)
+        parts.append(f"{placement} {numbers or 'no shift measured'}")
     return f"At {label} {strength:g}, mean over these layers and all widths: {'; '.join(parts)}."

@@ -35,6 +35,15 @@ def test_every_figure_is_drawn_or_says_why_not(chart, shape):
     draw_or_say_why(chart, Study("odd", *synthetic.tables(**shape)))
 
 
+@pytest.mark.parametrize("chart", CHARTS[:-1], ids=lambda chart: chart.name)
+def test_networks_without_stored_statistics_have_no_shift_and_are_drawn_as_far_as_they_go(chart):
+    members, layers, *others = synthetic.tables(widths=(16,), seeds=(0, 1))
+    of_stored = [c for c in layers if c.startswith(("shift_", "moving_var")) or c.endswith("_adjusted")]
+    draw_or_say_why(
+        chart, Study("odd", members, layers.assign(**dict.fromkeys(of_stored, float("nan"))), *others)
+    )
+
+
 def draw_or_say_why(chart, study: Study) -> None:
     try:
         drawing = chart.draw(study)
