@@ -38,10 +38,17 @@ class SourceMoments:
     def mean_squared_response(self) -> Tensor:
         """Mean of L2(x^2) per output [members, channels], which is L2(mean of x^2), because L2 is linear."""
         root = self.noise_inputs.mean_square.sqrt().unsqueeze(1)  # [members, 1 sample, channels, ...]
-        if self.layer is not None:
-            root = root.to(self.layer.weight.dtype)  # type: ignore[union-attr]
-        response = for_each_member(squared_response, self.layer, root)
-        return response.double().reshape(*response.shape[:3], -1).mean((1, 3))
+        if self.layer is None:
+            return squared_response(None, root).squeeze(1)
+        called = _LayerFunction(self.layer, squared_response)
+        # One after the other: a product of all at once rounds by how many they are.
+        response = torch.stack(
+            [
+                functional_call(called, {"layer.weight": weight.double()}, (x,))
+                for weight, x in zip(self.layer.weight, root, strict=True)  # type: ignore[arg-type]
+            ]
+        )
+        return response.reshape(*response.shape[:3], -1).mean((1, 3))
 
 
 @dataclass
@@ -72,12 +79,8 @@ class _LayerFunction(nn.Module):
         return self.function(self.layer, x)
 
 
-def for_each_member(
-    function: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module | None, x: Tensor
-) -> Tensor:
+def for_each_member(function: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module, x: Tensor) -> Tensor:
     """Apply a `function(layer, x)` of `analysis.theory` to each member's weight and x [members, ...]."""
-    if layer is None:
-        return function(None, x)  # type: ignore[arg-type]
     called = _LayerFunction(layer, function)
 
     def call(weight: Tensor, x: Tensor) -> Tensor:
