@@ -45,7 +45,7 @@ class SourceMoments:
         response = torch.stack(
             [
                 functional_call(called, {"layer.weight": weight.double()}, (x,))
-                for weight, x in zip(self.layer.weight, root, strict=True)  # type: ignore[arg-type]
+                for weight, x in zip(self.layer.weight.detach(), root, strict=True)  # type: ignore[arg-type]
             ]
         )
         return response.reshape(*response.shape[:3], -1).mean((1, 3))
