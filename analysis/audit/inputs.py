@@ -8,40 +8,43 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from analysis.audit.moments import SampleSums
+from analysis.audit.layer import Layer
 
-Look = Callable[[Tensor], SampleSums | None]
+Moments = tuple[Tensor, Tensor]  # mean and biased variance of a batch, per channel
+Look = Callable[[Layer, Tensor], Moments | None]
 
 
 @contextmanager
-def inputs_seen(looks: Iterable[tuple[_BatchNorm, Look]]) -> Iterator[None]:
-    """Call `look(x)` with every input x of each BN layer that comes with it.
+def inputs_seen(layers: Iterable[Layer], look: Look) -> Iterator[None]:
+    """Call `look(layer, x)` with every input x of each BN layer.
 
-    A layer that normalises by its batch does so by the sums that its `look` returns, if any: the same statistics,
-    which torch's BN in train mode would take several times as long to find on a CPU.
+    A layer that normalises by its batch does so by the moments that `look` returns, if any: the same that torch's
+    BN in train mode would find, which takes it several times as long on a CPU.
     """
-    seen = [(norm, norm.__dict__.get("forward"), look) for norm, look in looks]
+    seen = [(layer, layer.norm.__dict__.get("forward")) for layer in layers]
     try:
-        for norm, _, look in seen:
-            norm.__dict__["forward"] = _looking(norm, norm.forward, look)
+        for layer, _ in seen:
+            layer.norm.__dict__["forward"] = _looking(layer, look)
         yield
     finally:
-        for norm, forward, _ in seen:
-            norm.__dict__.pop("forward", None)
+        for layer, forward in seen:
+            layer.norm.__dict__.pop("forward", None)
             if forward is not None:
-                norm.__dict__["forward"] = forward
+                layer.norm.__dict__["forward"] = forward
 
 
-def _looking(norm: _BatchNorm, forward: Callable, look: Look) -> Callable:
-    """The layer's `forward`, but it looks at its input first."""
+def _looking(layer: Layer, look: Look) -> Callable:
+    """The layer's `forward`, but its input is looked at first."""
+    norm, forward = layer.norm, layer.norm.forward
     is_torchs = getattr(forward, "__func__", getattr(forward, "func", None)) is _BatchNorm.forward
 
     def looking(*args: Any, **kwargs: Any) -> Any:
         x = args[0] if args else kwargs["input"]
         with torch._C.DisableTorchFunction():
-            sums = look(x)
-        moments = None if sums is None or not is_torchs else _moments(norm, x, sums)
-        if moments is None:
+            moments = look(layer, x)
+        if is_torchs and not norm.training and norm.running_mean is not None and norm.running_var is not None:
+            moments = norm.running_mean, norm.running_var
+        elif moments is None or not is_torchs or not _serve(moments, norm, x):
             return forward(*args, **kwargs)
         norm._check_input_dim(x)
         cudnn = torch.backends.cudnn.enabled
@@ -50,13 +53,7 @@ def _looking(norm: _BatchNorm, forward: Callable, look: Look) -> Callable:
     return looking
 
 
-def _moments(norm: _BatchNorm, x: Tensor, sums: SampleSums) -> tuple[Tensor, Tensor] | None:
-    """The mean and variance that the layer normalises x by; None where it had better find them itself.
-
-    The sums serve where they are those of the batch in the precision of torch's BN, and no gradient is asked for.
-    """
-    if not norm.training and norm.running_mean is not None and norm.running_var is not None:
-        return norm.running_mean, norm.running_var
-    is_plain = type(x) is Tensor and not torch.is_grad_enabled() and x.dtype == sums.sums.dtype
-    is_fit = sums.sums.shape[1:] == x.shape[:2] and (norm.weight is None or norm.weight.dtype == x.dtype)
-    return sums.moments() if is_plain and is_fit and sums.positions > 1 else None
+def _serve(moments: Moments, norm: _BatchNorm, x: Tensor) -> bool:
+    """Whether torch's BN would find the same moments: in its precision, and without a gradient through them."""
+    is_plain = type(x) is Tensor and not torch.is_grad_enabled() and x.dtype == moments[0].dtype
+    return is_plain and (norm.weight is None or norm.weight.dtype == x.dtype)

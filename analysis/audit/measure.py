@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from analysis.audit.batches import AuditError, Forward, call, leftovers_joined, size_of
+from analysis.audit.inputs import inputs_seen
 from analysis.audit.layer import Layer
 from analysis.audit.passes import MODES, Passes
 from analysis.audit.preserve import norm_layers, unchanged, unwrapped
@@ -41,21 +42,24 @@ def measure(
     """
     model = unwrapped(model)
     layers = {name: Layer(name, norm) for name, norm in norm_layers(model).items()}
-    passes = Passes(model, layers, forward or call)
     count = samples = 0
     with unchanged(model), torch.compiler.set_stance("force_eager"):  # compiled code cannot be followed
+        passes = Passes(model, layers, forward or call)
         torch.manual_seed(seed)
-        for count, batch in enumerate(leftovers_joined(batches), 1):
-            if (count - 1) % FOLLOWED == 0:
-                passes.follow(batch)
-            else:
-                passes.train_and_clean(batch)
-            passes.run("eval", batch)
-            samples += size_of(batch)
-        if not count:
-            raise AuditError("There are no batches to run the model on; an iterator can be read only once.")
-        for batch in () if eval_batches is None else leftovers_joined(eval_batches):
-            passes.run("fresh", batch)
+        with inputs_seen(layers.values(), passes.look):
+            for count, batch in enumerate(leftovers_joined(batches), 1):
+                if (count - 1) % FOLLOWED == 0:
+                    passes.follow(batch)
+                else:
+                    passes.train_and_clean(batch)
+                passes.eval("eval", batch)
+                samples += size_of(batch)
+            if not count:
+                raise AuditError(
+                    "There are no batches to run the model on; an iterator can be read only once."
+                )
+            for batch in () if eval_batches is None else leftovers_joined(eval_batches):
+                passes.eval("fresh", batch)
     found = Measurement(
         list(layers.values()),
         count,

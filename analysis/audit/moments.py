@@ -1,43 +1,18 @@
 """Streaming moments of a layer's input, per channel and in groups of samples."""
 
+import copy
 import math
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from analysis.audit.sums import FAR, SampleSums, Summation
+
 GROUPS = 20
-FAR = 100.0  # squared mean over variance beyond which float32 loses more than 1e-5 of the variance
-FEW = 32  # positions up to which a product with ones sums them faster than a sum does, on a CPU
 ROWS = 12 * GROUPS  # samples that are added side by side
 HELD = 16  # additions to the same row before it is added to its group in double precision
-
-
-class SampleSums(NamedTuple):
-    """Sums over the positions of each sample, of x - reference and of its square: [2, samples, channels].
-
-    Of samples with a single position the first alone, [1, samples, channels]: the rest would be the same again.
-    `reference` [channels] is None where it is 0.
-    """
-
-    sums: Tensor
-    positions: int
-    reference: Tensor | None
-
-    def mean(self) -> Tensor:
-        """Mean per channel [channels]."""
-        mean = self.sums[0].sum(0) / (self.sums.shape[1] * self.positions)
-        return mean if self.reference is None else mean + self.reference
-
-    def moments(self) -> tuple[Tensor, Tensor] | None:
-        """Mean and biased variance per channel [channels], as BN takes them; None where their digits are lost."""
-        sums = self.sums if len(self.sums) == 2 else torch.cat((self.sums, self.sums.square()))
-        mean, square = (sums.sum(1) / (sums.shape[1] * self.positions)).unbind()
-        variance = torch.addcmul(square, mean, mean, value=-1)
-        if not float(torch.addcmul(variance, mean, mean, value=-1 / FAR).amin()) >= 0:
-            return None
-        return mean if self.reference is None else mean + self.reference, variance
 
 
 class GroupedMoments:
@@ -52,63 +27,95 @@ class GroupedMoments:
     def __init__(self) -> None:
         self.seen = 0
         self.batches = 0
+        self._is_started = False
         self._reference: Tensor | None = None  # what the sums are taken around, [channels]; None for 0
+        self._summation: Summation | None = None  # of inputs as the last one
         # Sums of x and of its square [2, groups, channels], in double precision; and those of the last batches,
         # [2, rows, channels] in the precision of the input: row i belongs to group i mod 20.
         self._sums = torch.zeros(0)
         self._rows = torch.zeros(2, 0, 0)
+        self._places: dict[tuple[int, torch.Size], list[Any]] = {}  # see `_make_places`
         self._held = 0  # additions to `_rows`
         self._positions = 0  # of a sample of the last batch
         # Numbers and samples of each group before a sample had so many positions.
         self._count, self._counted = np.zeros((GROUPS, 1)), 0
-        self._next_check = 1024  # samples at which to look again how far the mean is from the reference
         self._known: tuple[np.ndarray, ...] | None = None  # what `_summary` found since the last update
 
-    def update(self, x: Tensor) -> SampleSums:
-        """Add a batch x [samples, channels, *positions]; return its samples' sums, perhaps a view of x."""
-        x = x.detach()
-        x = x if x.dtype == torch.double else x.float()
-        added = _sums_of(x, self._reference)
-        if not self.batches:
-            if added.moments() is None:
-                self._reference = added.mean()
-                added = _sums_of(x, self._reference)
-            device = "cpu" if x.device.type == "mps" else x.device  # Apple's has no double precision
-            self._sums = torch.zeros(2, GROUPS, x.shape[1], dtype=torch.double, device=device)
-        if added.positions != self._positions:
-            self._count, self._counted = self._counts(), self.seen
-            self._positions = added.positions
-        self._add(added.sums)
-        self.seen += len(x)
-        self.batches += 1
-        self._known = None
-        if self.seen >= self._next_check:
-            self._next_check = 2 * self.seen
-            self._follow_the_mean()
-        return added
+    def update(self, x: Tensor) -> None:
+        """Add a batch x [samples, channels, *positions]."""
+        self.add(self.sums_of(x))
 
-    def _add(self, sums: Tensor) -> None:
-        """Add sums of samples to rows of their groups."""
-        first = self.seen % GROUPS
-        needed = -(-(first + min(sums.shape[1], ROWS)) // GROUPS) * GROUPS
-        if needed > self._rows.shape[1]:
+    def copy(self) -> "GroupedMoments":
+        """The same stream, to go on apart from this one."""
+        self._empty_rows()
+        same = copy.copy(self)
+        same._rows, same._places, same._summation = torch.zeros(2, 0, 0), {}, None
+        return same
+
+    def batch_moments(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and variance of the last batch, where they are to be had; see `Summation.moments`."""
+        return self._summation.moments() if self._summation is not None else None
+
+    def sums_of(self, x: Tensor) -> SampleSums:
+        """The sums of a batch, as `add` takes them; see `Summation.of`."""
+        x = x.detach()
+        if x.dtype != torch.double:
+            x = x.float()
+        if self._held >= HELD:
             self._empty_rows()
-            self._rows = sums.new_zeros(2, needed, sums.shape[2])
-        for part in (sums,) if sums.shape[1] <= ROWS else sums.split(ROWS, 1):
-            if self._held == HELD:
-                self._empty_rows()
-            rows = self._rows[:, first : first + part.shape[1]]
-            if len(part) == 2:
+            self._follow_the_mean()
+        known = self._summation
+        if known is None or known.shape != x.shape or known.dtype != x.dtype:
+            known = self._summation = Summation(x, self._reference)
+        sums = known.of(x)
+        if not self._is_started:
+            self._is_started = True
+            self._reference = sums.far_mean()
+            if self._reference is not None:
+                self._summation = Summation(x, self._reference)
+                return self._summation.of(x)
+        return sums
+
+    def add(self, added: SampleSums) -> None:
+        """Add what `sums_of` found of a batch."""
+        sums, positions, _ = added
+        samples = sums.shape[-2]
+        if positions != self._positions:
+            self._count, self._counted = self._counts(), self.seen
+            self._positions = positions
+        places = self._places.get((self.seen % GROUPS, sums.shape)) or self._make_places(sums)
+        for rows, part in zip(places, (sums,) if samples <= ROWS else sums.split(ROWS, -2), strict=True):
+            if positions > 1:
                 rows.add_(part)
             else:
-                rows[0].add_(part[0])
-                rows[1].addcmul_(part[0], part[0])
-            self._held += 1
+                rows[0].add_(part)
+                rows[1].addcmul_(part, part)
+        self.seen += samples
+        self.batches += 1
+        self._held += len(places)
+        self._known = None
+
+    def _make_places(self, sums: Tensor) -> list[Any]:
+        """The rows that parts of the next batch are added to: of both sums, or if it has one alone, a pair."""
+        samples, channels = sums.shape[-2:]
+        needed = -(-(min(samples, ROWS) + GROUPS - 1) // GROUPS) * GROUPS  # any group may be the first
+        if needed > self._rows.shape[1]:
+            self._empty_rows()
+            self._rows = sums.new_zeros(2, needed, channels)
+            self._places.clear()
+        if not self.batches:
+            device = "cpu" if sums.device.type == "mps" else sums.device  # Apple's has no double precision
+            self._sums = torch.zeros(2, GROUPS, channels, dtype=torch.double, device=device)
+        start = self.seen % GROUPS
+        sizes = [min(ROWS, samples - done) for done in range(0, samples, ROWS)]
+        places = [self._rows.narrow(1, start, size) for size in sizes]
+        self._places[start, sums.shape] = places if sums.dim() == 3 else [rows.unbind() for rows in places]
+        return self._places[start, sums.shape]
 
     def _empty_rows(self) -> None:
         """Add the rows to their groups."""
         if self._held:
-            self._sums.add_(self._rows.to(self._sums).unflatten(1, (-1, GROUPS)).sum(1))
+            self._sums = self._sums + self._rows.to(self._sums).unflatten(1, (-1, GROUPS)).sum(1)
             self._rows.zero_()
             self._held = 0
 
@@ -120,14 +127,14 @@ class GroupedMoments:
 
     def _follow_the_mean(self) -> None:
         """Take the sums around the mean if it is far from what they are taken around."""
-        self._empty_rows()
-        sums, squares = self._sums
-        counts = torch.as_tensor(self._counts(), device=sums.device)
-        mean, square = sums.sum(0) / counts.sum(), squares.sum(0) / counts.sum()
-        if (mean.square() > FAR * (square - mean.square())).any():
+        counts = torch.as_tensor(self._counts(), device=self._sums.device)  # [groups, 1]
+        mean, square = (self._sums.sum(1) / counts.sum()).unbind()
+        if (mean.square() > FAR * torch.addcmul(square, mean, mean, value=-1)).any():
+            sums, squares = self._sums
             moved = (sums - counts * mean, squares - 2 * mean * sums + counts * mean.square())
             self._sums = torch.stack(moved)
             self._reference = mean if self._reference is None else self._reference + mean
+            self._summation = None
 
     @property
     def mean(self) -> Tensor:
@@ -178,26 +185,3 @@ class GroupedMoments:
                 mean += self._reference.cpu().double().numpy()
             self._known = mean, variance, variance.mean(1)
         return self._known
-
-
-def _sums_of(x: Tensor, reference: Tensor | None) -> SampleSums:
-    """The sums of each sample of x [samples, channels, *positions] around a reference [channels]."""
-    if reference is not None:
-        x = x - reference.to(x).view(-1, *(1 for _ in x.shape[2:]))
-    positions = math.prod(x.shape[2:])
-    if positions == 1:
-        return SampleSums(x.flatten(1).unsqueeze(0), 1, reference)
-    x = x.flatten(2)
-    sums = x.new_empty(2, *x.shape[:2])
-    if not x.is_contiguous():  # channels last, where a norm is slow
-        torch.sum(x, 2, out=sums[0])
-        torch.sum(x.square(), 2, out=sums[1])
-    elif positions <= FEW and x.device.type == "cpu":
-        rows, ones = x.view(-1, positions), x.new_ones(positions)
-        torch.mv(rows, ones, out=sums[0].view(-1))
-        torch.mv(rows.square(), ones, out=sums[1].view(-1))
-    else:
-        torch.sum(x, 2, out=sums[0])
-        torch.linalg.vector_norm(x, dim=2, out=sums[1])
-        sums[1].square_()
-    return SampleSums(sums, positions, reference)

@@ -5,20 +5,18 @@ clean    BN normalises by its batch, noise off
 eval     BN normalises by what it stored, noise off
 """
 
-import copy
-from collections.abc import Callable
-from functools import partial
+from collections import defaultdict
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from analysis.audit.batches import AuditError, Forward
 from analysis.audit.follow import Follower
-from analysis.audit.inputs import Look, inputs_seen
+from analysis.audit.inputs import Look, Moments
 from analysis.audit.layer import Layer
-from analysis.audit.moments import SampleSums
+from analysis.audit.modes import Modes
 from analysis.audit.nests import tensors_in
-from analysis.audit.preserve import set_modes
+from analysis.audit.sums import SampleSums
 
 
 class Mode(NamedTuple):
@@ -38,80 +36,97 @@ MODES = {
 
 
 class Passes:
-    """The passes of batches through a model, and what they showed of its noise."""
+    """The passes of batches through a model, and what they showed of its noise.
+
+    Every BN layer's input has to be given to `look`, see `inputs.inputs_seen`.
+    """
 
     def __init__(self, model: nn.Module, layers: dict[str, Layer], forward: Forward):
         self.model, self.layers, self.forward = model, layers, forward
         self.has_noise = False
         self.always_on: dict[str, None] = {}  # names of the noise that evaluation has too
-        self._modules = list(model.modules())
+        self._modes = Modes(model)
+        self._look: Look = lambda layer, x: None
         self._order: dict[str, int] = {}
+
+    def look(self, layer: Layer, x: Tensor) -> Moments | None:
+        """Look at a layer's input x; return its moments where the layer may normalise by them."""
+        return self._look(layer, x)
 
     def depth(self, layer: Layer) -> int:
         """The layer's place in the order of the forward pass; layers that nothing reaches come last."""
         return self._order.get(layer.name, len(self.layers))
 
-    def run(self, mode: str, batch: Any) -> None:
-        """One pass in a mode of `MODES`."""
-        self._run(mode, batch, lambda layer: getattr(layer, mode).update)
+    def eval(self, mode: str, batch: Any) -> None:
+        """A pass in eval mode, for the stream `eval` or `fresh`."""
+
+        def look(layer: Layer, x: Tensor) -> None:
+            getattr(layer, mode).update(x)
+
+        self._run(mode, batch, look)
 
     def train_and_clean(self, batch: Any) -> None:
         """The train pass, and the clean pass if noise reaches BN; a layer that it does not reach is seen once."""
-        kept: dict[str, list[SampleSums]] = {name: [] for name in self.layers}
+        kept: dict[str, list[Moments | None]] = defaultdict(list)
 
-        def keep(layer: Layer, x: Tensor) -> SampleSums:
-            sums = layer.train.update(x)
-            kept[layer.name].append(sums)
-            return sums
+        def look_train(layer: Layer, x: Tensor) -> Moments | None:
+            layer.train.update(x)
+            moments = layer.train.batch_moments()
+            if not layer.is_noisy:
+                kept[layer.name].append(moments)
+            return moments
 
-        def again(layer: Layer, _: Tensor) -> SampleSums | None:
+        def look_clean(layer: Layer, x: Tensor) -> Moments | None:
+            if layer.is_noisy:
+                layer.clean.update(x)
+                return layer.clean.batch_moments()
             return kept[layer.name].pop(0) if kept[layer.name] else None
 
-        self._run(
-            "train", batch, lambda layer: layer.train.update if layer.is_noisy else partial(keep, layer)
-        )
+        self._run("train", batch, look_train)
         if any(layer.is_noisy for layer in self.layers.values()):
-            self._run(
-                "clean", batch, lambda layer: layer.clean.update if layer.is_noisy else partial(again, layer)
-            )
+            self._run("clean", batch, look_clean)
 
     def follow(self, batch: Any) -> None:
         """The clean pass and the train pass with its noise followed."""
-        clean_sums: dict[str, list[Tensor]] = {name: [] for name in self.layers}
-        train_sums: dict[str, list[Tensor]] = {name: [] for name in self.layers}
-        for layer in self.layers.values():
-            if not layer.is_noisy and layer.train.seen:
-                layer.clean = copy.deepcopy(layer.train)  # if noise shows now, both were the same until now
+        clean_sums: dict[str, list[SampleSums]] = defaultdict(list)
+        train_sums: dict[str, list[SampleSums]] = defaultdict(list)
+        reached = set()
 
-        def look_clean(layer: Layer, x: Tensor) -> SampleSums:
-            sums = layer.clean.update(x)
-            clean_sums[layer.name].append(sums.sums.clone())  # before anything changes x in place
-            return sums
+        def look_clean(layer: Layer, x: Tensor) -> Moments | None:
+            moments = layer.clean if layer.is_noisy else layer.train
+            clean_sums[layer.name].append(moments.sums_of(x).copy())
+            return moments.batch_moments()
+
+        def look_train(layer: Layer, x: Tensor) -> Moments | None:
+            self._order.setdefault(layer.name, len(self._order))
+            train_sums[layer.name].append(layer.train.sums_of(x).copy())
+            if trail := follower.trail(x):
+                reached.add(layer.name)
+                layer.note(x, trail)
+            return layer.train.batch_moments()
 
         with Follower(self.model, only_names=True) as finder:
-            clean = self._run("clean", batch, lambda layer: partial(look_clean, layer))
+            clean = self._run("clean", batch, look_clean)
         self.always_on |= finder.found
-        follower = Follower(self.model, ignored=frozenset(self.always_on))
-
-        def look_train(layer: Layer, x: Tensor) -> None:
-            self._order.setdefault(layer.name, len(self._order))
-            train_sums[layer.name].append(layer.train.update(x).sums.clone())
-            if trail := follower.trail(x):
-                layer.is_noisy = True
-                layer.note(x, trail)
-
-        with follower:
-            noisy = self._run("train", batch, lambda layer: partial(look_train, layer))
+        with Follower(self.model, ignored=frozenset(self.always_on)) as follower:
+            noisy = self._run("train", batch, look_train)
         for name, layer in self.layers.items():
             layer.calls = max(layer.calls, len(train_sums[name]))
-            layer.is_noisy |= not _agree(train_sums[name], clean_sums[name])
+            is_noisy = name in reached or not _agree(train_sums[name], clean_sums[name])
+            if is_noisy and not layer.is_noisy:
+                layer.is_noisy = True
+                layer.clean = layer.train.copy()  # both were the same until now
+            for sums in train_sums[name]:
+                layer.train.add(sums)
+            for sums in clean_sums[name] if layer.is_noisy else ():
+                layer.clean.add(sums)
         is_noisy = any(layer.is_noisy for layer in self.layers.values())
         self.has_noise |= is_noisy or bool(follower.found) or not _agree(noisy, clean)
 
-    def _run(self, mode: str, batch: Any, look: Callable[[Layer], Look]) -> Any:
-        set_modes(self._modules, MODES[mode].norms_train, MODES[mode].noise_on)
-        with inputs_seen((layer.norm, look(layer)) for layer in self.layers.values()):
-            return run(self.forward, self.model, batch, MODES[mode].words)
+    def _run(self, mode: str, batch: Any, look: Look) -> Any:
+        self._modes.set(MODES[mode].norms_train, MODES[mode].noise_on)
+        self._look = look
+        return run(self.forward, self.model, batch, MODES[mode].words)
 
 
 def _agree(first: Any, second: Any) -> bool:

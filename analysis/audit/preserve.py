@@ -1,9 +1,8 @@
 """Leaving a model as it was found: parameters, buffers, modes, hooks, attributes and random generators."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from analysis.audit.batches import AuditError
-from analysis.audit.noise import is_noise_site
 
 
 @contextmanager
@@ -79,34 +77,6 @@ def preserved_randomness() -> Iterator[None]:
 
 def _same_bits(first: Tensor, second: Tensor) -> bool:
     return first.shape == second.shape and torch.equal(first.detach(), second)  # nan is unequal: copied back
-
-
-def set_modes(modules: Iterable[nn.Module], norms_train: bool, noise_on: bool) -> None:
-    """Put the BN layers among a model's modules, and everything else, in train or eval mode.
-
-    BN in train mode keeps its statistics: `track_running_stats = False` makes a layer normalise by its batch and
-    leave alone what it stored. A SyncBatchNorm of a single process works as the plain layer that it then is, which
-    runs on a CPU too. The harness's own noise, which is data, is taken out where noise is off.
-    """
-    is_alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-    for module in modules:
-        own = module.__dict__  # set directly: nn.Module's way takes as long as a small layer
-        if isinstance(module, _BatchNorm):
-            own["training"] = norms_train
-            if module.running_var is not None:
-                own["track_running_stats"] = not norms_train
-            if is_alone and isinstance(module, nn.SyncBatchNorm):
-                own["forward"] = partial(_BatchNorm.forward, module)
-        else:
-            own["training"] = noise_on
-        if is_noise_site(module):
-            own.pop("forward", None)
-            if not noise_on:
-                own["forward"] = _identity
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -5,13 +5,14 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from analysis.audit.batches import AuditError, Forward, call, labels_of, leftovers_joined, scores_of
-from analysis.audit.inputs import inputs_seen
+from analysis.audit.inputs import Moments, inputs_seen
 from analysis.audit.layer import Layer
+from analysis.audit.modes import Modes
 from analysis.audit.passes import MODES, run
-from analysis.audit.preserve import norm_layers, set_modes, unchanged, unwrapped
+from analysis.audit.preserve import norm_layers, unchanged, unwrapped
 
 Metric = Callable[[nn.Module, Iterable[Any]], float]
 
@@ -43,9 +44,14 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
             "All BN layers have track_running_stats=False: they store nothing that could be adjusted."
         )
     count = 0
+
+    def look(layer: Layer, x: Tensor) -> Moments | None:
+        layer.clean.update(x)
+        return layer.clean.batch_moments()
+
     with unchanged(inner):
-        set_modes(inner.modules(), norms_train=True, noise_on=False)
-        with inputs_seen((layer.norm, layer.clean.update) for layer in layers.values()):
+        Modes(inner).set(norms_train=True, noise_on=False)
+        with inputs_seen(layers.values(), look):
             for count, batch in enumerate(leftovers_joined(batches), 1):  # noqa: B007
                 run(forward or call, inner, batch, MODES["clean"].words)
     if not count:
@@ -103,7 +109,7 @@ def compare(
         row: dict[str, str | float] = {"model": name}
         for mode in ("train", "eval"):
             with unchanged(model):
-                set_modes(model.modules(), norms_train=mode == "train", noise_on=mode == "train")
+                Modes(model).set(norms_train=mode == "train", noise_on=mode == "train")
                 row[f"{mode}_mode"] = _measured(metric, model, batches)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from analysis.audit import audit
+from analysis.audit.modes import Modes
 from analysis.audit.passes import MODES
-from analysis.audit.preserve import set_modes, unchanged
+from analysis.audit.preserve import unchanged
 from scripts.benchmark.timing import seconds_of
 from tests.analysis import zoo
 
@@ -110,8 +111,9 @@ def seconds_of_passes(model: nn.Module, batches: list[Tensor]) -> dict[str, floa
     """Seconds of a pass over all batches in each mode."""
     seconds = {}
     with unchanged(model):
+        modes = Modes(model)
         for mode in ("train", "clean", "eval"):
-            set_modes(model.modules(), MODES[mode].norms_train, MODES[mode].noise_on)
+            modes.set(MODES[mode].norms_train, MODES[mode].noise_on)
             seconds[mode] = seconds_of(lambda: [model(x) for x in batches])
     return seconds
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from analysis.audit import audit
 from analysis.audit.inputs import inputs_seen
-from analysis.audit.moments import GroupedMoments
+from analysis.audit.layer import Layer
 from tests.analysis.audit_models import convnet, images, mlp, trained, vectors
 
 
@@ -75,11 +75,17 @@ def test_batches_are_normalised_as_by_torch(layout, dtype, size, mean):
         .to(dtype)
         .contiguous(memory_format=layout)
     )
-    moments = GroupedMoments()
+
+    def look(layer, x):
+        layer.train.update(x)
+        return layer.train.batch_moments()
+
+    layer = Layer("norm", norm)
     with torch.no_grad():
         expected = norm(x)
-        with inputs_seen([(norm, moments.update)]):
+        with inputs_seen([layer], look):
             found = norm(x)
+    moments = layer.train
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 + 2e-6 * mean)
     rows = x.double().transpose(0, 1).flatten(1)
     torch.testing.assert_close(moments.variance, rows.var(1), rtol=1e-5, atol=0)
