@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from experiments.networks.layers import Conv2d, Linear, on_images
 from experiments.networks.network import Network, NormInput, chain_norm_inputs
-from experiments.networks.norms import image_norm
+from experiments.networks.norms import image_norm, norm_relu
 from experiments.noise import NoiseSite
 
 STAGES = 3
@@ -27,7 +27,7 @@ class Block(nn.Module):
         """x [..., batch, inputs, height, width] -> [..., batch, width, height, width], halved where pooled."""
         if self.before_weight is not None:
             x = self.before_weight(x)
-        x = F.relu(self.norm(self.before_bn(self.conv(x))))
+        x = norm_relu(self.norm, self.before_bn(self.conv(x)))
         return on_images(lambda images: F.max_pool2d(images, 2), x) if self.pooled else x
 
 

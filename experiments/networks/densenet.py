@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from experiments.networks.layers import Conv2d, Linear, join_channels, on_images
 from experiments.networks.network import Network, NormInput, Source
-from experiments.networks.norms import image_norm
+from experiments.networks.norms import image_norm, norm_relu
 from experiments.noise import NoiseSite
 
 BLOCKS = 3
@@ -28,8 +28,8 @@ class DenseLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, inputs, height, width] -> [..., batch, inputs + growth, height, width]."""
-        y = self.before_bn(self.conv1(F.relu(self.norm1(x))))
-        y = self.conv2(self.before_weight(F.relu(self.norm2(y))))
+        y = self.before_bn(self.conv1(norm_relu(self.norm1, x)))
+        y = self.conv2(self.before_weight(norm_relu(self.norm2, y)))
         return join_channels(x, y)
 
 
@@ -43,7 +43,7 @@ class Transition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, inputs, height, width] -> [..., batch, inputs / 2, height / 2, width / 2]."""
-        return on_images(lambda images: F.avg_pool2d(images, 2), self.conv(F.relu(self.norm(x))))
+        return on_images(lambda images: F.avg_pool2d(images, 2), self.conv(norm_relu(self.norm, x)))
 
 
 class DenseNet(Network):
@@ -74,7 +74,7 @@ class DenseNet(Network):
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
-        x = F.relu(self.norm(x)).mean((-2, -1))  # [..., batch, channels]
+        x = norm_relu(self.norm, x).mean((-2, -1))  # [..., batch, channels]
         return self.classifier(self.after_last_bn(x))
 
     def norm_inputs(self) -> list[NormInput]:

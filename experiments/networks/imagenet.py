@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from experiments.checks import COUNT, SWITCH, Rule
 from experiments.networks.layers import Conv2d, Linear, on_images
 from experiments.networks.network import Network, NormInput
-from experiments.networks.norms import image_norm
+from experiments.networks.norms import image_norm, norm_relu
 from experiments.networks.postactivation import PostActivationBlock, block_norm_inputs
 from experiments.noise import NoiseSite
 
@@ -39,7 +39,7 @@ class StemLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, inputs, height, width] -> [..., batch, outputs, height / stride, width / stride]."""
-        return F.relu(self.norm(self.conv(x)))
+        return norm_relu(self.norm, self.conv(x))
 
 
 class ImageNetNet(Network):

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.networks.stacked import StackedLinear
+from experiments.networks.stacked_images import StackedConvolution, takes
 
 
 class Linear(nn.Linear):
@@ -41,6 +42,8 @@ class Conv2d(nn.Conv2d):
         """Apply the layer of one network or of each member of a stack."""
         if self.weight.dim() == 4:
             return super().forward(input)
+        if takes(input):
+            return StackedConvolution.apply(input, self.weight, self.stride[0], self.padding[0], self.groups)
         if input.device.type == "cpu" or len(self.weight) == 1 or self.padding_mode != "zeros":
             return self._one_by_one(input)
         return self._as_groups(input)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from experiments.networks.layers import fold_members, unfold_members
 from experiments.networks.stacked import StackedBatchNorm
+from experiments.networks.stacked_images import StackedImageNorm, takes
 
 NORMS = ("batch", "group", "layer", "none")
 
@@ -29,6 +30,11 @@ def _norm_of_a_sample(norm: str, channels: int) -> nn.Module:
     if norm == "none":
         return nn.Identity()
     return GroupNorm(1 if norm == "layer" else group_count(channels), channels)
+
+
+def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
+    """ReLU(norm(x)) of images, which batch normalisation has in one operation."""
+    return norm(x, relu=True) if isinstance(norm, BatchNorm2d) else F.relu(norm(x))
 
 
 def group_count(channels: int) -> int:
@@ -68,8 +74,16 @@ class BatchNorm(nn.BatchNorm1d):
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation of images: x [..., batch, channels, height, width], as torch.nn.BatchNorm2d."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise by the batch (train mode) or by the stored statistics (eval mode)."""
+    def forward(self, input: Tensor, relu: bool = False) -> Tensor:
+        """Normalise by the batch (train mode) or by the stored statistics (eval mode); with `relu`, max(0, that)."""
+        if self.training and self.weight.dim() == 2 and takes(input):
+            running = _running_statistics(self)
+            affine = self.weight, self.bias
+            return StackedImageNorm.apply(input, *affine, running, self.momentum, self.eps, relu)  # type: ignore[return-value]
+        normalised = self._normalise(input)
+        return F.relu(normalised) if relu else normalised
+
+    def _normalise(self, input: Tensor) -> Tensor:
         if self.weight.dim() == 1:
             return super().forward(input)
         mean, var = _running_statistics(self)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from experiments.networks.layers import Conv2d, Linear
 from experiments.networks.network import NormInput, Source
-from experiments.networks.norms import image_norm
+from experiments.networks.norms import image_norm, norm_relu
 from experiments.noise import NoiseSite
 
 REDUCTION = 16  # channels over those between squeeze and excitation
@@ -63,8 +63,8 @@ class PostActivationBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, inputs, height, width] -> [..., batch, outputs, height / stride, width / stride]."""
-        y = F.relu(self.norm_reduce(self.conv_reduce(x)))
-        y = F.relu(self.norm_groups(self.conv_groups(y)))
+        y = norm_relu(self.norm_reduce, self.conv_reduce(x))
+        y = norm_relu(self.norm_groups, self.conv_groups(y))
         y = self.norm_expand(self.before_bn(self.conv_expand(self.before_weight(y))))
         if self.weighting is not None:
             y = self.weighting(y)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.networks.layers import Conv2d, Linear
 from experiments.networks.network import Network, NormInput, Source
-from experiments.networks.norms import image_norm
+from experiments.networks.norms import image_norm, norm_relu
 from experiments.noise import NoiseSite
 
 STAGES = 3
@@ -69,7 +68,7 @@ class PreActivationNet(Network):
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
-        x = F.relu(self.norm(x)).mean((-2, -1))  # [..., batch, channels]
+        x = norm_relu(self.norm, x).mean((-2, -1))  # [..., batch, channels]
         return self.classifier(self.after_last_bn(x))
 
     def norm_inputs(self) -> list[NormInput]:

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.checks import Rule, one_of
 from experiments.networks.layers import Conv2d
 from experiments.networks.network import NormInput, Source
-from experiments.networks.norms import image_norm
+from experiments.networks.norms import image_norm, norm_relu
 from experiments.networks.preactivation import PreActivationBlock, PreActivationNet, projection
 from experiments.noise import NoiseSite
 
@@ -32,12 +31,12 @@ class BasicBlock(PreActivationBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, inputs, height, width] -> [..., batch, width, height / stride, width / stride]."""
-        return self.branch(F.relu(self.norm1(x))) + (x if self.shortcut is None else self.shortcut(x))
+        return self.branch(norm_relu(self.norm1, x)) + (x if self.shortcut is None else self.shortcut(x))
 
     def branch(self, activated: Tensor) -> Tensor:
         """Return what the block adds to its shortcut, from its activated input."""
         y = self.before_bn(self.conv1(activated))
-        return self.conv2(self.before_weight(F.relu(self.norm2(y))))
+        return self.conv2(self.before_weight(norm_relu(self.norm2, y)))
 
     def inner_norm_inputs(self, name: str) -> list[NormInput]:
         """Return what the norm behind this block's first convolution reads."""
@@ -64,9 +63,9 @@ class Bottleneck(PreActivationBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, inputs, height, width] -> [..., batch, 4 width, height / stride, width / stride]."""
-        y = self.conv1(F.relu(self.norm1(x)))
-        y = self.before_bn(self.conv2(F.relu(self.norm2(y))))
-        y = self.conv3(self.before_weight(F.relu(self.norm3(y))))
+        y = self.conv1(norm_relu(self.norm1, x))
+        y = self.before_bn(self.conv2(norm_relu(self.norm2, y)))
+        y = self.conv3(self.before_weight(norm_relu(self.norm3, y)))
         return y + (x if self.shortcut is None else self.shortcut(x))
 
     def inner_norm_inputs(self, name: str) -> list[NormInput]:

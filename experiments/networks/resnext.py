@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.checks import COUNT, Rule
 from experiments.networks.layers import Conv2d, Linear
 from experiments.networks.network import Network, NormInput
-from experiments.networks.norms import image_norm
+from experiments.networks.norms import image_norm, norm_relu
 from experiments.networks.postactivation import PostActivationBlock, block_norm_inputs
 from experiments.noise import NoiseSite
 
@@ -45,7 +44,7 @@ class ResNeXt(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, channels, height, width] -> logits [..., batch, classes]."""
-        x = F.relu(self.norm(self.stem(x)))
+        x = norm_relu(self.norm, self.stem(x))
         for block in self.blocks:
             x = block(x)
         return self.classifier(self.after_last_bn(x.mean((-2, -1))))

@@ -1,6 +1,5 @@
 """The wide residual network of Zagoruyko & Komodakis (arXiv 1605.07146), for small images."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.networks.preactivation import PreActivationNet
@@ -14,7 +13,7 @@ class WideBlock(BasicBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, inputs, height, width] -> [..., batch, width, height / stride, width / stride]."""
-        activated = F.relu(self.norm1(x))
+        activated = norm_relu(self.norm1, x)
         return self.branch(activated) + (x if self.shortcut is None else self.shortcut(activated))
 
 

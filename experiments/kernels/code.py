@@ -1,0 +1,210 @@
+"""A small language for loops over vectors of floats, whose words are LLVM's.
+
+A kernel is a Python function that is run once, on symbols, and leaves behind the machine code of what it did to
+them. Its first parameter is the `Code` that it writes to; further positional ones are arguments of the machine
+code, `Pointer` to floats or `Integer`; keyword-only ones are plain numbers, known when it is compiled:
+
+    def scale(code, x: Pointer, y: Pointer, count: Integer, *, factor: int):
+        with code.loop(0, count, code.lanes) as i:
+            y.store(i, x.load(i) * code.constant(factor))
+
+`experiments.kernels.machine.compiled` makes a function of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from llvmlite import ir
+
+INT, FLOAT, BIT = ir.IntType(64), ir.FloatType(), ir.IntType(1)
+
+
+class Integer:
+    """A 64-bit integer of the machine code."""
+
+    def __init__(self, code: Code, value: ir.Value):
+        self.code, self.value = code, value
+
+    def _apply(self, operation: str, other: Integer | int, swap: bool = False) -> Integer:
+        a, b = self.value, self.code.integer(other).value
+        return Integer(self.code, getattr(self.code.builder, operation)(*((b, a) if swap else (a, b))))
+
+    def __add__(self, other: Integer | int) -> Integer:
+        return self._apply("add", other)
+
+    def __sub__(self, other: Integer | int) -> Integer:
+        return self._apply("sub", other)
+
+    def __rsub__(self, other: int) -> Integer:
+        return self._apply("sub", other, swap=True)
+
+    def __mul__(self, other: Integer | int) -> Integer:
+        return self._apply("mul", other)
+
+    def __floordiv__(self, other: Integer | int) -> Integer:
+        """Divide what is not negative."""
+        return self._apply("sdiv", other)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def at_most(self, other: Integer | int) -> Integer:
+        """Return the smaller of the two."""
+        return self._choose("<", other)
+
+    def at_least(self, other: Integer | int) -> Integer:
+        """Return the larger of the two."""
+        return self._choose(">", other)
+
+    def _choose(self, comparison: str, other: Integer | int) -> Integer:
+        other = self.code.integer(other)
+        smaller = self.code.builder.icmp_signed(comparison, self.value, other.value)
+        return Integer(self.code, self.code.builder.select(smaller, self.value, other.value))
+
+
+class Vector:
+    """As many floats as the processor handles at once."""
+
+    def __init__(self, code: Code, value: ir.Value):
+        self.code, self.value = code, value
+
+    def __add__(self, other: Vector) -> Vector:
+        return Vector(self.code, self.code.builder.fadd(self.value, other.value))
+
+    def __sub__(self, other: Vector) -> Vector:
+        return Vector(self.code, self.code.builder.fsub(self.value, other.value))
+
+    def __mul__(self, other: Vector) -> Vector:
+        return Vector(self.code, self.code.builder.fmul(self.value, other.value))
+
+    def times_plus(self, factor: Vector, added: Vector) -> Vector:
+        """Return self * factor + added, rounded once."""
+        return Vector(self.code, self.code.builder.call(self.code.fma, [self.value, factor.value, added.value]))
+
+    def where_positive(self, of: Vector) -> Vector:
+        """Keep the lanes in which `of` is positive or nan; 0 in the others."""
+        zero = self.code.constant(0.0).value
+        kept = self.code.builder.fcmp_unordered(">", of.value, zero)
+        return Vector(self.code, self.code.builder.select(kept, self.value, zero))
+
+    def from_lane(self, first: Integer) -> Vector:
+        """Keep the lanes from number `first` on; 0 in those before."""
+        code, lanes = self.code, ir.VectorType(INT, self.code.lanes)
+        numbers = ir.Constant(lanes, list(range(self.code.lanes)))
+        bounds = code.splat(first.value, lanes)
+        kept = code.builder.icmp_signed(">=", numbers, bounds)
+        return Vector(code, code.builder.select(kept, self.value, code.constant(0.0).value))
+
+    def total(self) -> ir.Value:
+        """Return the sum over the lanes, halves first."""
+        code, value, lanes = self.code, self.value, self.code.lanes
+        while lanes > 1:
+            lanes //= 2
+            half = ir.VectorType(ir.IntType(32), lanes)
+            parts = [
+                code.builder.shuffle_vector(value, value, ir.Constant(half, list(range(start, start + lanes))))
+                for start in (0, lanes)
+            ]
+            value = code.builder.fadd(*parts)
+        return code.builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+
+class Pointer:
+    """Floats in memory, by their numbers. No two pointers of a kernel may lead to the same floats."""
+
+    def __init__(self, code: Code, value: ir.Value):
+        self.code, self.value = code, value
+
+    def load(self, index: Integer | int) -> Vector:
+        """Read neighbouring floats, the first at `index`."""
+        address = self.code.builder.bitcast(self._address(index), ir.PointerType(self.code.vector))
+        return Vector(self.code, self.code.builder.load(address, align=4, typ=self.code.vector))
+
+    def broadcast(self, index: Integer | int) -> Vector:
+        """Read one float into every lane."""
+        return Vector(self.code, self.code.splat(self.code.builder.load(self._address(index)), self.code.vector))
+
+    def store(self, index: Integer | int, vector: Vector) -> None:
+        """Write neighbouring floats, the first at `index`."""
+        address = self.code.builder.bitcast(self._address(index), ir.PointerType(self.code.vector))
+        self.code.builder.store(vector.value, address, align=4)
+
+    def store_total(self, index: Integer | int, vector: Vector) -> None:
+        """Write the sum over the lanes as one float."""
+        self.code.builder.store(vector.total(), self._address(index))
+
+    def _address(self, index: Integer | int) -> ir.Value:
+        return self.code.builder.gep(self.value, [self.code.integer(index).value])
+
+
+class Register:
+    """A vector that changes."""
+
+    def __init__(self, code: Code):
+        self.code = code
+        with code.builder.goto_entry_block():  # LLVM makes a register of what is set aside there
+            self.place = code.builder.alloca(code.vector)
+
+    def get(self) -> Vector:
+        """Return what it holds now."""
+        return Vector(self.code, self.code.builder.load(self.place))
+
+    def set(self, vector: Vector) -> None:
+        """Have it hold another vector."""
+        self.code.builder.store(vector.value, self.place)
+
+
+class Code:
+    """Machine code in the making: one function of `pointers` and `integers`, on vectors of so many lanes."""
+
+    def __init__(self, name: str, pointers: int, integers: int, lanes: int):
+        self.lanes, self.vector = lanes, ir.VectorType(FLOAT, lanes)
+        self.module = ir.Module(name)
+        arguments = [ir.PointerType(FLOAT)] * pointers + [INT] * integers
+        self.function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), arguments), name)
+        for argument in self.function.args[:pointers]:
+            argument.add_attribute("noalias")
+        self.builder = ir.IRBuilder(self.function.append_basic_block())
+        three = ir.FunctionType(self.vector, [self.vector] * 3)
+        self.fma = ir.Function(self.module, three, f"llvm.fma.v{lanes}f32")
+        self.arguments = [
+            (Pointer if i < pointers else Integer)(self, argument) for i, argument in enumerate(self.function.args)
+        ]
+
+    def integer(self, value: Integer | int) -> Integer:
+        """Return a number as one of the machine code's."""
+        return Integer(self, ir.Constant(INT, value)) if isinstance(value, int) else value
+
+    def constant(self, value: float) -> Vector:
+        """Return a vector of one number."""
+        return Vector(self, ir.Constant(self.vector, [float(value)] * self.lanes))
+
+    def splat(self, value: ir.Value, vector: ir.VectorType) -> ir.Value:
+        """Return one number in every lane."""
+        undefined, zero = ir.Constant(vector, ir.Undefined), ir.IntType(32)(0)
+        first = self.builder.insert_element(undefined, value, zero)
+        return self.builder.shuffle_vector(first, undefined, ir.VectorType(ir.IntType(32), self.lanes)([0] * self.lanes))
+
+    def registers(self, *shape: int) -> list:
+        """Return registers in nested lists of this shape."""
+        if not shape:
+            return Register(self)  # type: ignore[return-value]
+        return [self.registers(*shape[1:]) for _ in range(shape[0])]
+
+    @contextmanager
+    def loop(self, start: Integer | int, stop: Integer | int, step: int | Integer = 1) -> Iterator[Integer]:
+        """Write the body of `for i in range(start, stop, step)`; the step is positive."""
+        builder, start, stop = self.builder, self.integer(start), self.integer(stop)
+        before = builder.block
+        head, body, end = (builder.append_basic_block() for _ in range(3))
+        builder.branch(head)
+        builder.position_at_end(head)
+        number = builder.phi(INT)
+        number.add_incoming(start.value, before)
+        builder.cbranch(builder.icmp_signed("<", number, stop.value), body, end)
+        builder.position_at_end(body)
+        yield Integer(self, number)
+        number.add_incoming((Integer(self, number) + step).value, builder.block)
+        builder.branch(head)
+        builder.position_at_end(end)
