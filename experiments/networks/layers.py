@@ -9,14 +9,14 @@ A single member is squeezed out and unsqueezed back in: both are views, also bac
 copy. Images that come with their channels last in memory stay so, which convolutions like best on a CPU.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.networks.stacked import StackedLinear
-from experiments.networks.stacked_images import StackedConvolution, takes
+from experiments.networks.stacked_images import StackedConvolution, batch_first, batch_last, takes
 
 
 class Linear(nn.Linear):
@@ -36,7 +36,10 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
-    """Convolution of images. x [..., batch, in_channels, height, width] -> [..., batch, out_channels, ...]."""
+    """Convolution of images. x [..., batch, in_channels, height, width] -> [..., batch, out_channels, ...].
+
+    Square, with zero padding and without a bias.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer of one network or of each member of a stack."""
@@ -44,23 +47,14 @@ class Conv2d(nn.Conv2d):
             return super().forward(input)
         if takes(input):
             return StackedConvolution.apply(input, self.weight, self.stride[0], self.padding[0], self.groups)
-        if input.device.type == "cpu" or len(self.weight) == 1 or self.padding_mode != "zeros":
-            return self._one_by_one(input)
         return self._as_groups(input)
-
-    def _one_by_one(self, input: Tensor) -> Tensor:
-        """Convolve the members one after the other: on a CPU this beats a grouped convolution."""
-        members = len(self.weight)
-        biases = [None] * members if self.bias is None else split_members(self.bias)
-        each = zip(split_members(input), split_members(self.weight), biases, strict=True)
-        return join_members([self._conv_forward(x, weight, bias) for x, weight, bias in each])
 
     def _as_groups(self, input: Tensor) -> Tensor:
         """Convolve the members as the groups of one convolution: a single call, as a GPU wants it."""
         folded = F.conv2d(
             fold_members(input),
             self.weight.flatten(0, 1),
-            None if self.bias is None else self.bias.flatten(),
+            None,
             self.stride,
             self.padding,
             self.dilation,
@@ -74,21 +68,26 @@ def on_images(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return function(x) if x.dim() == 4 else function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
+def on_images(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a `function` of images [batch, channels, height, width] that treats all channels alike, such as pooling.
+
+    x [..., batch, channels, height, width] -> [..., batch, channels, ...].
+    """
+    if x.dim() == 4:
+        return function(x)
+    if not takes(x):
+        return function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    # To torch, every channel of every sample is a channel, last in memory, of one image a member.
+    laid = batch_last(x)
+    made = function(laid.flatten(3).movedim(3, 1)).movedim(1, 3)
+    return batch_first(made.unflatten(3, laid.shape[3:]))
+
+
 def join_channels(x: Tensor, y: Tensor) -> Tensor:
-    """Concatenate images [..., channels, height, width] along their channels, which stay last in memory."""
+    """Concatenate images [..., channels, height, width] along their channels, without laying them out anew."""
+    if x.dim() == 5 and takes(x):
+        return batch_first(torch.cat([batch_last(x), batch_last(y)], 3))
     return torch.cat([x.movedim(-3, -1), y.movedim(-3, -1)], -1).movedim(-1, -3)
-
-
-def split_members(x: Tensor) -> Sequence[Tensor]:
-    """[members, ...] -> each member's [...]."""
-    return [x.squeeze(0)] if len(x) == 1 else x.unbind()
-
-
-def join_members(images: Sequence[Tensor]) -> Tensor:
-    """Each member's images [batch, channels, height, width] -> [members, ...], channels last in memory."""
-    if len(images) == 1:
-        return images[0].unsqueeze(0)
-    return torch.stack([x.movedim(1, -1) for x in images]).movedim(-1, 2)
 
 
 def fold_members(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from experiments.networks.layers import fold_members, unfold_members
 from experiments.networks.stacked import StackedBatchNorm
-from experiments.networks.stacked_images import StackedImageNorm, takes
+from experiments.networks.stacked_images import StackedGroupNorm, StackedImageNorm, takes
 
 NORMS = ("batch", "group", "layer", "none")
 
@@ -112,6 +112,8 @@ class GroupNorm(nn.GroupNorm):
         if self.weight.dim() == 1:
             return super().forward(input)
         members = len(self.weight)
+        if input.dim() == 5 and takes(input):
+            return StackedGroupNorm.apply(input, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[return-value]
         if members == 1:
             x, weight, bias = input.squeeze(0), self.weight.squeeze(0), self.bias.squeeze(0)
             return F.group_norm(x, self.num_groups, weight, bias, self.eps).unsqueeze(0)

@@ -224,3 +224,39 @@ class StackedImageNorm(Function):
         for arrays in zip(grad, x, scale, shift, slope, offset, grad_x, strict=True):
             compiled(normalisation.input_gradient, relu=relu)(*arrays, batch, channels, 0, pixels)
         return batch_first(grad_x), grad_weight, grad_bias, None, None, None, None
+
+
+class StackedGroupNorm(Function):
+    """Normalisation of each sample of x [members, batch, channels, height, width] over groups of channels.
+
+    As torch.nn.GroupNorm, with each member's own weight and bias [members, channels].
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        """Return gamma (x - mean) / sqrt(var + eps) + beta."""
+        shape = batch_last(x).shape  # [members, height, width, channels, batch]
+        x = batch_last(x).reshape(len(x), -1, groups, shape[3] // groups, shape[4])
+        weight, bias = (values.view(len(x), 1, groups, -1, 1) for values in (weight, bias))
+        count = x.shape[1] * x.shape[3]
+        centred = x - x.sum(1, keepdim=True).sum(3, keepdim=True) / count
+        var = centred.square().sum(1, keepdim=True).sum(3, keepdim=True) / count
+        inverse_std = torch.rsqrt(var + eps)  # [members, 1, groups, 1, batch]
+        ctx.save_for_backward(centred, inverse_std, weight)
+        return batch_first(torch.addcmul(bias, centred, weight * inverse_std).view(shape))
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, weight and bias."""
+        centred, inverse_std, weight = ctx.saved_tensors
+        grad = batch_last(grads[0])
+        shape, grad = grad.shape, grad.reshape(centred.shape)
+        count = centred.shape[1] * centred.shape[3]
+        sums = grad.sum(1, keepdim=True)  # [members, 1, groups, channels of one, batch]
+        products = (grad * centred).sum(1, keepdim=True) * inverse_std
+        grad_bias, grad_weight = (total.sum(-1).view(len(grad), -1) for total in (sums, products))
+        # dL/dx = (w g - mean of w g - x^ mean of w g x^) / std, with x^ = (x - mean) / std.
+        of_mean = (weight * sums).sum(3, keepdim=True) / -count * inverse_std
+        of_std = (weight * products).sum(3, keepdim=True) / -count * inverse_std.square()
+        grad_x = torch.addcmul(of_mean, centred, of_std).addcmul_(grad, weight * inverse_std)
+        return batch_first(grad_x.view(shape)), grad_weight, grad_bias, None, None
