@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from analysis.theory.layers import entry_sums
+from experiments.networks.stacked_images import batch_last, takes_batch_last
+from experiments.networks.stacked_norms import channel_moments
 
 
 class Moments:
@@ -20,11 +22,14 @@ class Moments:
 
     def update(self, x: Tensor) -> None:
         """Add a batch x [members, batch, channels, *positions]."""
-        rows = x.movedim(2, 1).flatten(2)  # [members, channels, batch * positions]
-        count = rows.shape[-1]
-        mean = rows.mean(-1, keepdim=True)
-        squares = torch.linalg.vector_norm(rows - mean, dim=-1).double().square()
-        mean = mean[..., 0].double()
+        count = x[0, :, 0].numel()
+        if takes_batch_last(x):
+            mean, squares = channel_moments(batch_last(x).contiguous())
+        else:
+            rows = x.movedim(2, 1).flatten(2)  # [members, channels, batch * positions]
+            centre = rows.mean(-1, keepdim=True)
+            squares = torch.linalg.vector_norm(rows - centre, dim=-1).double().square()
+            mean = centre[..., 0].double()
         total = self.count + count
         step = mean - self.mean
         self._squares = self._squares + squares + step.square() * (self.count * count / total)

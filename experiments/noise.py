@@ -40,8 +40,8 @@ def empty_activations(count: int, batch: int, sample_shape: Sequence[int], devic
     """Return an unset tensor [count, batch, *sample_shape], laid out in memory as activations are.
 
     A product with activations then reads both in order. Vectors lie as [count, features, batch], see
-    `networks.stacked`, images on a CPU as [count, height, width, channels, batch], see `networks.stacked_images`, and
-    on other devices as [count, batch, height, width, channels].
+    `networks.stacked`; images as [count, height, width, channels, batch] on a CPU, see `networks.stacked_images`,
+    and on other devices as [count, batch, height, width, channels].
     """
     if len(sample_shape) == 1:
         return torch.empty((count, *sample_shape, batch), device=device).mT

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from llvmlite import ir
 
@@ -80,7 +81,9 @@ class Vector:
 
     def times_plus(self, factor: Vector, added: Vector) -> Vector:
         """Return self * factor + added, rounded once."""
-        return Vector(self.code, self.code.builder.call(self.code.fma, [self.value, factor.value, added.value]))
+        return Vector(
+            self.code, self.code.builder.call(self.code.fma, [self.value, factor.value, added.value])
+        )
 
     def where_positive(self, of: Vector) -> Vector:
         """Keep the lanes in which `of` is positive or nan; 0 in the others."""
@@ -103,7 +106,9 @@ class Vector:
             lanes //= 2
             half = ir.VectorType(ir.IntType(32), lanes)
             parts = [
-                code.builder.shuffle_vector(value, value, ir.Constant(half, list(range(start, start + lanes))))
+                code.builder.shuffle_vector(
+                    value, value, ir.Constant(half, list(range(start, start + lanes)))
+                )
                 for start in (0, lanes)
             ]
             value = code.builder.fadd(*parts)
@@ -123,7 +128,9 @@ class Pointer:
 
     def broadcast(self, index: Integer | int) -> Vector:
         """Read one float into every lane."""
-        return Vector(self.code, self.code.splat(self.code.builder.load(self._address(index)), self.code.vector))
+        return Vector(
+            self.code, self.code.splat(self.code.builder.load(self._address(index)), self.code.vector)
+        )
 
     def store(self, index: Integer | int, vector: Vector) -> None:
         """Write neighbouring floats, the first at `index`."""
@@ -165,11 +172,12 @@ class Code:
         self.function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), arguments), name)
         for argument in self.function.args[:pointers]:
             argument.add_attribute("noalias")
-        self.builder = ir.IRBuilder(self.function.append_basic_block())
+        self.builder: Any = ir.IRBuilder(self.function.append_basic_block())
         three = ir.FunctionType(self.vector, [self.vector] * 3)
         self.fma = ir.Function(self.module, three, f"llvm.fma.v{lanes}f32")
         self.arguments = [
-            (Pointer if i < pointers else Integer)(self, argument) for i, argument in enumerate(self.function.args)
+            (Pointer if i < pointers else Integer)(self, argument)
+            for i, argument in enumerate(self.function.args)
         ]
 
     def integer(self, value: Integer | int) -> Integer:
@@ -184,13 +192,13 @@ class Code:
         """Return one number in every lane."""
         undefined, zero = ir.Constant(vector, ir.Undefined), ir.IntType(32)(0)
         first = self.builder.insert_element(undefined, value, zero)
-        return self.builder.shuffle_vector(first, undefined, ir.VectorType(ir.IntType(32), self.lanes)([0] * self.lanes))
+        return self.builder.shuffle_vector(
+            first, undefined, ir.VectorType(ir.IntType(32), self.lanes)([0] * self.lanes)
+        )
 
-    def registers(self, *shape: int) -> list:
-        """Return registers in nested lists of this shape."""
-        if not shape:
-            return Register(self)  # type: ignore[return-value]
-        return [self.registers(*shape[1:]) for _ in range(shape[0])]
+    def registers(self, rows: int, columns: int) -> list[list[Register]]:
+        """Return registers in rows and columns."""
+        return [[Register(self) for _ in range(columns)] for _ in range(rows)]
 
     @contextmanager
     def loop(self, start: Integer | int, stop: Integer | int, step: int | Integer = 1) -> Iterator[Integer]:

@@ -19,8 +19,6 @@ def correlate(
     height: Integer,
     width: Integer,
     blocks: Integer,
-    start: Integer,
-    stop: Integer,
     columns: Integer,
     stride: Integer,
     first_y: Integer,
@@ -29,14 +27,17 @@ def correlate(
     taps_x: Integer,
     y_row: Integer,
     y_pixel: Integer,
+    start: Integer,
+    stop: Integer,
     *,
     outputs: int,
     vectors: int,
 ) -> None:
     """y[i, j, o] = sum over channels c and taps (p, q) of weight[p, q, c, o] x[i stride + first_y + p, ..., c].
 
-    For rows i in [start, stop) and all columns j; where a tap falls outside the image, x is 0. From one row of y to
-    the next there are `y_row` floats, from one pixel to the next `y_pixel`. `outputs` and `vectors` are the tile's.
+    For rows i in [start, stop) and all columns j; where a tap falls outside the image, x is 0. From one row of y
+    to the next there are `y_row` floats, from one pixel to the next `y_pixel`. `outputs` and `vectors` are the
+    tile's.
     """
     sums = code.registers(outputs, vectors)
     filter_size = channels * outputs
@@ -77,28 +78,31 @@ def weight_gradient(
     height: Integer,
     width: Integer,
     grad_pixel: Integer,
-    start: Integer,
-    stop: Integer,
     columns: Integer,
     stride: Integer,
     padding: Integer,
     taps: Integer,
     output_blocks: Integer,
     input_blocks: Integer,
+    together: Integer,
+    start: Integer,
+    stop: Integer,
     *,
     outputs: int,
     inputs: int,
-    together: int,
     ragged: int,
 ) -> None:
-    """Add to sums[p, q, o, c], lane by lane, the sum over pixels of grad[i, j, o] x[i stride + p - padding, ..., c].
+    """Add to sums[p, q, o, c], lane by lane, the sum over pixels of grad[i, j, o] x[i stride + p - padding, ...].
 
     For rows i of `grad` in [start, stop), all its columns j and the whole batch. `outputs` by `inputs` is the tile
     that is summed in registers over `together` neighbouring pixels, which the nearest cache holds meanwhile.
     `ragged`: the batch is no whole number of vectors.
     """
     tile = code.registers(outputs, inputs)
-    with code.loop(start, stop) as i, code.loop((padding - i * stride).at_least(0), (height + padding - i * stride).at_most(taps)) as p:
+    with (
+        code.loop(start, stop) as i,
+        code.loop((padding - i * stride).at_least(0), (height + padding - i * stride).at_most(taps)) as p,
+    ):
         read_row = (i * stride + p - padding) * width
         with code.loop(0, taps) as q:
             shift = q - padding

@@ -1,23 +1,23 @@
-"""Kernels as functions: compiled for the processor at hand when they are first called."""
+"""Kernels as functions: compiled for the processor at hand when they are first asked for."""
 
 import ctypes
 import functools
 import inspect
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import llvmlite.binding as llvm
+import torch
 from torch import Tensor
 
 from experiments.kernels.code import Code, Pointer
-
-Kernel = Callable[..., None]
 
 
 @functools.cache
 def lanes() -> int:
     """Return how many floats a vector of this processor holds."""
-    features = _features()
+    features = llvm.get_host_cpu_features()
     if features.get("avx512f"):
         return 16
     return 8 if features.get("avx2") and features.get("fma") else 4
@@ -25,25 +25,25 @@ def lanes() -> int:
 
 @functools.cache
 def accumulators() -> int:
-    """Return how many registers a kernel may sum in, so that some are left for what it reads."""
-    many = _features().get("avx512f") or _features().get("neon")
-    return 24 if many else 12
+    """Return in how many of its registers a kernel may sum, so that enough are left for what it reads."""
+    features = llvm.get_host_cpu_features()
+    return 24 if features.get("avx512f") or features.get("neon") else 12
 
 
 @functools.cache
-def compiled(kernel: Kernel, **constants: int) -> Callable[..., None]:
-    """Return the machine code of a kernel, a function of tensors of floats, for its pointers, and of numbers.
+def compiled(kernel: Callable[..., None], **constants: int) -> Callable[..., None]:
+    """Return a kernel's machine code: a function of tensors of floats, where it takes pointers, and of numbers.
 
-    It reads and writes where the tensors lie, heeds neither strides nor bounds, and lets other threads of Python
-    run meanwhile.
+    It reads and writes where the tensors' first numbers lie, and heeds neither strides nor bounds.
     """
-    parameters = list(inspect.signature(kernel, eval_str=True).parameters.values())[1:]
+    parameters = list(inspect.signature(kernel).parameters.values())[1:]
     kinds = [p.annotation for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-    pointers = kinds.count(Pointer)
-    code = Code(kernel.__name__, pointers, len(kinds) - pointers, lanes())
+    code = Code(kernel.__name__, kinds.count(Pointer), len(kinds) - kinds.count(Pointer), lanes())
     kernel(code, *code.arguments, **constants)
     code.builder.ret_void()
-    call = _engine().function(code)
+    call = ctypes.CFUNCTYPE(
+        None, *(ctypes.c_void_p if kind is Pointer else ctypes.c_int64 for kind in kinds)
+    )(_compiler().address(code))
 
     def function(*arguments: Tensor | int) -> None:
         call(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
@@ -51,36 +51,49 @@ def compiled(kernel: Kernel, **constants: int) -> Callable[..., None]:
     return function
 
 
-class _Engine:
-    """LLVM's compiler for this processor; what it has made lives as long as the process."""
+def over_threads(count: int, work: Callable[[int, int], None]) -> None:
+    """Do `work(start, stop)` for the parts of range(count), as many at a time as torch has threads.
+
+    Machine code lets other threads of Python run beside it.
+    """
+    threads = min(torch.get_num_threads(), count)
+    if threads == 1:
+        work(0, count)
+        return
+    bounds = [count * part // threads for part in range(threads + 1)]
+    list(_pool(threads).map(work, bounds[:-1], bounds[1:]))
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "kernels")
+
+
+class _Compiler:
+    """LLVM for this processor; what it has made lives as long as the process."""
 
     def __init__(self) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        self.target = llvm.Target.from_default_triple().create_target_machine(
+        self.processor = llvm.Target.from_default_triple().create_target_machine(
             cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
         )
+        self.options = llvm.create_pipeline_tuning_options(speed_level=2)
+        # Kernels say themselves what is unrolled and what is a vector.
+        self.options.loop_unrolling = self.options.loop_vectorization = self.options.slp_vectorization = False
         self.made: list[Any] = []
 
-    def function(self, code: Code) -> Callable[..., None]:
+    def address(self, code: Code) -> int:
+        """Compile a finished function; return where its machine code begins."""
         module = llvm.parse_assembly(str(code.module))
-        options = llvm.create_pipeline_tuning_options(speed_level=2)
-        options.loop_unrolling = options.loop_vectorization = False  # kernels say themselves what they unroll
-        llvm.create_pass_builder(self.target, options).getModulePassManager().run(
-            module, llvm.create_pass_builder(self.target, options)
-        )
-        engine = llvm.create_mcjit_compiler(module, self.target)
+        passes = llvm.create_pass_builder(self.processor, self.options)
+        passes.getModulePassManager().run(module, passes)
+        engine = llvm.create_mcjit_compiler(module, self.processor)
         engine.finalize_object()
         self.made.append(engine)
-        kinds = [ctypes.c_void_p if isinstance(a, Pointer) else ctypes.c_int64 for a in code.arguments]
-        return ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address(code.function.name))
+        return engine.get_function_address(code.function.name)
 
 
 @functools.cache
-def _engine() -> _Engine:
-    return _Engine()
-
-
-@functools.cache
-def _features() -> dict[str, bool]:
-    return dict(llvm.get_host_cpu_features())
+def _compiler() -> _Compiler:
+    return _Compiler()

@@ -5,15 +5,25 @@ Each kernel goes once through memory, over the pixels [start, stop); a row is a 
 vectors, and the last overlaps the one before.
 """
 
-from experiments.kernels.code import Code, Integer, Pointer, Vector
+from collections.abc import Callable
+
+from experiments.kernels.code import Code, Integer, Pointer, Register, Vector
 
 
 def row_sums(
-    code: Code, x: Pointer, sums: Pointer, batch: Integer, start: Integer, stop: Integer, *, ragged: int
+    code: Code,
+    x: Pointer,
+    sums: Pointer,
+    batch: Integer,
+    channels: Integer,
+    start: Integer,
+    stop: Integer,
+    *,
+    ragged: int,
 ) -> None:
-    """sums[row] = sum of x over the batch, for rows [start, stop)."""
-    total = code.registers()
-    with code.loop(start, stop) as row:
+    """sums[pixel, c] = sum of x over the batch."""
+    total = Register(code)
+    with code.loop(start * channels, stop * channels) as row:
         total.set(code.constant(0.0))
         with code.loop(0, batch, code.lanes) as number:
             sample, uncounted = _lanes(batch, number, ragged)
@@ -34,7 +44,7 @@ def row_squares(
     ragged: int,
 ) -> None:
     """squares[pixel, c] = sum of (x - mean[c])^2 over the batch."""
-    total = code.registers()
+    total = Register(code)
     with code.loop(start, stop) as pixel, code.loop(0, channels) as c:
         row, centre = pixel * channels + c, mean.broadcast(c)
         total.set(code.constant(0.0))
@@ -85,7 +95,7 @@ def gradient_sums(
     ragged: int,
 ) -> None:
     """sums[pixel, c] = sum of grad over the batch; products[pixel, c] = sum of grad (x - mean[c])."""
-    total, product = code.registers(2)
+    total, product = Register(code), Register(code)
     with code.loop(start, stop) as pixel, code.loop(0, channels) as c:
         row, centre = pixel * channels + c, mean.broadcast(c)
         factor, added = scale.broadcast(c), shift.broadcast(c)
@@ -128,8 +138,8 @@ def input_gradient(
             grad_x.store(place, arrived.times_plus(factor, seen.times_plus(tilt, constant)))
 
 
-def _lanes(batch: Integer, number: Integer, ragged: int):
-    """Return where to read a vector that begins at sample `number`, and what takes out the samples counted before."""
+def _lanes(batch: Integer, number: Integer, ragged: int) -> tuple[Integer, Callable[[Vector], Vector]]:
+    """Return where to read the vector of sample `number` on, and what takes out samples that were counted before."""
     if not ragged:
         return number, lambda vector: vector
     sample = number.at_most(batch - number.code.lanes)

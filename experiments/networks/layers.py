@@ -5,8 +5,9 @@ has given its parameters a leading members dimension, it maps [members, batch, .
 each member with its own parameters. A network built of these layers and of elementwise operations, with
 dimensions counted from the end, is therefore written once.
 
-A single member is squeezed out and unsqueezed back in: both are views, also backward, where indexing would
-copy. Images that come with their channels last in memory stay so, which convolutions like best on a CPU.
+On a CPU images lie in memory as `experiments.networks.stacked_images` says, and layers keep them so. Elsewhere
+the members are the groups of one convolution, and images that come with their channels last stay so; a single
+member is squeezed out and unsqueezed back in, both views, also backward, where indexing would copy.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.networks.stacked import StackedLinear
-from experiments.networks.stacked_images import StackedConvolution, batch_first, batch_last, takes
+from experiments.networks.stacked_convolution import StackedConvolution
+from experiments.networks.stacked_images import batch_first, batch_last, takes_batch_last
 
 
 class Linear(nn.Linear):
@@ -45,12 +47,9 @@ class Conv2d(nn.Conv2d):
         """Apply the layer of one network or of each member of a stack."""
         if self.weight.dim() == 4:
             return super().forward(input)
-        if takes(input):
-            return StackedConvolution.apply(input, self.weight, self.stride[0], self.padding[0], self.groups)
-        return self._as_groups(input)
-
-    def _as_groups(self, input: Tensor) -> Tensor:
-        """Convolve the members as the groups of one convolution: a single call, as a GPU wants it."""
+        if takes_batch_last(input):
+            geometry = self.stride[0], int(self.padding[0]), self.groups
+            return StackedConvolution.apply(input, self.weight, *geometry)  # type: ignore[return-value]
         folded = F.conv2d(
             fold_members(input),
             self.weight.flatten(0, 1),
@@ -64,18 +63,13 @@ class Conv2d(nn.Conv2d):
 
 
 def on_images(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a `function` of images [batch, channels, height, width], such as pooling, to [..., batch, ...]."""
-    return function(x) if x.dim() == 4 else function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-
-def on_images(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a `function` of images [batch, channels, height, width] that treats all channels alike, such as pooling.
+    """Apply a `function` of images [batch, channels, height, width] that treats channels alike, such as pooling.
 
     x [..., batch, channels, height, width] -> [..., batch, channels, ...].
     """
     if x.dim() == 4:
         return function(x)
-    if not takes(x):
+    if not takes_batch_last(x):
         return function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
     # To torch, every channel of every sample is a channel, last in memory, of one image a member.
     laid = batch_last(x)
@@ -85,7 +79,7 @@ def on_images(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def join_channels(x: Tensor, y: Tensor) -> Tensor:
     """Concatenate images [..., channels, height, width] along their channels, without laying them out anew."""
-    if x.dim() == 5 and takes(x):
+    if takes_batch_last(x):
         return batch_first(torch.cat([batch_last(x), batch_last(y)], 3))
     return torch.cat([x.movedim(-3, -1), y.movedim(-3, -1)], -1).movedim(-1, -3)
 

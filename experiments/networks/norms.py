@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from experiments.networks.layers import fold_members, unfold_members
 from experiments.networks.stacked import StackedBatchNorm
-from experiments.networks.stacked_images import StackedGroupNorm, StackedImageNorm, takes
+from experiments.networks.stacked_images import takes_batch_last
+from experiments.networks.stacked_norms import StackedBatchNorm2d, StackedGroupNorm
 
 NORMS = ("batch", "group", "layer", "none")
 
@@ -75,12 +76,17 @@ class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation of images: x [..., batch, channels, height, width], as torch.nn.BatchNorm2d."""
 
     def forward(self, input: Tensor, relu: bool = False) -> Tensor:
-        """Normalise by the batch (train mode) or by the stored statistics (eval mode); with `relu`, max(0, that)."""
-        if self.training and self.weight.dim() == 2 and takes(input):
-            running = _running_statistics(self)
-            affine = self.weight, self.bias
-            return StackedImageNorm.apply(input, *affine, running, self.momentum, self.eps, relu)  # type: ignore[return-value]
-        normalised = self._normalise(input)
+        """Normalise by the batch (train mode) or by the stored statistics (eval mode); `relu`: max(0, y)."""
+        if self.weight.dim() == 2 and takes_batch_last(input):
+            mean, var = _running_statistics(self)
+            if self.training:
+                options = (mean, var), self.momentum, self.eps, relu
+                return StackedBatchNorm2d.apply(input, self.weight, self.bias, *options)  # type: ignore[return-value]
+            scale = self.weight * torch.rsqrt(var + self.eps)  # [members, channels]
+            shift = self.bias - mean * scale
+            normalised = torch.addcmul(shift[:, None, :, None, None], input, scale[:, None, :, None, None])
+        else:
+            normalised = self._normalise(input)
         return F.relu(normalised) if relu else normalised
 
     def _normalise(self, input: Tensor) -> Tensor:
@@ -112,7 +118,7 @@ class GroupNorm(nn.GroupNorm):
         if self.weight.dim() == 1:
             return super().forward(input)
         members = len(self.weight)
-        if input.dim() == 5 and takes(input):
+        if takes_batch_last(input):
             return StackedGroupNorm.apply(input, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[return-value]
         if members == 1:
             x, weight, bias = input.squeeze(0), self.weight.squeeze(0), self.bias.squeeze(0)

@@ -1,0 +1,157 @@
+"""Convolution of images over a stack of members on a CPU, forward and backward.
+
+Arrays named x, y, grad and so on of one member are [height, width, channels, batch]; a group's are a part of their
+channels.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from experiments.kernels import convolution
+from experiments.kernels.machine import accumulators, compiled, lanes, over_threads
+from experiments.networks.stacked_images import batch_first, batch_last
+
+Tile = tuple[int, int, int]
+
+# Neighbouring pixels of which a gradient of the weight is summed at a time, by measurement.
+TOGETHER = 4
+# Most channels of the output, and of the input, in a tile of that gradient.
+GRADIENT_TILE = (accumulators() // 6, 6)
+# It is summed over so many rows by themselves, however many threads there are: another order is another sum.
+GRADIENT_ROWS = 8
+
+
+class StackedConvolution(Function):
+    """Convolution of each member's images with its own weight, with zero padding and without a bias.
+
+    x [members, batch, channels, height, width], weight [members, outputs, channels / groups, size, size].
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> Tensor:
+        """Return the convolutions [members, batch, outputs, height', width']."""
+        x = batch_last(x)
+        members, *shape, _, batch = x.shape
+        rows, columns = ((size + 2 * padding - weight.shape[-1]) // stride + 1 for size in shape)
+        y = torch.empty(members, rows, columns, weight.shape[1], batch)
+        for images, filters, made in _parts(groups, x, weight, y):
+            _correlate(images, filters, made, stride, (-padding, -padding))
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = stride, padding, groups
+        return batch_first(y)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x (None when x is data) and weight."""
+        x, weight = ctx.saved_tensors
+        stride, padding, groups = ctx.geometry
+        grad = batch_last(grads[0])
+        grad_x, grad_weight = None, torch.empty_like(weight)
+        if ctx.needs_input_grad[0]:
+            made = torch.empty(x.shape)
+            for arrays in _parts(groups, grad, weight, made):
+                _input_gradient(*arrays, stride, padding)
+            grad_x = batch_first(made)
+        for arrays in _parts(groups, x, grad_weight, grad):
+            _weight_gradient(*arrays, stride, padding)
+        return grad_x, grad_weight, None, None, None
+
+
+def _parts(groups: int, x: Tensor, weight: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield each member's and group's part of the images x and y and of the weight."""
+    for images, filters, others in zip(x, weight, y, strict=True):
+        yield from zip(images.chunk(groups, 2), filters.chunk(groups), others.chunk(groups, 2), strict=True)
+
+
+def _correlate(x: Tensor, weight: Tensor, y: Tensor, stride: int, first: tuple[int, ...]) -> None:
+    """y[i, j, o] = sum over channels c and taps (p, q) of weight[o, c, p, q] x[i stride + first + p, ..., c]."""
+    height, width, channels, batch = x.shape
+    rows, columns, outputs, _ = y.shape
+    vectors = _vectors(batch)
+    for begin, end, tile in _even_tiles(outputs, accumulators() // vectors):
+        filters = weight[begin:end].unflatten(0, (-1, tile)).permute(0, 3, 4, 2, 1).contiguous()
+        kernel = compiled(convolution.correlate, outputs=tile, vectors=vectors)
+        where = x, filters, y[:, :, begin:end]
+        sizes = batch, channels, x.stride(1), height, width, len(filters), columns, stride, *first
+        sizes += *weight.shape[2:], y.stride(0), y.stride(1)
+        over_threads(rows, functools.partial(kernel, *where, *sizes))
+
+
+def _input_gradient(grad: Tensor, weight: Tensor, grad_x: Tensor, stride: int, padding: int) -> None:
+    """Fill grad_x, the pixels of each residue modulo the stride by themselves.
+
+    Of a pixel y it is the sum over the taps p for which (y + padding - p) / stride is a row of `grad`.
+    """
+    size = weight.shape[-1]
+    for y in range(stride):
+        for x in range(stride):
+            target = grad_x[y::stride, x::stride]
+            start = (y + padding) % stride, (x + padding) % stride
+            filters = weight[:, :, start[0] :: stride, start[1] :: stride].transpose(0, 1).flip(2, 3)
+            if filters.numel() == 0:  # pixels that no output reads
+                target.zero_()
+                continue
+            first = tuple(
+                (pixel + padding - range(begin, size, stride)[-1]) // stride  # of the last tap, read foremost
+                for pixel, begin in zip((y, x), start, strict=True)
+            )
+            _correlate(grad, filters, target, 1, first)
+
+
+def _weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, padding: int) -> None:
+    """Fill grad_weight [outputs, channels, size, size]."""
+    height, width, channels, batch = x.shape
+    rows, columns, outputs, _ = grad.shape
+    size, parts = grad_weight.shape[-1], -(-rows // GRADIENT_ROWS)
+    for o_begin, o_end, o_tile in _even_tiles(outputs, GRADIENT_TILE[0]):
+        for c_begin, c_end, c_tile in _even_tiles(channels, GRADIENT_TILE[1]):
+            blocks = (o_end - o_begin) // o_tile, (c_end - c_begin) // c_tile
+            sums = torch.zeros(parts, size, size, *blocks, o_tile, c_tile, lanes())
+            options = {"outputs": o_tile, "inputs": c_tile, "ragged": int(batch % lanes() > 0)}
+            kernel = compiled(convolution.weight_gradient, **options)
+            where = x[:, :, c_begin:c_end], grad[:, :, o_begin:o_end]
+            sizes = (
+                batch,
+                x.stride(1),
+                height,
+                width,
+                grad.stride(1),
+                columns,
+                stride,
+                padding,
+                size,
+                *blocks,
+                TOGETHER,
+            )
+
+            def add(start: int, stop: int) -> None:
+                for part in range(start, stop):
+                    begin = part * GRADIENT_ROWS
+                    kernel(*where, sums[part], *sizes, begin, min(begin + GRADIENT_ROWS, rows))  # noqa: B023
+
+            over_threads(parts, add)
+            # [size, size, blocks, blocks, tile, tile] -> [outputs, channels, size, size]
+            made = sums.sum((0, -1)).permute(2, 4, 3, 5, 0, 1)
+            grad_weight[o_begin:o_end, c_begin:c_end] = made.reshape(o_end - o_begin, -1, size, size)
+
+
+@functools.cache
+def _vectors(batch: int) -> int:
+    """Return of how many vectors of samples a tile is: overlapping least, then the largest."""
+    most = min(accumulators() // 6, batch // lanes())
+    return min(range(most, 0, -1), key=lambda vectors: -(-batch // (vectors * lanes())) * vectors)
+
+
+@functools.cache
+def _even_tiles(count: int, most: int) -> list[Tile]:
+    """Cut range(count) into tiles of one size or two neighbouring ones, at most `most`.
+
+    Returned are begin, end and size of the tiles of each size.
+    """
+    size, larger = divmod(count, -(-count // most))
+    middle = larger * (size + 1)
+    return [tile for tile in ((0, middle, size + 1), (middle, count, size)) if tile[0] < tile[1]]

@@ -1,0 +1,126 @@
+"""Normalisation of images over a stack of members on a CPU, forward and backward."""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from experiments.kernels import normalisation
+from experiments.kernels.machine import compiled, lanes, over_threads
+from experiments.networks.stacked_images import batch_first, batch_last
+
+
+def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each channel's mean, and its sum of squares around it, [members, channels] in double precision.
+
+    x [members, height, width, channels, batch], contiguous. Sums are in single precision over the batch, in double
+    over the pixels.
+    """
+    members, height, width, channels, batch = x.shape
+    ragged = int(batch % lanes() > 0)
+    sums = torch.empty(members, height * width, channels)
+    _over_pixels(compiled(normalisation.row_sums, ragged=ragged), x, sums)
+    mean = sums.sum(1, dtype=torch.double) / (height * width * batch)
+    rounded = mean.float()
+    _over_pixels(compiled(normalisation.row_squares, ragged=ragged), x, rounded, sums)
+    # Around the mean itself, not the rounded one.
+    squares = sums.sum(1, dtype=torch.double) - (mean - rounded).square() * (height * width * batch)
+    return mean, squares
+
+
+class StackedBatchNorm2d(Function):
+    """Batch normalisation of x [members, batch, channels, height, width] by each member's batch, in train mode.
+
+    Normalises by the biased variance and moves the running variance by the unbiased one, as torch does; running
+    mean and variance [members, channels] are updated in place. `relu`: return max(0, y).
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running: tuple[Tensor, Tensor],
+        momentum: float,
+        eps: float,
+        relu: bool,
+    ) -> Tensor:
+        """Return gamma (x - mean) / sqrt(var + eps) + beta."""
+        x = batch_last(x).contiguous()
+        count = x[0, :, :, 0].numel()
+        mean, squares = (moments.float() for moments in channel_moments(x))
+        running[0].lerp_(mean, momentum)
+        running[1].lerp_(squares / (count - 1), momentum)
+        inverse_std = torch.rsqrt(squares / count + eps)
+        scale = weight * inverse_std
+        shift = bias - mean * scale
+        y = torch.empty_like(x)
+        _over_pixels(compiled(normalisation.normalise, relu=int(relu)), x, scale, shift, y)
+        ctx.save_for_backward(x, mean, inverse_std, scale, shift)
+        ctx.relu = int(relu)
+        return batch_first(y)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, weight and bias."""
+        x, mean, inverse_std, scale, shift = ctx.saved_tensors
+        members, height, width, channels, batch = x.shape
+        grad, count = batch_last(grads[0]).contiguous(), height * width * batch
+        sums, products = torch.empty(2, members, height * width, channels)
+        kernel = compiled(normalisation.gradient_sums, relu=ctx.relu, ragged=int(batch % lanes() > 0))
+        _over_pixels(kernel, grad, x, mean, scale, shift, sums, products)
+        grad_bias = sums.sum(1, dtype=torch.double).float()
+        grad_weight = products.sum(1, dtype=torch.double).float() * inverse_std
+        # dL/dx = scale (g - mean of g - x^ mean of g x^), with x^ = (x - mean) / std.
+        slope = -scale * inverse_std * grad_weight / count
+        offset = -scale * grad_bias / count - slope * mean
+        grad_x = torch.empty_like(x)
+        kernel = compiled(normalisation.input_gradient, relu=ctx.relu)
+        _over_pixels(kernel, grad, x, scale, shift, slope, offset, grad_x)
+        return batch_first(grad_x), grad_weight, grad_bias, None, None, None, None
+
+
+def _over_pixels(kernel: Callable[..., None], images: Tensor, *arrays: Tensor) -> None:
+    """Call a kernel with each member's images [height, width, channels, batch] and further arrays."""
+    _, height, width, channels, batch = images.shape
+    for parts in zip(images, *arrays, strict=True):
+        over_threads(height * width, functools.partial(kernel, *parts, batch, channels))
+
+
+class StackedGroupNorm(Function):
+    """Normalisation of each sample of x [members, batch, channels, height, width] over groups of channels.
+
+    As torch.nn.GroupNorm, with each member's own weight and bias [members, channels].
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        """Return gamma (x - mean) / sqrt(var + eps) + beta."""
+        shape = batch_last(x).shape  # [members, height, width, channels, batch]
+        x = batch_last(x).reshape(len(x), -1, groups, shape[3] // groups, shape[4])
+        weight, bias = (values.view(len(x), 1, groups, -1, 1) for values in (weight, bias))
+        count = x.shape[1] * x.shape[3]
+        centred = x - x.sum(1, keepdim=True).sum(3, keepdim=True) / count
+        var = centred.square().sum(1, keepdim=True).sum(3, keepdim=True) / count
+        inverse_std = torch.rsqrt(var + eps)  # [members, 1, groups, 1, batch]
+        ctx.save_for_backward(centred, inverse_std, weight)
+        return batch_first(torch.addcmul(bias, centred, weight * inverse_std).view(shape))
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, weight and bias."""
+        centred, inverse_std, weight = ctx.saved_tensors
+        grad = batch_last(grads[0])
+        shape, grad = grad.shape, grad.reshape(centred.shape)
+        count = centred.shape[1] * centred.shape[3]
+        sums = grad.sum(1, keepdim=True)  # [members, 1, groups, channels of one, batch]
+        products = (grad * centred).sum(1, keepdim=True) * inverse_std
+        grad_bias, grad_weight = (total.sum(-1).view(len(grad), -1) for total in (sums, products))
+        # dL/dx = (w g - mean of w g - x^ mean of w g x^) / std, with x^ = (x - mean) / std.
+        of_mean = (weight * sums).sum(3, keepdim=True) / -count * inverse_std
+        of_std = (weight * products).sum(3, keepdim=True) / -count * inverse_std.square()
+        grad_x = torch.addcmul(of_mean, centred, of_std).addcmul_(grad, weight * inverse_std)
+        return batch_first(grad_x.view(shape)), grad_weight, grad_bias, None, None
