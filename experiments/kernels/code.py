@@ -1,8 +1,8 @@
-"""A small language for loops over vectors of floats, whose words are LLVM's.
+"""A small language for loops over vectors of numbers, whose words are LLVM's.
 
 A kernel is a Python function that is run once, on symbols, and leaves behind the machine code of what it did to
 them. Its first parameter is the `Code` that it writes to; further positional ones are arguments of the machine
-code, `Pointer` to floats or `Integer`; keyword-only ones are plain numbers, known when it is compiled:
+code, `Pointer` to floating-point numbers or `Integer`; keyword-only ones are known when it is compiled:
 
     def scale(code, x: Pointer, y: Pointer, count: Integer, *, factor: int):
         with code.loop(0, count, code.lanes) as i:
@@ -19,7 +19,7 @@ from typing import Any
 
 from llvmlite import ir
 
-INT, FLOAT, BIT = ir.IntType(64), ir.FloatType(), ir.IntType(1)
+INT = ir.IntType(64)
 
 
 class Integer:
@@ -65,7 +65,7 @@ class Integer:
 
 
 class Vector:
-    """As many floats as the processor handles at once."""
+    """As many floating-point numbers as the processor handles at once."""
 
     def __init__(self, code: Code, value: ir.Value):
         self.code, self.value = code, value
@@ -116,29 +116,31 @@ class Vector:
 
 
 class Pointer:
-    """Floats in memory, by their numbers. No two pointers of a kernel may lead to the same floats."""
+    """Numbers in memory, by their index. What a kernel writes by one pointer it reads by no other."""
 
     def __init__(self, code: Code, value: ir.Value):
         self.code, self.value = code, value
 
     def load(self, index: Integer | int) -> Vector:
-        """Read neighbouring floats, the first at `index`."""
+        """Read neighbouring numbers, the first at `index`."""
         address = self.code.builder.bitcast(self._address(index), ir.PointerType(self.code.vector))
-        return Vector(self.code, self.code.builder.load(address, align=4, typ=self.code.vector))
+        return Vector(
+            self.code, self.code.builder.load(address, align=self.code.alignment, typ=self.code.vector)
+        )
 
     def broadcast(self, index: Integer | int) -> Vector:
-        """Read one float into every lane."""
+        """Read one number into every lane."""
         return Vector(
             self.code, self.code.splat(self.code.builder.load(self._address(index)), self.code.vector)
         )
 
     def store(self, index: Integer | int, vector: Vector) -> None:
-        """Write neighbouring floats, the first at `index`."""
+        """Write neighbouring numbers, the first at `index`."""
         address = self.code.builder.bitcast(self._address(index), ir.PointerType(self.code.vector))
-        self.code.builder.store(vector.value, address, align=4)
+        self.code.builder.store(vector.value, address, align=self.code.alignment)
 
     def store_total(self, index: Integer | int, vector: Vector) -> None:
-        """Write the sum over the lanes as one float."""
+        """Write the sum over the lanes as one number."""
         self.code.builder.store(vector.total(), self._address(index))
 
     def _address(self, index: Integer | int) -> ir.Value:
@@ -163,18 +165,22 @@ class Register:
 
 
 class Code:
-    """Machine code in the making: one function of `pointers` and `integers`, on vectors of so many lanes."""
+    """Machine code in the making: one function of so many pointers and integers, on vectors of so many lanes.
 
-    def __init__(self, name: str, pointers: int, integers: int, lanes: int):
-        self.lanes, self.vector = lanes, ir.VectorType(FLOAT, lanes)
+    Numbers have 32 or 64 `bits`.
+    """
+
+    def __init__(self, name: str, pointers: int, integers: int, lanes: int, bits: int):
+        number = {32: ir.FloatType(), 64: ir.DoubleType()}[bits]
+        self.lanes, self.vector, self.alignment = lanes, ir.VectorType(number, lanes), bits // 8
         self.module = ir.Module(name)
-        arguments = [ir.PointerType(FLOAT)] * pointers + [INT] * integers
+        arguments = [ir.PointerType(number)] * pointers + [INT] * integers
         self.function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), arguments), name)
         for argument in self.function.args[:pointers]:
             argument.add_attribute("noalias")
         self.builder: Any = ir.IRBuilder(self.function.append_basic_block())
         three = ir.FunctionType(self.vector, [self.vector] * 3)
-        self.fma = ir.Function(self.module, three, f"llvm.fma.v{lanes}f32")
+        self.fma = ir.Function(self.module, three, f"llvm.fma.v{lanes}f{bits}")
         self.arguments = [
             (Pointer if i < pointers else Integer)(self, argument)
             for i, argument in enumerate(self.function.args)

@@ -10,7 +10,7 @@ from experiments.kernels.code import Code, Integer, Pointer
 
 def correlate(
     code: Code,
-    x: Pointer,  # [height, width, ..., batch], from one pixel to the next `pixel` floats
+    x: Pointer,  # [height, width, ..., batch], from one pixel to the next `pixel` numbers
     weight: Pointer,  # [outputs / tile_outputs, taps_y, taps_x, channels, tile_outputs]
     y: Pointer,
     batch: Integer,
@@ -36,7 +36,7 @@ def correlate(
     """y[i, j, o] = sum over channels c and taps (p, q) of weight[p, q, c, o] x[i stride + first_y + p, ..., c].
 
     For rows i in [start, stop) and all columns j; where a tap falls outside the image, x is 0. From one row of y
-    to the next there are `y_row` floats, from one pixel to the next `y_pixel`. `outputs` and `vectors` are the
+    to the next there are `y_row` numbers, from one pixel to the next `y_pixel`. `outputs` and `vectors` are the
     tile's.
     """
     sums = code.registers(outputs, vectors)

@@ -15,12 +15,12 @@ from experiments.kernels.code import Code, Pointer
 
 
 @functools.cache
-def lanes() -> int:
-    """Return how many floats a vector of this processor holds."""
+def lanes(dtype: torch.dtype) -> int:
+    """Return how many numbers of a type a vector of this processor holds."""
     features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 16
-    return 8 if features.get("avx2") and features.get("fma") else 4
+    wide = features.get("avx2") and features.get("fma")
+    size = 64 if features.get("avx512f") else 32 if wide else 16
+    return size // dtype.itemsize
 
 
 @functools.cache
@@ -31,14 +31,15 @@ def accumulators() -> int:
 
 
 @functools.cache
-def compiled(kernel: Callable[..., None], **constants: int) -> Callable[..., None]:
-    """Return a kernel's machine code: a function of tensors of floats, where it takes pointers, and of numbers.
+def compiled(kernel: Callable[..., None], dtype: torch.dtype, **constants: int) -> Callable[..., None]:
+    """Return a kernel's machine code: a function of tensors of `dtype`, where it takes pointers, and of integers.
 
     It reads and writes where the tensors' first numbers lie, and heeds neither strides nor bounds.
     """
     parameters = list(inspect.signature(kernel).parameters.values())[1:]
     kinds = [p.annotation for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-    code = Code(kernel.__name__, kinds.count(Pointer), len(kinds) - kinds.count(Pointer), lanes())
+    pointers = kinds.count(Pointer)
+    code = Code(kernel.__name__, pointers, len(kinds) - pointers, lanes(dtype), 8 * dtype.itemsize)
     kernel(code, *code.arguments, **constants)
     code.builder.ret_void()
     call = ctypes.CFUNCTYPE(
@@ -57,7 +58,7 @@ def over_threads(count: int, work: Callable[[int, int], None]) -> None:
     Machine code lets other threads of Python run beside it.
     """
     threads = min(torch.get_num_threads(), count)
-    if threads == 1:
+    if threads <= 1:
         work(0, count)
         return
     bounds = [count * part // threads for part in range(threads + 1)]

@@ -37,7 +37,7 @@ class StackedConvolution(Function):
         x = batch_last(x)
         members, *shape, _, batch = x.shape
         rows, columns = ((size + 2 * padding - weight.shape[-1]) // stride + 1 for size in shape)
-        y = torch.empty(members, rows, columns, weight.shape[1], batch)
+        y = torch.empty(members, rows, columns, weight.shape[1], batch, dtype=x.dtype)
         for images, filters, made in _parts(groups, x, weight, y):
             _correlate(images, filters, made, stride, (-padding, -padding))
         ctx.save_for_backward(x, weight)
@@ -52,7 +52,7 @@ class StackedConvolution(Function):
         grad = batch_last(grads[0])
         grad_x, grad_weight = None, torch.empty_like(weight)
         if ctx.needs_input_grad[0]:
-            made = torch.empty(x.shape)
+            made = torch.empty(x.shape, dtype=x.dtype)
             for arrays in _parts(groups, grad, weight, made):
                 _input_gradient(*arrays, stride, padding)
             grad_x = batch_first(made)
@@ -71,10 +71,10 @@ def _correlate(x: Tensor, weight: Tensor, y: Tensor, stride: int, first: tuple[i
     """y[i, j, o] = sum over channels c and taps (p, q) of weight[o, c, p, q] x[i stride + first + p, ..., c]."""
     height, width, channels, batch = x.shape
     rows, columns, outputs, _ = y.shape
-    vectors = _vectors(batch)
+    vectors = _vectors(batch, lanes(x.dtype))
     for begin, end, tile in _even_tiles(outputs, accumulators() // vectors):
         filters = weight[begin:end].unflatten(0, (-1, tile)).permute(0, 3, 4, 2, 1).contiguous()
-        kernel = compiled(convolution.correlate, outputs=tile, vectors=vectors)
+        kernel = compiled(convolution.correlate, x.dtype, outputs=tile, vectors=vectors)
         where = x, filters, y[:, :, begin:end]
         sizes = batch, channels, x.stride(1), height, width, len(filters), columns, stride, *first
         sizes += *weight.shape[2:], y.stride(0), y.stride(1)
@@ -110,9 +110,9 @@ def _weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, 
     for o_begin, o_end, o_tile in _even_tiles(outputs, GRADIENT_TILE[0]):
         for c_begin, c_end, c_tile in _even_tiles(channels, GRADIENT_TILE[1]):
             blocks = (o_end - o_begin) // o_tile, (c_end - c_begin) // c_tile
-            sums = torch.zeros(parts, size, size, *blocks, o_tile, c_tile, lanes())
-            options = {"outputs": o_tile, "inputs": c_tile, "ragged": int(batch % lanes() > 0)}
-            kernel = compiled(convolution.weight_gradient, **options)
+            sums = torch.zeros(parts, size, size, *blocks, o_tile, c_tile, lanes(x.dtype), dtype=x.dtype)
+            options = {"outputs": o_tile, "inputs": c_tile, "ragged": int(batch % lanes(x.dtype) > 0)}
+            kernel = compiled(convolution.weight_gradient, x.dtype, **options)
             where = x[:, :, c_begin:c_end], grad[:, :, o_begin:o_end]
             sizes = (
                 batch,
@@ -140,10 +140,10 @@ def _weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, 
 
 
 @functools.cache
-def _vectors(batch: int) -> int:
+def _vectors(batch: int, lanes: int) -> int:
     """Return of how many vectors of samples a tile is: overlapping least, then the largest."""
-    most = min(accumulators() // 6, batch // lanes())
-    return min(range(most, 0, -1), key=lambda vectors: -(-batch // (vectors * lanes())) * vectors)
+    most = min(accumulators() // 6, batch // lanes)
+    return min(range(most, 0, -1), key=lambda vectors: -(-batch // (vectors * lanes)) * vectors)
 
 
 @functools.cache

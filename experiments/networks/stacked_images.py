@@ -12,9 +12,13 @@ from experiments.kernels.machine import lanes
 
 
 def takes_batch_last(x: Tensor) -> bool:
-    """Say whether stacked images like x are to lie batch last: on a CPU, in single precision, at least a vector."""
-    single = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return x.device.type == "cpu" and x.dim() == 5 and single and x.shape[1] >= lanes()
+    """Say whether stacked images like x are to lie batch last: on a CPU, at least a vector of samples.
+
+    Not in reduced precision, in which products are torch's.
+    """
+    if x.device.type != "cpu" or x.dim() != 5 or x.dtype not in (torch.float32, torch.float64):
+        return False
+    return x.shape[1] >= lanes(x.dtype) and not torch.is_autocast_enabled("cpu")
 
 
 def batch_last(x: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     over the pixels.
     """
     members, height, width, channels, batch = x.shape
-    ragged = int(batch % lanes() > 0)
-    sums = torch.empty(members, height * width, channels)
-    _over_pixels(compiled(normalisation.row_sums, ragged=ragged), x, sums)
+    ragged = int(batch % lanes(x.dtype) > 0)
+    sums = torch.empty(members, height * width, channels, dtype=x.dtype)
+    _over_pixels(compiled(normalisation.row_sums, x.dtype, ragged=ragged), x, sums)
     mean = sums.sum(1, dtype=torch.double) / (height * width * batch)
-    rounded = mean.float()
-    _over_pixels(compiled(normalisation.row_squares, ragged=ragged), x, rounded, sums)
+    rounded = mean.to(x.dtype)
+    _over_pixels(compiled(normalisation.row_squares, x.dtype, ragged=ragged), x, rounded, sums)
     # Around the mean itself, not the rounded one.
     squares = sums.sum(1, dtype=torch.double) - (mean - rounded).square() * (height * width * batch)
     return mean, squares
@@ -51,14 +51,14 @@ class StackedBatchNorm2d(Function):
         """Return gamma (x - mean) / sqrt(var + eps) + beta."""
         x = batch_last(x).contiguous()
         count = x[0, :, :, 0].numel()
-        mean, squares = (moments.float() for moments in channel_moments(x))
+        mean, squares = (moments.to(x.dtype) for moments in channel_moments(x))
         running[0].lerp_(mean, momentum)
         running[1].lerp_(squares / (count - 1), momentum)
         inverse_std = torch.rsqrt(squares / count + eps)
         scale = weight * inverse_std
         shift = bias - mean * scale
         y = torch.empty_like(x)
-        _over_pixels(compiled(normalisation.normalise, relu=int(relu)), x, scale, shift, y)
+        _over_pixels(compiled(normalisation.normalise, x.dtype, relu=int(relu)), x, scale, shift, y)
         ctx.save_for_backward(x, mean, inverse_std, scale, shift)
         ctx.relu = int(relu)
         return batch_first(y)
@@ -69,16 +69,18 @@ class StackedBatchNorm2d(Function):
         x, mean, inverse_std, scale, shift = ctx.saved_tensors
         members, height, width, channels, batch = x.shape
         grad, count = batch_last(grads[0]).contiguous(), height * width * batch
-        sums, products = torch.empty(2, members, height * width, channels)
-        kernel = compiled(normalisation.gradient_sums, relu=ctx.relu, ragged=int(batch % lanes() > 0))
+        sums, products = torch.empty(2, members, height * width, channels, dtype=x.dtype)
+        kernel = compiled(
+            normalisation.gradient_sums, x.dtype, relu=ctx.relu, ragged=int(batch % lanes(x.dtype) > 0)
+        )
         _over_pixels(kernel, grad, x, mean, scale, shift, sums, products)
-        grad_bias = sums.sum(1, dtype=torch.double).float()
-        grad_weight = products.sum(1, dtype=torch.double).float() * inverse_std
+        grad_bias = sums.sum(1, dtype=torch.double).to(x.dtype)
+        grad_weight = products.sum(1, dtype=torch.double).to(x.dtype) * inverse_std
         # dL/dx = scale (g - mean of g - x^ mean of g x^), with x^ = (x - mean) / std.
         slope = -scale * inverse_std * grad_weight / count
         offset = -scale * grad_bias / count - slope * mean
         grad_x = torch.empty_like(x)
-        kernel = compiled(normalisation.input_gradient, relu=ctx.relu)
+        kernel = compiled(normalisation.input_gradient, x.dtype, relu=ctx.relu)
         _over_pixels(kernel, grad, x, scale, shift, slope, offset, grad_x)
         return batch_first(grad_x), grad_weight, grad_bias, None, None, None, None
 

@@ -13,6 +13,7 @@ from experiments.members import PLACEMENTS
 from experiments.networks import NETWORKS, NORMS, build_network, check_model_config
 from experiments.networks.layers import Conv2d
 from experiments.networks.norms import BatchNorm, BatchNorm2d, GroupNorm, group_count
+from experiments.networks.stacked_images import batch_last, takes_batch_last
 from experiments.stack import ChunkNoise, site_shapes, stack_members
 from tests import reference_networks
 from tests.experiments.small_networks import ALL, CPU, SMALL, images, member, recorded_inputs, small_network
@@ -184,7 +185,8 @@ def test_every_block_has_its_sites(key):
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("key", ALL)
-def test_a_stack_is_its_networks_one_by_one(key, norm, training):
+@pytest.mark.parametrize("batch", [5, 11], ids=["few samples", "batch last"])
+def test_a_stack_is_its_networks_one_by_one(key, norm, training, batch):
     """Outputs, gradients and running statistics, with noise of every family and placement."""
     members = [
         member("before_bn", "dropout", 0.4, seed=0),
@@ -195,8 +197,8 @@ def test_a_stack_is_its_networks_one_by_one(key, norm, training):
         stack = stack_members(chosen, lambda seed: small_network(key, seed, norm)).train(training)
         plain = [small_network(key, m.seed, norm).train(training) for m in chosen]
         noise = ChunkNoise(stack, site_shapes(plain[0], images(2)), chosen, CPU)
-        x = torch.stack([images(5, seed=m.seed) for m in chosen])
-        with noise.on("test", 5):
+        x = torch.stack([images(batch, seed=m.seed) for m in chosen])
+        with noise.on("test", batch):
             ours = stack(x)
             for index, network in enumerate(plain):
                 for name, site in network.sites().items():
@@ -218,19 +220,20 @@ def test_a_stack_is_its_networks_one_by_one(key, norm, training):
                 torch.testing.assert_close(dict(stack.named_buffers())[name][index], buffer, msg=name)
 
 
-@pytest.mark.parametrize("key", SMALL)
-def test_images_of_a_single_member_stay_channels_last(key):
-    """Convolutions are fastest so, and no layer has to copy."""
-    stack = stack_members([member("before_weight", "dropout", 0.5)], lambda seed: small_network(key, seed))
-    noise = ChunkNoise(
-        stack, site_shapes(small_network(key, 0), images(2)), [member("before_weight", "dropout", 0.5)], CPU
-    )
-    with recorded_inputs(stack) as inputs, noise.on("test", 4):
-        stack(images(4).contiguous(memory_format=torch.channels_last).unsqueeze(0))
-    of_images = {name: x for name, x in inputs.items() if x.dim() == 5}
-    assert len(of_images) > 12
-    for name, x in of_images.items():
-        assert x[0].is_contiguous(memory_format=torch.channels_last), name
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("key", [key for key in ALL if key != "mlp"])
+def test_images_stay_batch_last(key, norm):
+    """Behind the first convolution no layer has to copy."""
+    members = [member("before_weight", "dropout", 0.5), member("before_weight", "dropout", 0.7, seed=1)]
+    for chosen in (members, members[:1]):
+        stack = stack_members(chosen, lambda seed: small_network(key, seed, norm))
+        noise = ChunkNoise(stack, site_shapes(small_network(key, 0), images(2)), chosen, CPU)
+        with recorded_inputs(stack) as inputs, noise.on("test", 12):
+            stack(images(12).expand(len(chosen), -1, -1, -1, -1))
+        of_images = [(name, x) for name, x in inputs.items() if x.dim() == 5]
+        assert len(of_images) > 12
+        for name, x in of_images[1:]:
+            assert batch_last(x).data_ptr() == x.data_ptr(), name
 
 
 def test_images_that_members_share_are_flattened_without_a_copy():
@@ -242,18 +245,15 @@ def test_images_that_members_share_are_flattened_without_a_copy():
     assert inputs["blocks.0.linear"].stride(0) == 0
 
 
-def test_convolving_one_by_one_and_as_groups_is_the_same():
+def test_members_convolve_as_groups_where_they_do_not_lie_batch_last():
     torch.manual_seed(0)
-    layers = [Conv2d(4, 6, 3, stride=2, padding=1, groups=2).double() for _ in range(3)]
+    layers = [Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False).double() for _ in range(3)]
     x = torch.randn(3, 5, 4, 7, 7, dtype=torch.double)
-    stacked = Conv2d(4, 6, 3, stride=2, padding=1, groups=2).double()
-    stacked.weight, stacked.bias = (
-        nn.Parameter(torch.stack([getattr(layer, name).detach() for layer in layers]))
-        for name in ("weight", "bias")
-    )
+    stacked = Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False).double()
+    stacked.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+    assert not takes_batch_last(x)
     expected = torch.stack([layer(images) for layer, images in zip(layers, x, strict=True)])
-    torch.testing.assert_close(stacked._one_by_one(x), expected)
-    torch.testing.assert_close(stacked._as_groups(x), expected)
+    torch.testing.assert_close(stacked(x), expected)
 
 
 # --- normalisers

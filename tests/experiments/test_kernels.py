@@ -1,0 +1,114 @@
+"""The language of kernels: each word does in machine code what it says, on vectors of every width."""
+
+import math
+
+import pytest
+import torch
+
+from experiments.kernels import machine
+from experiments.kernels.code import Code, Integer, Pointer, Register
+from experiments.kernels.machine import compiled, lanes, over_threads
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["single", "double"])
+def dtype(request):
+    return request.param
+
+
+def test_integers(dtype):
+    def kernel(code: Code, y: Pointer, a: Integer, b: Integer, *, c: int):
+        numbers = [a + b, 7 + a, a - b, 1 - a, a * b, 3 * a, b // a, a.at_most(b), b.at_least(c)]
+        for index, number in enumerate(numbers):
+            with code.loop(0, number) as i:  # as many ones as the number says
+                y.store(index * 100 + i, code.constant(1))
+
+    y = torch.zeros(1000, dtype=dtype)
+    compiled(kernel, dtype, c=20)(y, 3, 17)
+    tail = lanes(dtype) - 1  # the last store writes a whole vector
+    found = [int(part.sum()) - tail if part.any() else 0 for part in y.split(100)]
+    assert found == [20, 10, 0, 0, 51, 9, 5, 3, 20, 0]
+
+
+def test_vectors(dtype):
+    def kernel(code: Code, x: Pointer, y: Pointer):
+        a, b = x.load(0), x.load(code.lanes)
+        results = [a + b, a - b, a * b, a.times_plus(b, a), a.where_positive(b), x.broadcast(3)]
+        results += [a.from_lane(code.integer(2)), code.constant(2.5)]
+        for index, result in enumerate(results):
+            y.store(index * code.lanes, result)
+        y.store_total(len(results) * code.lanes, a)
+
+    n = lanes(dtype)
+    x = torch.randn(2 * n, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    x[n : n + 3] = torch.tensor([math.nan, 0.0, -1.0])
+    y = torch.zeros(8 * n + 2, dtype=dtype)
+    compiled(kernel, dtype)(x, y)
+    a, b = x[:n], x[n:]
+    kept = torch.where((b > 0) | b.isnan(), a, 0)
+    late = torch.where(torch.arange(n) >= 2, a, 0)
+    expected = [
+        a + b,
+        a - b,
+        a * b,
+        a * b + a,
+        kept,
+        x[3].expand(n),
+        late,
+        torch.full_like(a, 2.5),
+        a.sum()[None],
+    ]
+    torch.testing.assert_close(y[:-1], torch.cat(expected), equal_nan=True)
+    assert y[-1] == 0  # nothing is written behind
+
+
+def test_nested_loops_and_registers(dtype):
+    def kernel(code: Code, x: Pointer, y: Pointer, rows: Integer, columns: Integer):
+        total = Register(code)
+        with code.loop(0, rows) as i:
+            total.set(code.constant(0))
+            with code.loop(i, columns, 2) as j:
+                total.set(total.get() + x.broadcast(i * columns + j))
+            y.store_total(i, total.get())
+
+    x, y = torch.randn(5, 11, dtype=dtype), torch.zeros(5, dtype=dtype)
+    compiled(kernel, dtype)(x, y, 5, 11)
+    expected = torch.stack([row[i::2].sum() for i, row in enumerate(x)]) * lanes(dtype)
+    torch.testing.assert_close(y, expected)
+
+
+def test_a_kernel_is_compiled_once_for_each_choice():
+    def kernel(code: Code, y: Pointer, *, value: int):
+        y.store(0, code.constant(value))
+
+    one, again, two = (compiled(kernel, torch.float32, value=value) for value in (1, 1, 2))
+    assert one is again
+    y = torch.zeros(2, lanes(torch.float32))
+    one(y[0])
+    two(y[1])
+    assert y[0].eq(1).all()
+    assert y[1].eq(2).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_share_the_work_without_gap_or_overlap(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    for count in (1, 3, 7):
+        parts = []
+        over_threads(count, lambda start, stop: parts.append(range(start, stop)))  # noqa: B023
+        assert sorted(i for part in parts for i in part) == list(range(count))
+        assert len(parts) == min(threads, count)
+
+
+def test_an_error_in_a_thread_is_raised(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+    def fail(start: int, stop: int) -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        over_threads(2, fail)
+
+
+def test_the_machine_has_registers_for_a_tile():
+    assert lanes(torch.float32) == 2 * lanes(torch.float64)
+    assert machine.accumulators() % 6 == 0
