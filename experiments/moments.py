@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from analysis.theory.layers import entry_sums
 from experiments.networks.stacked_images import batch_last, takes_batch_last
-from experiments.networks.stacked_norms import channel_moments
 
 
 class Moments:
@@ -24,6 +23,8 @@ class Moments:
         """Add a batch x [members, batch, channels, *positions]."""
         count = x[0, :, 0].numel()
         if takes_batch_last(x):
+            from experiments.networks.stacked_norms import channel_moments  # which imports LLVM
+
             mean, squares = channel_moments(batch_last(x).contiguous())
         else:
             rows = x.movedim(2, 1).flatten(2)  # [members, channels, batch * positions]

@@ -50,7 +50,8 @@ def patch_sum(layer: nn.Module | None, x: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return x.sum(-1, keepdim=True)
     layer = _as_convolution(layer)
-    return _convolve(layer, x, layer.weight.new_ones(layer.groups, *layer.weight.shape[1:]))
+    channel_sums = x.unflatten(1, (layer.groups, -1)).sum(2)
+    return _convolve(layer, channel_sums, layer.weight.new_ones(layer.groups, 1, *layer.weight.shape[2:]))
 
 
 def entry_sums(layer: nn.Module, x: Tensor) -> tuple[Tensor, int]:

@@ -1,23 +1,26 @@
-"""Kernels as functions: compiled for the processor at hand when they are first asked for."""
+"""Kernels as functions: compiled for the processor at hand when they are first asked for.
+
+LLVM is imported then, because many networks have no use for it.
+"""
 
 import ctypes
 import functools
 import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import llvmlite.binding as llvm
 import torch
 from torch import Tensor
 
-from experiments.kernels.code import Code, Pointer
+if TYPE_CHECKING:
+    from experiments.kernels.code import Code
 
 
 @functools.cache
 def lanes(dtype: torch.dtype) -> int:
     """Return how many numbers of a type a vector of this processor holds."""
-    features = llvm.get_host_cpu_features()
+    features = _features()
     wide = features.get("avx2") and features.get("fma")
     size = 64 if features.get("avx512f") else 32 if wide else 16
     return size // dtype.itemsize
@@ -26,8 +29,15 @@ def lanes(dtype: torch.dtype) -> int:
 @functools.cache
 def accumulators() -> int:
     """Return in how many of its registers a kernel may sum, so that enough are left for what it reads."""
-    features = llvm.get_host_cpu_features()
-    return 24 if features.get("avx512f") or features.get("neon") else 12
+    many = _features().get("avx512f") or _features().get("neon")
+    return 24 if many else 12
+
+
+@functools.cache
+def _features() -> dict[str, bool]:
+    from llvmlite.binding import get_host_cpu_features
+
+    return dict(get_host_cpu_features())
 
 
 @functools.cache
@@ -36,6 +46,8 @@ def compiled(kernel: Callable[..., None], dtype: torch.dtype, **constants: int) 
 
     It reads and writes where the tensors' first numbers lie, and heeds neither strides nor bounds.
     """
+    from experiments.kernels.code import Code, Pointer
+
     parameters = list(inspect.signature(kernel).parameters.values())[1:]
     kinds = [p.annotation for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     pointers = kinds.count(Pointer)
@@ -74,6 +86,9 @@ class _Compiler:
     """LLVM for this processor; what it has made lives as long as the process."""
 
     def __init__(self) -> None:
+        import llvmlite.binding as llvm
+
+        self.llvm = llvm
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         self.processor = llvm.Target.from_default_triple().create_target_machine(
@@ -84,8 +99,9 @@ class _Compiler:
         self.options.loop_unrolling = self.options.loop_vectorization = self.options.slp_vectorization = False
         self.made: list[Any] = []
 
-    def address(self, code: Code) -> int:
+    def address(self, code: "Code") -> int:
         """Compile a finished function; return where its machine code begins."""
+        llvm = self.llvm
         module = llvm.parse_assembly(str(code.module))
         passes = llvm.create_pass_builder(self.processor, self.options)
         passes.getModulePassManager().run(module, passes)

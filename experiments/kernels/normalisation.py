@@ -139,7 +139,7 @@ def input_gradient(
 
 
 def _lanes(batch: Integer, number: Integer, ragged: int) -> tuple[Integer, Callable[[Vector], Vector]]:
-    """Return where to read the vector of sample `number` on, and what takes out samples that were counted before."""
+    """Return where to read the vector of sample `number` on, and what takes out those that were counted before."""
     if not ragged:
         return number, lambda vector: vector
     sample = number.at_most(batch - number.code.lanes)

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.networks.stacked import StackedLinear
-from experiments.networks.stacked_convolution import StackedConvolution
 from experiments.networks.stacked_images import batch_first, batch_last, takes_batch_last
 
 
@@ -48,6 +47,8 @@ class Conv2d(nn.Conv2d):
         if self.weight.dim() == 4:
             return super().forward(input)
         if takes_batch_last(input):
+            from experiments.networks.stacked_convolution import StackedConvolution  # which imports LLVM
+
             geometry = self.stride[0], int(self.padding[0]), self.groups
             return StackedConvolution.apply(input, self.weight, *geometry)  # type: ignore[return-value]
         folded = F.conv2d(

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from experiments.networks.layers import fold_members, unfold_members
 from experiments.networks.stacked import StackedBatchNorm
 from experiments.networks.stacked_images import takes_batch_last
-from experiments.networks.stacked_norms import StackedBatchNorm2d, StackedGroupNorm
 
 NORMS = ("batch", "group", "layer", "none")
 
@@ -80,6 +79,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.weight.dim() == 2 and takes_batch_last(input):
             mean, var = _running_statistics(self)
             if self.training:
+                from experiments.networks.stacked_norms import StackedBatchNorm2d  # which imports LLVM
+
                 options = (mean, var), self.momentum, self.eps, relu
                 return StackedBatchNorm2d.apply(input, self.weight, self.bias, *options)  # type: ignore[return-value]
             scale = self.weight * torch.rsqrt(var + self.eps)  # [members, channels]
@@ -119,6 +120,8 @@ class GroupNorm(nn.GroupNorm):
             return super().forward(input)
         members = len(self.weight)
         if takes_batch_last(input):
+            from experiments.networks.stacked_norms import StackedGroupNorm  # which imports LLVM
+
             return StackedGroupNorm.apply(input, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[return-value]
         if members == 1:
             x, weight, bias = input.squeeze(0), self.weight.squeeze(0), self.bias.squeeze(0)

@@ -19,8 +19,8 @@ Tile = tuple[int, int, int]
 
 # Neighbouring pixels of which a gradient of the weight is summed at a time, by measurement.
 TOGETHER = 4
-# Most channels of the output, and of the input, in a tile of that gradient.
-GRADIENT_TILE = (accumulators() // 6, 6)
+# Most channels of the input in a tile of that gradient.
+GRADIENT_INPUTS = 6
 # It is summed over so many rows by themselves, however many threads there are: another order is another sum.
 GRADIENT_ROWS = 8
 
@@ -107,8 +107,8 @@ def _weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, 
     height, width, channels, batch = x.shape
     rows, columns, outputs, _ = grad.shape
     size, parts = grad_weight.shape[-1], -(-rows // GRADIENT_ROWS)
-    for o_begin, o_end, o_tile in _even_tiles(outputs, GRADIENT_TILE[0]):
-        for c_begin, c_end, c_tile in _even_tiles(channels, GRADIENT_TILE[1]):
+    for o_begin, o_end, o_tile in _even_tiles(outputs, accumulators() // GRADIENT_INPUTS):
+        for c_begin, c_end, c_tile in _even_tiles(channels, GRADIENT_INPUTS):
             blocks = (o_end - o_begin) // o_tile, (c_end - c_begin) // c_tile
             sums = torch.zeros(parts, size, size, *blocks, o_tile, c_tile, lanes(x.dtype), dtype=x.dtype)
             options = {"outputs": o_tile, "inputs": c_tile, "ragged": int(batch % lanes(x.dtype) > 0)}

@@ -148,7 +148,6 @@ def test_vectors_of_every_width_compute_the_same(vector_bytes, monkeypatch):
             monkeypatch.setattr(module, "lanes", lambda dtype: vector_bytes // dtype.itemsize)
         if hasattr(module, "accumulators"):
             monkeypatch.setattr(module, "accumulators", lambda: 24 if vector_bytes == 64 else 12)
-    monkeypatch.setattr(stacked_convolution, "GRADIENT_TILE", (4, 6) if vector_bytes == 64 else (2, 6))
     caches = machine.compiled, stacked_convolution._vectors
     try:
         for cache in caches:
