@@ -21,6 +21,10 @@ from experiments.options import CONF
 if TYPE_CHECKING:
     from experiments.plan import Plan
 
+# A thread of torch's that has nothing to do shall sleep. Else it looks out for work a while, and those of a kernel
+# (`experiments.kernels.machine`) wait for its core. OpenMP reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 SWEEP_FLAGS = {"-m", "--multirun"}
 # Hydra's own flags that show something and run nothing.
 SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--version"}

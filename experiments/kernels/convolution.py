@@ -72,17 +72,17 @@ def weight_gradient(
     code: Code,
     x: Pointer,
     grad: Pointer,
-    sums: Pointer,  # [taps, taps, output blocks, input blocks, outputs, inputs, lanes]
+    sums: Pointer,  # [output blocks, taps, taps, input blocks, outputs, inputs, lanes]
     batch: Integer,
     x_pixel: Integer,
     height: Integer,
     width: Integer,
     grad_pixel: Integer,
+    rows: Integer,
     columns: Integer,
     stride: Integer,
     padding: Integer,
     taps: Integer,
-    output_blocks: Integer,
     input_blocks: Integer,
     together: Integer,
     start: Integer,
@@ -94,33 +94,32 @@ def weight_gradient(
 ) -> None:
     """Add to sums[p, q, o, c], lane by lane, the sum over pixels of grad[i, j, o] x[i stride + p - padding, ...].
 
-    For rows i of `grad` in [start, stop), all its columns j and the whole batch. `outputs` by `inputs` is the tile
-    that is summed in registers over `together` neighbouring pixels, which the nearest cache holds meanwhile.
-    `ragged`: the batch is no whole number of vectors.
+    For the blocks [start, stop) of `outputs` channels of `grad`, and all of `inputs` channels of x: such a tile is
+    summed in registers, over `together` neighbouring pixels, which the nearest cache holds until all tiles are
+    done. `ragged`: the batch is no whole number of vectors.
     """
     tile = code.registers(outputs, inputs)
-    with (
-        code.loop(start, stop) as i,
-        code.loop((padding - i * stride).at_least(0), (height + padding - i * stride).at_most(taps)) as p,
-    ):
-        read_row = (i * stride + p - padding) * width
-        with code.loop(0, taps) as q:
-            shift = q - padding
-            # The columns j whose input column j stride + shift is inside the image.
-            left = ((stride - 1 - shift) // stride).at_least(0)
-            right = ((width - shift + stride - 1) // stride).at_most(columns)
+    with code.loop(0, rows) as i:
+        first_tap, last_tap = (
+            (padding - i * stride).at_least(0),
+            (height + padding - i * stride).at_most(taps),
+        )
+        with code.loop(first_tap, last_tap) as p, code.loop(0, taps) as q:
+            # The columns j whose input column j stride + q - padding is inside the image.
+            left = ((stride - 1 + padding - q) // stride).at_least(0)
+            right = ((width + padding - q + stride - 1) // stride).at_most(columns)
             with code.loop(left, right, together) as group:
                 group_end = (group + together).at_most(right)
-                with code.loop(0, output_blocks) as o_block, code.loop(0, input_blocks) as c_block:
-                    place = (((p * taps + q) * output_blocks + o_block) * input_blocks + c_block) * (
-                        outputs * inputs * code.lanes
-                    )
+                with code.loop(start, stop) as o_block, code.loop(0, input_blocks) as c_block:
+                    block = ((o_block * taps + p) * taps + q) * input_blocks + c_block
+                    place = block * (outputs * inputs * code.lanes)
                     for o in range(outputs):
                         for c in range(inputs):
                             tile[o][c].set(sums.load(place + (o * inputs + c) * code.lanes))
                     with code.loop(group, group_end) as j:
                         grads = (i * columns + j) * grad_pixel + o_block * outputs * batch
-                        reads = (read_row + j * stride + shift) * x_pixel + c_block * inputs * batch
+                        pixel = (i * stride + p - padding) * width + j * stride + q - padding
+                        reads = pixel * x_pixel + c_block * inputs * batch
                         with code.loop(0, batch, code.lanes) as number:
                             sample = number.at_most(batch - code.lanes) if ragged else number
                             seen = [x.load(reads + c * batch + sample) for c in range(inputs)]

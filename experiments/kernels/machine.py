@@ -8,6 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,12 +70,12 @@ def over_threads(count: int, work: Callable[[int, int], None]) -> None:
 
     Machine code lets other threads of Python run beside it.
     """
-    threads = min(torch.get_num_threads(), count)
-    if threads <= 1:
-        work(0, count)
-        return
+    threads = max(1, min(torch.get_num_threads(), count))
     bounds = [count * part // threads for part in range(threads + 1)]
-    list(_pool(threads).map(work, bounds[:-1], bounds[1:]))
+    others = [_pool(threads).submit(work, *part) for part in pairwise(bounds[1:])]
+    work(0, bounds[1])
+    for other in others:
+        other.result()
 
 
 @functools.cache

@@ -21,8 +21,6 @@ Tile = tuple[int, int, int]
 TOGETHER = 4
 # Most channels of the input in a tile of that gradient.
 GRADIENT_INPUTS = 6
-# It is summed over so many rows by themselves, however many threads there are: another order is another sum.
-GRADIENT_ROWS = 8
 
 
 class StackedConvolution(Function):
@@ -72,13 +70,19 @@ def _correlate(x: Tensor, weight: Tensor, y: Tensor, stride: int, first: tuple[i
     height, width, channels, batch = x.shape
     rows, columns, outputs, _ = y.shape
     vectors = _vectors(batch, lanes(x.dtype))
+    kernels = []
     for begin, end, tile in _even_tiles(outputs, accumulators() // vectors):
         filters = weight[begin:end].unflatten(0, (-1, tile)).permute(0, 3, 4, 2, 1).contiguous()
-        kernel = compiled(convolution.correlate, x.dtype, outputs=tile, vectors=vectors)
-        where = x, filters, y[:, :, begin:end]
         sizes = batch, channels, x.stride(1), height, width, len(filters), columns, stride, *first
         sizes += *weight.shape[2:], y.stride(0), y.stride(1)
-        over_threads(rows, functools.partial(kernel, *where, *sizes))
+        kernel = compiled(convolution.correlate, x.dtype, outputs=tile, vectors=vectors)
+        kernels.append(functools.partial(kernel, x, filters, y[:, :, begin:end], *sizes))
+
+    def fill_rows(start: int, stop: int) -> None:
+        for kernel in kernels:
+            kernel(start, stop)
+
+    over_threads(rows, fill_rows)
 
 
 def _input_gradient(grad: Tensor, weight: Tensor, grad_x: Tensor, stride: int, padding: int) -> None:
@@ -106,36 +110,19 @@ def _weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, 
     """Fill grad_weight [outputs, channels, size, size]."""
     height, width, channels, batch = x.shape
     rows, columns, outputs, _ = grad.shape
-    size, parts = grad_weight.shape[-1], -(-rows // GRADIENT_ROWS)
+    size, vector = grad_weight.shape[-1], lanes(x.dtype)
     for o_begin, o_end, o_tile in _even_tiles(outputs, accumulators() // GRADIENT_INPUTS):
         for c_begin, c_end, c_tile in _even_tiles(channels, GRADIENT_INPUTS):
-            blocks = (o_end - o_begin) // o_tile, (c_end - c_begin) // c_tile
-            sums = torch.zeros(parts, size, size, *blocks, o_tile, c_tile, lanes(x.dtype), dtype=x.dtype)
-            options = {"outputs": o_tile, "inputs": c_tile, "ragged": int(batch % lanes(x.dtype) > 0)}
+            o_blocks, c_blocks = (o_end - o_begin) // o_tile, (c_end - c_begin) // c_tile
+            sums = torch.zeros(o_blocks, size, size, c_blocks, o_tile, c_tile, vector, dtype=x.dtype)
+            arrays = x[:, :, c_begin:c_end], grad[:, :, o_begin:o_end], sums
+            sizes = batch, x.stride(1), height, width, grad.stride(1), rows, columns
+            sizes += stride, padding, size, c_blocks, TOGETHER
+            options = {"outputs": o_tile, "inputs": c_tile, "ragged": int(batch % vector > 0)}
             kernel = compiled(convolution.weight_gradient, x.dtype, **options)
-            where = x[:, :, c_begin:c_end], grad[:, :, o_begin:o_end]
-            sizes = (
-                batch,
-                x.stride(1),
-                height,
-                width,
-                grad.stride(1),
-                columns,
-                stride,
-                padding,
-                size,
-                *blocks,
-                TOGETHER,
-            )
-
-            def add(start: int, stop: int) -> None:
-                for part in range(start, stop):
-                    begin = part * GRADIENT_ROWS
-                    kernel(*where, sums[part], *sizes, begin, min(begin + GRADIENT_ROWS, rows))  # noqa: B023
-
-            over_threads(parts, add)
-            # [size, size, blocks, blocks, tile, tile] -> [outputs, channels, size, size]
-            made = sums.sum((0, -1)).permute(2, 4, 3, 5, 0, 1)
+            over_threads(o_blocks, functools.partial(kernel, *arrays, *sizes))
+            # [blocks, size, size, blocks, tile, tile] -> [outputs, channels, size, size]
+            made = sums.sum(-1).permute(0, 4, 3, 5, 1, 2)
             grad_weight[o_begin:o_end, c_begin:c_end] = made.reshape(o_end - o_begin, -1, size, size)
 
 
