@@ -50,8 +50,8 @@ def member_bytes(shapes: Shapes, batch: int) -> int:
 def chunk_capacity(shapes: Shapes, batch: int, device: torch.device) -> int:
     """Return how many members, at least one, may train side by side, judged by their activations at all sites.
 
-    Convolutional members train alone on a CPU: convolutions fill it by themselves, and joining images costs 4 to
-    25 % of a step.
+    Convolutional members train alone on a CPU: convolutions fill it by themselves, so that a stack of them is no
+    faster and only divides less evenly among processes.
     """
     bound = CACHE_BYTES
     if device.type == "cuda":

@@ -13,7 +13,7 @@ code, `Pointer` to floating-point numbers or `Integer`; keyword-only ones are kn
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -121,6 +121,19 @@ class Pointer:
     def __init__(self, code: Code, value: ir.Value):
         self.code, self.value = code, value
 
+    def at(self, index: Integer | int) -> Pointer:
+        """Return a pointer to the number at `index`."""
+        return Pointer(self.code, self._address(index))
+
+    def if_within(self, index: Integer, stop: Integer, other: Pointer) -> Pointer:
+        """Return this pointer where 0 <= index < stop, else the other."""
+        builder, zero = self.code.builder, self.code.integer(0).value
+        above, below = (
+            builder.icmp_signed(">=", index.value, zero),
+            builder.icmp_signed("<", index.value, stop.value),
+        )
+        return Pointer(self.code, builder.select(builder.and_(above, below), self.value, other.value))
+
     def load(self, index: Integer | int) -> Vector:
         """Read neighbouring numbers, the first at `index`."""
         address = self.code.builder.bitcast(self._address(index), ir.PointerType(self.code.vector))
@@ -222,3 +235,11 @@ class Code:
         number.add_incoming((Integer(self, number) + step).value, builder.block)
         builder.branch(head)
         builder.position_at_end(end)
+
+
+def vector_at(batch: Integer, number: Integer, ragged: int) -> tuple[Integer, Callable[[Vector], Vector]]:
+    """Return where to read the vector of sample `number` on, and what takes out those that were counted before."""
+    if not ragged:
+        return number, lambda vector: vector
+    sample = number.at_most(batch - number.code.lanes)
+    return sample, lambda vector: vector.from_lane(number - sample)

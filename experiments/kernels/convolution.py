@@ -5,7 +5,7 @@ lanes. A tile of the output is summed in registers, of some channels and some ve
 is no whole number of tiles has its last tile overlap the one before.
 """
 
-from experiments.kernels.code import Code, Integer, Pointer
+from experiments.kernels.code import Code, Integer, Pointer, vector_at
 
 
 def correlate(
@@ -72,7 +72,8 @@ def weight_gradient(
     code: Code,
     x: Pointer,
     grad: Pointer,
-    sums: Pointer,  # [output blocks, taps, taps, input blocks, outputs, inputs, lanes]
+    zeros: Pointer,  # [inputs, batch]
+    sums: Pointer,  # [output blocks, taps, input blocks, outputs, inputs, taps, lanes]
     batch: Integer,
     x_pixel: Integer,
     height: Integer,
@@ -82,7 +83,6 @@ def weight_gradient(
     columns: Integer,
     stride: Integer,
     padding: Integer,
-    taps: Integer,
     input_blocks: Integer,
     together: Integer,
     start: Integer,
@@ -90,45 +90,43 @@ def weight_gradient(
     *,
     outputs: int,
     inputs: int,
+    taps: int,
     ragged: int,
 ) -> None:
-    """Add to sums[p, q, o, c], lane by lane, the sum over pixels of grad[i, j, o] x[i stride + p - padding, ...].
+    """Add to sums[p, o, c, q], lane by lane, the sum over pixels of grad[i, j, o] x[i stride + p - padding, ...].
 
-    For the blocks [start, stop) of `outputs` channels of `grad`, and all of `inputs` channels of x: such a tile is
-    summed in registers, over `together` neighbouring pixels, which the nearest cache holds until all tiles are
-    done. `ragged`: the batch is no whole number of vectors.
+    For the blocks [start, stop) of `outputs` channels of `grad`, and all of `inputs` channels of x: such a tile,
+    with all taps q of a row, is summed in registers, over `together` neighbouring pixels, which the nearest caches
+    hold until all tiles are done. `ragged`: the batch is no whole number of vectors.
     """
-    tile = code.registers(outputs, inputs)
+    tile = [code.registers(inputs, taps) for _ in range(outputs)]
+    order = [(o, c, q) for o in range(outputs) for c in range(inputs) for q in range(taps)]
     with code.loop(0, rows) as i:
         first_tap, last_tap = (
             (padding - i * stride).at_least(0),
             (height + padding - i * stride).at_most(taps),
         )
-        with code.loop(first_tap, last_tap) as p, code.loop(0, taps) as q:
-            # The columns j whose input column j stride + q - padding is inside the image.
-            left = ((stride - 1 + padding - q) // stride).at_least(0)
-            right = ((width + padding - q + stride - 1) // stride).at_most(columns)
-            with code.loop(left, right, together) as group:
-                group_end = (group + together).at_most(right)
-                with code.loop(start, stop) as o_block, code.loop(0, input_blocks) as c_block:
-                    block = ((o_block * taps + p) * taps + q) * input_blocks + c_block
-                    place = block * (outputs * inputs * code.lanes)
-                    for o in range(outputs):
+        with code.loop(first_tap, last_tap) as p, code.loop(0, columns, together) as group:
+            row = x.at((i * stride + p - padding) * width * x_pixel)
+            group_end = (group + together).at_most(columns)
+            with code.loop(start, stop) as o_block, code.loop(0, input_blocks) as c_block:
+                place = sums.at(((o_block * taps + p) * input_blocks + c_block) * (len(order) * code.lanes))
+                for index, (o, c, q) in enumerate(order):
+                    tile[o][c][q].set(place.load(index * code.lanes))
+                with code.loop(group, group_end) as j:
+                    seen = []
+                    for q in range(taps):
+                        column = j * stride + q - padding
+                        pixel = row.at(column * x_pixel + c_block * inputs * batch)
+                        seen.append(pixel.if_within(column, width, zeros))
+                    arrived = grad.at((i * columns + j) * grad_pixel + o_block * outputs * batch)
+                    with code.loop(0, batch, code.lanes) as number:
+                        sample, uncounted = vector_at(batch, number, ragged)
+                        factors = [uncounted(arrived.load(o * batch + sample)) for o in range(outputs)]
                         for c in range(inputs):
-                            tile[o][c].set(sums.load(place + (o * inputs + c) * code.lanes))
-                    with code.loop(group, group_end) as j:
-                        grads = (i * columns + j) * grad_pixel + o_block * outputs * batch
-                        pixel = (i * stride + p - padding) * width + j * stride + q - padding
-                        reads = pixel * x_pixel + c_block * inputs * batch
-                        with code.loop(0, batch, code.lanes) as number:
-                            sample = number.at_most(batch - code.lanes) if ragged else number
-                            seen = [x.load(reads + c * batch + sample) for c in range(inputs)]
-                            for o in range(outputs):
-                                factor = grad.load(grads + o * batch + sample)
-                                if ragged:  # lanes that the vector before has counted
-                                    factor = factor.from_lane(number - sample)
-                                for c in range(inputs):
-                                    tile[o][c].set(seen[c].times_plus(factor, tile[o][c].get()))
-                    for o in range(outputs):
-                        for c in range(inputs):
-                            sums.store(place + (o * inputs + c) * code.lanes, tile[o][c].get())
+                            for q in range(taps):
+                                value = seen[q].load(c * batch + sample)
+                                for o in range(outputs):
+                                    tile[o][c][q].set(value.times_plus(factors[o], tile[o][c][q].get()))
+                for index, (o, c, q) in enumerate(order):
+                    place.store(index * code.lanes, tile[o][c][q].get())

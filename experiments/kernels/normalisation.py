@@ -5,9 +5,7 @@ Each kernel goes once through memory, over the pixels [start, stop); a row is a 
 vectors, and the last overlaps the one before.
 """
 
-from collections.abc import Callable
-
-from experiments.kernels.code import Code, Integer, Pointer, Register, Vector
+from experiments.kernels.code import Code, Integer, Pointer, Register, Vector, vector_at
 
 
 def row_sums(
@@ -26,7 +24,7 @@ def row_sums(
     with code.loop(start * channels, stop * channels) as row:
         total.set(code.constant(0.0))
         with code.loop(0, batch, code.lanes) as number:
-            sample, uncounted = _lanes(batch, number, ragged)
+            sample, uncounted = vector_at(batch, number, ragged)
             total.set(total.get() + uncounted(x.load(row * batch + sample)))
         sums.store_total(row, total.get())
 
@@ -49,7 +47,7 @@ def row_squares(
         row, centre = pixel * channels + c, mean.broadcast(c)
         total.set(code.constant(0.0))
         with code.loop(0, batch, code.lanes) as number:
-            sample, uncounted = _lanes(batch, number, ragged)
+            sample, uncounted = vector_at(batch, number, ragged)
             off = uncounted(x.load(row * batch + sample) - centre)
             total.set(off.times_plus(off, total.get()))
         squares.store_total(row, total.get())
@@ -102,7 +100,7 @@ def gradient_sums(
         for register in (total, product):
             register.set(code.constant(0.0))
         with code.loop(0, batch, code.lanes) as number:
-            sample, uncounted = _lanes(batch, number, ragged)
+            sample, uncounted = vector_at(batch, number, ragged)
             seen = x.load(row * batch + sample)
             arrived = uncounted(_through_relu(grad.load(row * batch + sample), seen, factor, added, relu))
             total.set(total.get() + arrived)
@@ -136,14 +134,6 @@ def input_gradient(
             seen = x.load(place)
             arrived = _through_relu(grad.load(place), seen, factor, added, relu)
             grad_x.store(place, arrived.times_plus(factor, seen.times_plus(tilt, constant)))
-
-
-def _lanes(batch: Integer, number: Integer, ragged: int) -> tuple[Integer, Callable[[Vector], Vector]]:
-    """Return where to read the vector of sample `number` on, and what takes out those that were counted before."""
-    if not ragged:
-        return number, lambda vector: vector
-    sample = number.at_most(batch - number.code.lanes)
-    return sample, lambda vector: vector.from_lane(number - sample)
 
 
 def _through_relu(grad: Vector, x: Vector, scale: Vector, shift: Vector, relu: int) -> Vector:

@@ -17,10 +17,10 @@ from experiments.networks.stacked_images import batch_first, batch_last
 
 Tile = tuple[int, int, int]
 
-# Neighbouring pixels of which a gradient of the weight is summed at a time, by measurement.
-TOGETHER = 4
-# Most channels of the input in a tile of that gradient.
-GRADIENT_INPUTS = 6
+# Of a gradient of the weight, by measurement: most channels of the output in a tile, and over how many neighbouring
+# pixels it is summed at a time.
+GRADIENT_OUTPUTS = 4
+TOGETHER = 8
 
 
 class StackedConvolution(Function):
@@ -44,18 +44,20 @@ class StackedConvolution(Function):
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x (None when x is data) and weight."""
+        """Return the gradients of x and weight, of those that are wanted."""
         x, weight = ctx.saved_tensors
         stride, padding, groups = ctx.geometry
         grad = batch_last(grads[0])
-        grad_x, grad_weight = None, torch.empty_like(weight)
+        grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             made = torch.empty(x.shape, dtype=x.dtype)
             for arrays in _parts(groups, grad, weight, made):
                 _input_gradient(*arrays, stride, padding)
             grad_x = batch_first(made)
-        for arrays in _parts(groups, x, grad_weight, grad):
-            _weight_gradient(*arrays, stride, padding)
+        if ctx.needs_input_grad[1]:
+            grad_weight = torch.empty_like(weight)
+            for arrays in _parts(groups, x, grad_weight, grad):
+                _weight_gradient(*arrays, stride, padding)
         return grad_x, grad_weight, None, None, None
 
 
@@ -110,20 +112,22 @@ def _weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, 
     """Fill grad_weight [outputs, channels, size, size]."""
     height, width, channels, batch = x.shape
     rows, columns, outputs, _ = grad.shape
-    size, vector = grad_weight.shape[-1], lanes(x.dtype)
-    for o_begin, o_end, o_tile in _even_tiles(outputs, accumulators() // GRADIENT_INPUTS):
-        for c_begin, c_end, c_tile in _even_tiles(channels, GRADIENT_INPUTS):
+    taps, vector = grad_weight.shape[-1], lanes(x.dtype)
+    most_inputs = max(1, accumulators() // (GRADIENT_OUTPUTS * taps))
+    zeros = torch.zeros(most_inputs, batch, dtype=x.dtype)
+    for o_begin, o_end, o_tile in _even_tiles(outputs, GRADIENT_OUTPUTS):
+        for c_begin, c_end, c_tile in _even_tiles(channels, most_inputs):
             o_blocks, c_blocks = (o_end - o_begin) // o_tile, (c_end - c_begin) // c_tile
-            sums = torch.zeros(o_blocks, size, size, c_blocks, o_tile, c_tile, vector, dtype=x.dtype)
-            arrays = x[:, :, c_begin:c_end], grad[:, :, o_begin:o_end], sums
+            sums = torch.zeros(o_blocks, taps, c_blocks, o_tile, c_tile, taps, vector, dtype=x.dtype)
+            arrays = x[:, :, c_begin:c_end], grad[:, :, o_begin:o_end], zeros, sums
             sizes = batch, x.stride(1), height, width, grad.stride(1), rows, columns
-            sizes += stride, padding, size, c_blocks, TOGETHER
-            options = {"outputs": o_tile, "inputs": c_tile, "ragged": int(batch % vector > 0)}
+            sizes += stride, padding, c_blocks, TOGETHER
+            options = {"outputs": o_tile, "inputs": c_tile, "taps": taps, "ragged": int(batch % vector > 0)}
             kernel = compiled(convolution.weight_gradient, x.dtype, **options)
             over_threads(o_blocks, functools.partial(kernel, *arrays, *sizes))
-            # [blocks, size, size, blocks, tile, tile] -> [outputs, channels, size, size]
-            made = sums.sum(-1).permute(0, 4, 3, 5, 1, 2)
-            grad_weight[o_begin:o_end, c_begin:c_end] = made.reshape(o_end - o_begin, -1, size, size)
+            # [blocks, taps, blocks, tile, tile, taps] -> [outputs, channels, taps, taps]
+            made = sums.sum(-1).permute(0, 3, 2, 4, 1, 5)
+            grad_weight[o_begin:o_end, c_begin:c_end] = made.reshape(o_end - o_begin, -1, taps, taps)
 
 
 @functools.cache
