@@ -84,7 +84,8 @@ def weight_gradient(
     stride: Integer,
     padding: Integer,
     input_blocks: Integer,
-    together: Integer,
+    rows_together: Integer,
+    columns_together: Integer,
     start: Integer,
     stop: Integer,
     *,
@@ -101,32 +102,34 @@ def weight_gradient(
     """
     tile = [code.registers(inputs, taps) for _ in range(outputs)]
     order = [(o, c, q) for o in range(outputs) for c in range(inputs) for q in range(taps)]
-    with code.loop(0, rows) as i:
-        first_tap, last_tap = (
-            (padding - i * stride).at_least(0),
-            (height + padding - i * stride).at_most(taps),
-        )
-        with code.loop(first_tap, last_tap) as p, code.loop(0, columns, together) as group:
-            row = x.at((i * stride + p - padding) * width * x_pixel)
-            group_end = (group + together).at_most(columns)
-            with code.loop(start, stop) as o_block, code.loop(0, input_blocks) as c_block:
-                place = sums.at(((o_block * taps + p) * input_blocks + c_block) * (len(order) * code.lanes))
-                for index, (o, c, q) in enumerate(order):
-                    tile[o][c][q].set(place.load(index * code.lanes))
-                with code.loop(group, group_end) as j:
-                    seen = []
+    with (
+        code.loop(0, rows, rows_together) as top,
+        code.loop(0, taps) as p,
+        code.loop(0, columns, columns_together) as left,
+        code.loop(start, stop) as o_block,
+        code.loop(0, input_blocks) as c_block,
+    ):
+        place = sums.at(((o_block * taps + p) * input_blocks + c_block) * (len(order) * code.lanes))
+        for index, (o, c, q) in enumerate(order):
+            tile[o][c][q].set(place.load(index * code.lanes))
+        # The rows i whose input row i stride + p - padding is inside the image.
+        first = ((stride - 1 + padding - p) // stride).at_least(top)
+        last = ((height + padding - p + stride - 1) // stride).at_most(rows).at_most(top + rows_together)
+        right = (left + columns_together).at_most(columns)
+        with code.loop(first, last) as i, code.loop(left, right) as j:
+            row = x.at(((i * stride + p - padding) * width * x_pixel) + c_block * inputs * batch)
+            seen = []
+            for q in range(taps):
+                column = j * stride + q - padding
+                seen.append(row.at(column * x_pixel).if_within(column, width, zeros))
+            arrived = grad.at((i * columns + j) * grad_pixel + o_block * outputs * batch)
+            with code.loop(0, batch, code.lanes) as number:
+                sample, uncounted = vector_at(batch, number, ragged)
+                factors = [uncounted(arrived.load(o * batch + sample)) for o in range(outputs)]
+                for c in range(inputs):
                     for q in range(taps):
-                        column = j * stride + q - padding
-                        pixel = row.at(column * x_pixel + c_block * inputs * batch)
-                        seen.append(pixel.if_within(column, width, zeros))
-                    arrived = grad.at((i * columns + j) * grad_pixel + o_block * outputs * batch)
-                    with code.loop(0, batch, code.lanes) as number:
-                        sample, uncounted = vector_at(batch, number, ragged)
-                        factors = [uncounted(arrived.load(o * batch + sample)) for o in range(outputs)]
-                        for c in range(inputs):
-                            for q in range(taps):
-                                value = seen[q].load(c * batch + sample)
-                                for o in range(outputs):
-                                    tile[o][c][q].set(value.times_plus(factors[o], tile[o][c][q].get()))
-                for index, (o, c, q) in enumerate(order):
-                    place.store(index * code.lanes, tile[o][c][q].get())
+                        value = seen[q].load(c * batch + sample)
+                        for o in range(outputs):
+                            tile[o][c][q].set(value.times_plus(factors[o], tile[o][c][q].get()))
+        for index, (o, c, q) in enumerate(order):
+            place.store(index * code.lanes, tile[o][c][q].get())

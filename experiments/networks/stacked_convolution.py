@@ -5,6 +5,7 @@ channels.
 """
 
 import functools
+import math
 from collections.abc import Iterator
 
 import torch
@@ -17,10 +18,14 @@ from experiments.networks.stacked_images import batch_first, batch_last
 
 Tile = tuple[int, int, int]
 
-# Of a gradient of the weight, by measurement: most channels of the output in a tile, and over how many neighbouring
-# pixels it is summed at a time.
+# Of a gradient of the weight, by measurement: most channels of the output in a tile.
 GRADIENT_OUTPUTS = 4
-TOGETHER = 8
+# A tile is summed over 8 neighbouring pixels at a time, which the nearest caches hold until all tiles are done. Of
+# many channels they would not; there it is summed over as many rows as the shared cache holds, which spares moving
+# the sums.
+PIXELS, MANY_CHANNELS, STRIP_BYTES = 8, 100, 10_000_000
+# Sums are held for so many bytes of tiles at once.
+SUMS_BYTES = 30_000_000
 
 
 class StackedConvolution(Function):
@@ -112,22 +117,35 @@ def _weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, 
     """Fill grad_weight [outputs, channels, size, size]."""
     height, width, channels, batch = x.shape
     rows, columns, outputs, _ = grad.shape
-    taps, vector = grad_weight.shape[-1], lanes(x.dtype)
+    taps = grad_weight.shape[-1]
+    strip, pixels = 1, PIXELS
+    if channels >= MANY_CHANNELS:
+        strip, pixels = max(1, STRIP_BYTES // x[0].nbytes), columns
     most_inputs = max(1, accumulators() // (GRADIENT_OUTPUTS * taps))
     zeros = torch.zeros(most_inputs, batch, dtype=x.dtype)
     for o_begin, o_end, o_tile in _even_tiles(outputs, GRADIENT_OUTPUTS):
         for c_begin, c_end, c_tile in _even_tiles(channels, most_inputs):
-            o_blocks, c_blocks = (o_end - o_begin) // o_tile, (c_end - c_begin) // c_tile
-            sums = torch.zeros(o_blocks, taps, c_blocks, o_tile, c_tile, taps, vector, dtype=x.dtype)
-            arrays = x[:, :, c_begin:c_end], grad[:, :, o_begin:o_end], zeros, sums
+            c_blocks = (c_end - c_begin) // c_tile
             sizes = batch, x.stride(1), height, width, grad.stride(1), rows, columns
-            sizes += stride, padding, c_blocks, TOGETHER
-            options = {"outputs": o_tile, "inputs": c_tile, "taps": taps, "ragged": int(batch % vector > 0)}
+            sizes += stride, padding, c_blocks, strip, pixels
+            options = {"outputs": o_tile, "inputs": c_tile, "taps": taps}
+            options["ragged"] = int(batch % lanes(x.dtype) > 0)
             kernel = compiled(convolution.weight_gradient, x.dtype, **options)
-            over_threads(o_blocks, functools.partial(kernel, *arrays, *sizes))
-            # [blocks, taps, blocks, tile, tile, taps] -> [outputs, channels, taps, taps]
-            made = sums.sum(-1).permute(0, 3, 2, 4, 1, 5)
-            grad_weight[o_begin:o_end, c_begin:c_end] = made.reshape(o_end - o_begin, -1, taps, taps)
+            block = taps, c_blocks, o_tile, c_tile, taps, lanes(x.dtype)
+            at_once = max(1, SUMS_BYTES // (math.prod(block) * x.itemsize))
+
+            def fill(start: int, stop: int) -> None:
+                """Fill the blocks [start, stop) of outputs."""
+                for first in range(start, stop, at_once):  # noqa: B023
+                    blocks = min(at_once, stop - first)  # noqa: B023
+                    part = slice(o_begin + first * o_tile, o_begin + (first + blocks) * o_tile)  # noqa: B023
+                    sums = torch.zeros(blocks, *block, dtype=x.dtype)  # noqa: B023
+                    kernel(x[:, :, c_begin:], grad[:, :, part], zeros, sums, *sizes, 0, blocks)  # noqa: B023
+                    # [blocks, taps, blocks, tile, tile, taps] -> [outputs, channels, taps, taps]
+                    made = sums.sum(-1).permute(0, 3, 2, 4, 1, 5).flatten(0, 1).flatten(1, 2)
+                    grad_weight[part, c_begin:c_end] = made  # noqa: B023
+
+            over_threads((o_end - o_begin) // o_tile, fill)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from scripts.benchmark.timing import seconds_of
 
 # Channels of input and output, pixels a side, stride: a stage's convolutions, and the first of the next stage.
 CONVOLUTIONS = [(8, 8, 32, 1), (12, 12, 32, 1), (12, 24, 32, 2), (16, 16, 32, 1), (24, 24, 16, 1)]
-CONVOLUTIONS += [(32, 32, 16, 1), (48, 48, 8, 1), (64, 64, 8, 1), (160, 160, 8, 1)]
+CONVOLUTIONS += [(32, 32, 16, 1), (48, 48, 8, 1), (64, 64, 8, 1), (160, 160, 32, 1), (320, 320, 8, 1)]
 TURNS = 15
 
 
