@@ -51,7 +51,7 @@ class Data:
         return tuple(self.train_inputs.shape[1:])
 
     def to(self, device: torch.device | str) -> Data:
-        """Give the same data set on `device`, images with their channels last in memory, as convolutions prefer.
+        """Give the same data set on `device`, images with their channels last in memory.
 
         What is there already, and lies so, is shared, not copied.
         """

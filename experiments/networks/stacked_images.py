@@ -28,6 +28,12 @@ def batch_last(x: Tensor) -> Tensor:
     """
     if x.shape[0] > 1 and x.stride(0) == 0:
         return batch_last(x[:1]).expand(len(x), -1, -1, -1, -1)
+    samples = x.permute(0, 1, 3, 4, 2)
+    if (
+        len(x) == 1 and samples.is_contiguous()
+    ):  # data: torch copies a transposed matrix several times as fast
+        matrix = samples[0].flatten(1)  # [batch, height * width * channels]
+        return matrix.t().contiguous().view(1, *samples.shape[2:], len(matrix))
     return x.permute(0, 3, 4, 2, 1).contiguous()
 
 

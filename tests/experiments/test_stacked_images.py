@@ -184,6 +184,17 @@ def test_a_member_that_diverges_touches_no_neighbour():
         assert not after[1].isfinite().any()
 
 
+def test_data_are_laid_out_from_either_layout():
+    x = randn(2, 20, 3, 4, 5)
+    for part in (x, x[:1]):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            laid = batch_last(torch.stack([images.contiguous(memory_format=layout) for images in part]))
+            assert laid.is_contiguous()
+            assert laid.equal(part.permute(0, 3, 4, 2, 1))
+            alone = part[0].contiguous(memory_format=layout)[None]
+            assert batch_last(alone).equal(part[:1].permute(0, 3, 4, 2, 1))
+
+
 def test_laying_out_copies_once_at_most():
     x = randn(1, 20, 3, 4, 5)
     laid = batch_last(x)
