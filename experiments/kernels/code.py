@@ -80,9 +80,9 @@ class Vector:
         return Vector(self.code, self.code.builder.fmul(self.value, other.value))
 
     def times_plus(self, factor: Vector, added: Vector) -> Vector:
-        """Return self * factor + added, rounded once."""
+        """Return self * factor + added, rounded once where the processor has an instruction for it."""
         return Vector(
-            self.code, self.code.builder.call(self.code.fma, [self.value, factor.value, added.value])
+            self.code, self.code.builder.call(self.code.multiply_add, [self.value, factor.value, added.value])
         )
 
     def where_positive(self, of: Vector) -> Vector:
@@ -193,7 +193,7 @@ class Code:
             argument.add_attribute("noalias")
         self.builder: Any = ir.IRBuilder(self.function.append_basic_block())
         three = ir.FunctionType(self.vector, [self.vector] * 3)
-        self.fma = ir.Function(self.module, three, f"llvm.fma.v{lanes}f{bits}")
+        self.multiply_add = ir.Function(self.module, three, f"llvm.fmuladd.v{lanes}f{bits}")
         self.arguments = [
             (Pointer if i < pointers else Integer)(self, argument)
             for i, argument in enumerate(self.function.args)

@@ -38,7 +38,10 @@ def accumulators() -> int:
 def _features() -> dict[str, bool]:
     from llvmlite.binding import get_host_cpu_features
 
-    return dict(get_host_cpu_features())
+    try:
+        return dict(get_host_cpu_features())
+    except RuntimeError:  # LLVM knows no features of some processors
+        return {}
 
 
 @functools.cache
@@ -92,8 +95,9 @@ class _Compiler:
         self.llvm = llvm
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        features = ",".join(("+" if has else "-") + name for name, has in _features().items())
         self.processor = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+            cpu=llvm.get_host_cpu_name(), features=features, opt=3
         )
         self.options = llvm.create_pipeline_tuning_options(speed_level=2)
         # Kernels say themselves what is unrolled and what is a vector.
