@@ -99,7 +99,15 @@ class Vector:
         kept = code.builder.icmp_signed(">=", numbers, bounds)
         return Vector(code, code.builder.select(kept, self.value, code.constant(0.0).value))
 
-    def total(self) -> ir.Value:
+    def average(self, count: Integer) -> Vector:
+        """Return the sum over the lanes divided by `count`, in every lane."""
+        builder, total = self.code.builder, self.total()
+        return Vector(
+            self.code,
+            self.code.splat(builder.fdiv(total, builder.sitofp(count.value, total.type)), self.code.vector),
+        )
+
+    def total(self) -> Any:
         """Return the sum over the lanes, halves first."""
         code, value, lanes = self.code, self.value, self.code.lanes
         while lanes > 1:
@@ -151,6 +159,11 @@ class Pointer:
         """Write neighbouring numbers, the first at `index`."""
         address = self.code.builder.bitcast(self._address(index), ir.PointerType(self.code.vector))
         self.code.builder.store(vector.value, address, align=self.code.alignment)
+
+    def store_one(self, index: Integer | int, vector: Vector) -> None:
+        """Write a vector's first lane."""
+        first = self.code.builder.extract_element(vector.value, ir.Constant(ir.IntType(32), 0))
+        self.code.builder.store(first, self._address(index))
 
     def store_total(self, index: Integer | int, vector: Vector) -> None:
         """Write the sum over the lanes as one number."""

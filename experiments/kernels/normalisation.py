@@ -8,31 +8,11 @@ vectors, and the last overlaps the one before.
 from experiments.kernels.code import Code, Integer, Pointer, Register, Vector, vector_at
 
 
-def row_sums(
+def row_moments(
     code: Code,
     x: Pointer,
+    centres: Pointer,  # [pixels, channels], and so are the next two
     sums: Pointer,
-    batch: Integer,
-    channels: Integer,
-    start: Integer,
-    stop: Integer,
-    *,
-    ragged: int,
-) -> None:
-    """sums[pixel, c] = sum of x over the batch."""
-    total = Register(code)
-    with code.loop(start * channels, stop * channels) as row:
-        total.set(code.constant(0.0))
-        with code.loop(0, batch, code.lanes) as number:
-            sample, uncounted = vector_at(batch, number, ragged)
-            total.set(total.get() + uncounted(x.load(row * batch + sample)))
-        sums.store_total(row, total.get())
-
-
-def row_squares(
-    code: Code,
-    x: Pointer,
-    mean: Pointer,  # [channels]
     squares: Pointer,
     batch: Integer,
     channels: Integer,
@@ -41,16 +21,25 @@ def row_squares(
     *,
     ragged: int,
 ) -> None:
-    """squares[pixel, c] = sum of (x - mean[c])^2 over the batch."""
-    total = Register(code)
-    with code.loop(start, stop) as pixel, code.loop(0, channels) as c:
-        row, centre = pixel * channels + c, mean.broadcast(c)
+    """Sums of x - centre and of (x - centre)^2 over each row, whose centre is its mean but for rounding."""
+    total, square = Register(code), Register(code)
+    with code.loop(start * channels, stop * channels) as row:
+        values = x.at(row * batch)
         total.set(code.constant(0.0))
         with code.loop(0, batch, code.lanes) as number:
             sample, uncounted = vector_at(batch, number, ragged)
-            off = uncounted(x.load(row * batch + sample) - centre)
-            total.set(off.times_plus(off, total.get()))
-        squares.store_total(row, total.get())
+            total.set(total.get() + uncounted(values.load(sample)))
+        centre = total.get().average(batch)
+        for register in (total, square):
+            register.set(code.constant(0.0))
+        with code.loop(0, batch, code.lanes) as number:
+            sample, uncounted = vector_at(batch, number, ragged)
+            off = uncounted(values.load(sample) - centre)
+            total.set(total.get() + off)
+            square.set(off.times_plus(off, square.get()))
+        centres.store_one(row, centre)
+        sums.store_total(row, total.get())
+        squares.store_total(row, square.get())
 
 
 def normalise(

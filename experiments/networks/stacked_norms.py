@@ -15,19 +15,18 @@ from experiments.networks.stacked_images import batch_first, batch_last
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return each channel's mean, and its sum of squares around it, [members, channels] in double precision.
 
-    x [members, height, width, channels, batch], contiguous. Sums are in single precision over the batch, in double
-    over the pixels.
+    x [members, height, width, channels, batch], contiguous. Pixels, each with its own mean over the batch, are
+    merged by Chan's formula, so that a large mean costs no digits.
     """
     members, height, width, channels, batch = x.shape
-    ragged = int(batch % lanes(x.dtype) > 0)
-    sums = torch.empty(members, height * width, channels, dtype=x.dtype)
-    _over_pixels(compiled(normalisation.row_sums, x.dtype, ragged=ragged), x, sums)
-    mean = sums.sum(1, dtype=torch.double) / (height * width * batch)
-    rounded = mean.to(x.dtype)
-    _over_pixels(compiled(normalisation.row_squares, x.dtype, ragged=ragged), x, rounded, sums)
-    # Around the mean itself, not the rounded one.
-    squares = sums.sum(1, dtype=torch.double) - (mean - rounded).square() * (height * width * batch)
-    return mean, squares
+    kernel = compiled(normalisation.row_moments, x.dtype, ragged=int(batch % lanes(x.dtype) > 0))
+    rows = torch.empty(3, members, height * width, channels, dtype=x.dtype)
+    _over_pixels(kernel, x, *rows)
+    centres, sums, squares = rows.double()
+    means = centres + sums / batch
+    mean = means.mean(1, keepdim=True)
+    squares += (means - mean).square_().mul_(batch) - sums.square_().div_(batch)
+    return mean.squeeze(1), squares.sum(1)
 
 
 class StackedBatchNorm2d(Function):

@@ -37,11 +37,12 @@ def test_vectors(dtype):
         for index, result in enumerate(results):
             y.store(index * code.lanes, result)
         y.store_total(len(results) * code.lanes, a)
+        y.store_one(len(results) * code.lanes + 1, a.average(code.integer(10)))
 
     n = lanes(dtype)
     x = torch.randn(2 * n, dtype=dtype, generator=torch.Generator().manual_seed(0))
     x[n : n + 3] = torch.tensor([math.nan, 0.0, -1.0])
-    y = torch.zeros(8 * n + 2, dtype=dtype)
+    y = torch.zeros(8 * n + 3, dtype=dtype)
     compiled(kernel, dtype)(x, y)
     a, b = x[:n], x[n:]
     kept = torch.where((b > 0) | b.isnan(), a, 0)
@@ -56,6 +57,7 @@ def test_vectors(dtype):
         late,
         torch.full_like(a, 2.5),
         a.sum()[None],
+        a.sum()[None] / 10,
     ]
     torch.testing.assert_close(y[:-1], torch.cat(expected), equal_nan=True)
     assert y[-1] == 0  # nothing is written behind
