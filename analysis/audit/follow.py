@@ -68,7 +68,7 @@ class Follower(TorchFunctionMode):
             return self._draws.generate(func, args, kwargs)
         if not self._trails and not self._draws:  # no noise yet
             return func(*args, **kwargs)
-        tensors = list(tensors_in((args, kwargs)))
+        tensors = tensors_in((args, kwargs)) if self._draws else []
         random = [tensor for tensor in tensors if self._draws.get(tensor) is not None]
         if not random:
             return self._run(func, args, kwargs)
@@ -89,7 +89,7 @@ class Follower(TorchFunctionMode):
         if not self._follows(label):
             return self._run(func, args, kwargs)
         if call.signal is None:
-            quiet = list(tensors_in(self._run(func, call.quiet_args, call.quiet_kwargs)))
+            quiet = tensors_in(self._run(func, call.quiet_args, call.quiet_kwargs))
             trails = [self._trails.get(tensor) for tensor in quiet]
         else:  # a copy: the call, or a later one, may write into it
             quiet, trails = [call.signal.clone()], [self._trails.get(call.signal)]
@@ -168,7 +168,7 @@ class Follower(TorchFunctionMode):
             return output
         clean = self._clean_outputs(func, args, kwargs, trails)
         output = func(*args, **kwargs)
-        outputs = list(tensors_in(output))
+        outputs = tensors_in(output)
         followed = self._followed_links(held, func, args, kwargs, outputs)
         upstream = frozenset().union(*(trail.upstream for trail in trails))
         for index, tensor in enumerate(outputs):
@@ -190,7 +190,7 @@ class Follower(TorchFunctionMode):
 
         try:
             func, args, kwargs = self._in_place_on_copy(func, mapped(args, clean), mapped(kwargs, clean))
-            return list(tensors_in(func(*args, **kwargs)))
+            return tensors_in(func(*args, **kwargs))
         except Exception:  # a clean copy that does not fit ends the following, not the pass
             return []
 

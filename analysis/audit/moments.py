@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class GroupedMoments:
         self._positions = 0  # of a sample of the last batch
         # Numbers and samples of each group before a sample had so many positions.
         self._count, self._counted = np.zeros((GROUPS, 1)), 0
-        self._known: tuple[np.ndarray, ...] | None = None  # what `_summary` found since the last update
+        self._known: _Summary | None = None  # what `_summary` found since the last update
 
     def update(self, x: Tensor) -> None:
         """Add a batch x [samples, channels, *positions]."""
@@ -98,7 +98,8 @@ class GroupedMoments:
     def _make_places(self, sums: Tensor) -> list[Any]:
         """The rows that parts of the next batch are added to: of both sums, or if it has one alone, a pair."""
         samples, channels = sums.shape[-2:]
-        needed = -(-(min(samples, ROWS) + GROUPS - 1) // GROUPS) * GROUPS  # any group may be the first
+        start = self.seen % GROUPS
+        needed = -(-(start + min(samples, ROWS)) // GROUPS) * GROUPS
         if needed > self._rows.shape[1]:
             self._empty_rows()
             self._rows = sums.new_zeros(2, needed, channels)
@@ -106,7 +107,6 @@ class GroupedMoments:
         if not self.batches:
             device = "cpu" if sums.device.type == "mps" else sums.device  # Apple's has no double precision
             self._sums = torch.zeros(2, GROUPS, channels, dtype=torch.double, device=device)
-        start = self.seen % GROUPS
         sizes = [min(ROWS, samples - done) for done in range(0, samples, ROWS)]
         places = [self._rows.narrow(1, start, size) for size in sizes]
         self._places[start, sums.shape] = places if sums.dim() == 3 else [rows.unbind() for rows in places]
@@ -115,7 +115,7 @@ class GroupedMoments:
     def _empty_rows(self) -> None:
         """Add the rows to their groups."""
         if self._held:
-            self._sums = self._sums + self._rows.to(self._sums).unflatten(1, (-1, GROUPS)).sum(1)
+            self._sums = self._sums + self._rows.unflatten(1, (-1, GROUPS)).sum(1).to(self._sums)
             self._rows.zero_()
             self._held = 0
 
@@ -139,49 +139,63 @@ class GroupedMoments:
     @property
     def mean(self) -> Tensor:
         """Mean per channel [channels], on the CPU."""
-        return torch.from_numpy(self._summary()[0][0])
+        return torch.from_numpy(self._summary().means[0])
 
     @property
     def variance(self) -> Tensor:
         """Unbiased variance per channel [channels], on the CPU."""
-        return torch.from_numpy(self._summary()[1][0])
+        return torch.from_numpy(self._summary().variance)
 
     @property
     def layer_mean(self) -> float:
         """Channel mean of the means."""
-        return float(self._summary()[0][0].mean())
+        return float(self._summary().means[0].mean())
 
     @property
     def layer_variance(self) -> float:
         """Channel mean of the variances: a layer's value."""
-        return float(self._summary()[2][0])
+        return float(self._summary().layer_variances[0])
 
     def means_without_each_group(self) -> np.ndarray:
         """Mean per channel with each group left out in turn, [groups, channels].
 
         nan for a group without samples, and where no other group has any.
         """
-        return self._summary()[0][1:]
+        return self._summary().means[1:]
 
     def layer_variances_without_each_group(self) -> np.ndarray:
         """The layer's value with each group left out in turn [groups]; nan as above."""
-        return self._summary()[2][1:]
+        return self._summary().layer_variances[1:]
 
-    def _summary(self) -> tuple[np.ndarray, ...]:
-        """Mean, variance [1 + groups, channels] and its channel mean: of all groups, then without each one."""
+    def _summary(self) -> "_Summary":
         if self._known is None:
             self._empty_rows()
-            sums, counts = self._sums.cpu().numpy(), self._counts()
-            total, count = sums.sum(1, keepdims=True), counts.sum()
+            sums, squares = self._sums.cpu().numpy()  # [groups, channels]
+            counts = self._counts()
+            is_empty = np.concatenate([[[False]], (counts == 0) | (counts == counts.sum())])
+            counts = counts.sum() - np.concatenate([[[0]], counts])
+            counts = np.where(is_empty, math.nan, np.maximum(counts, 2))  # [1 + groups, 1]
+            total, square = sums.sum(0), squares.sum(0)
+            means = np.concatenate([total[None], total - sums])
+            means /= counts
+            count, counts = counts[0, 0], counts[:, 0]
             with np.errstate(invalid="ignore"):  # numbers too large, which `measure` tells of
-                mean, square = np.concatenate([total, total - sums], 1)
-            is_without = np.concatenate([[[False]], counts == 0])
-            counts = np.concatenate([[[count]], count - counts])
-            is_empty = is_without | (counts == 0)
-            counts = np.where(is_empty, math.nan, np.maximum(counts, 2))
-            mean /= counts
-            variance = np.maximum(square - counts * mean**2, 0) / (counts - 1)
+                variance = np.maximum(square - count * means[0] ** 2, 0) / (count - 1)
+                left_out = square.sum() - squares.sum(1)  # [groups]
+            left_out -= counts[1:] * np.einsum("gc,gc->g", means[1:], means[1:])
+            left_out = np.maximum(left_out, 0) / (counts[1:] - 1) / len(total)
             if self._reference is not None:
-                mean += self._reference.cpu().double().numpy()
-            self._known = mean, variance, variance.mean(1)
+                means += self._reference.cpu().double().numpy()
+            self._known = _Summary(means, variance, np.concatenate([[variance.mean()], left_out]))
         return self._known
+
+
+class _Summary(NamedTuple):
+    """Means [1 + groups, channels] and layer's values [1 + groups], of all groups and without each one in turn.
+
+    And the variance [channels] of all.
+    """
+
+    means: np.ndarray
+    variance: np.ndarray
+    layer_variances: np.ndarray

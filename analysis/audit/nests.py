@@ -1,20 +1,27 @@
 """Tensors inside nested tuples, lists and mappings: finding them, and mapping a function over them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
     """Every tensor in a nest, in order."""
+    found: list[Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[Tensor]) -> None:
     if isinstance(value, Tensor):
-        yield value
+        found.append(value)
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from tensors_in(item)
+            _collect(item, found)
     elif isinstance(value, Mapping):
-        yield from tensors_in(list(value.values()))
+        for item in value.values():
+            _collect(item, found)
 
 
 def mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:

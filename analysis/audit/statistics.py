@@ -93,21 +93,19 @@ def offset(above: GroupedMoments, below: GroupedMoments | Tensor, scale: Tensor)
     apart = above.mean.numpy() - below_mean  # [channels]
     left_out = above.means_without_each_group()  # [groups, channels]
     left_out = left_out - (below.means_without_each_group() if is_paired else below_mean)
-    known = left_out[np.isfinite(left_out).all(1)]
-    groups = len(known)
-    squared_error = known.var(0) * (groups - 1) if groups > 1 else apart * math.nan
-    units = scale.cpu().double().numpy()
-    return Offset(_rms(apart**2 / units), _rms(squared_error / units), groups)
+    known = left_out[np.isfinite(left_out[:, 0])]  # in groups without samples no channel has a mean
+    groups, weights = len(known), 1 / (len(apart) * scale.cpu().double().numpy())
+    error = math.nan
+    if groups > 1:
+        known -= known.sum(0) / groups
+        error = math.sqrt((groups - 1) / groups * float(np.einsum("gc,gc->c", known, known) @ weights))
+    return Offset(math.sqrt(apart**2 @ weights), error, groups)
 
 
 def independent_offset(above: GroupedMoments, below: GroupedMoments, scale: Tensor) -> Offset:
     """How far the means of two layers over different samples are apart: their errors add."""
     first, second = offset(above, below.mean, scale), offset(below, below.mean, scale)
     return Offset(first.value, math.hypot(first.error, second.error), min(first.groups, second.groups))
-
-
-def _rms(squares: np.ndarray) -> float:
-    return math.sqrt(squares.mean())
 
 
 @functools.cache
