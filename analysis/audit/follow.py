@@ -24,24 +24,26 @@ from analysis.audit.trails import ByTensor, Trail
 
 
 class Follower(TorchFunctionMode):
-    """Follows one forward pass of `model`; `trail` tells what is known of an activation.
+    """Follows forward passes of `model`, one at a time; `trail` tells what is known of an activation.
 
-    Args:
-        model: what runs.
-        ignored: names of noise that is not followed, because evaluation has it too.
-        only_names: note which noise there is in `found`, and follow none.
+    At first it only notes in `found` which noise there is; from `follow` on it follows that noise.
     """
 
-    def __init__(self, model: nn.Module, ignored: frozenset[str] = frozenset(), only_names: bool = False):
+    def __init__(self, model: nn.Module):
         super().__init__()
         self.found: dict[str, None] = {}  # names of all noise, in order
-        self._ignored, self._only_names = ignored, only_names
+        self._ignored: frozenset[str] | None = None  # None: no noise is followed
         self._modules = dict(model.named_modules())
         self._names = {id(module): name for name, module in self._modules.items()}
         self._calling: list[nn.Module] = [model]
         self._trails, self._draws = ByTensor(), Draws()
         self._entered = 0
         self._hooks: list[Any] = []
+
+    def follow(self, ignored: frozenset[str]) -> None:
+        """Start anew, and follow all noise in the next pass but what is `ignored`: evaluation has it too."""
+        self.found, self._ignored = {}, ignored
+        self._trails, self._draws = ByTensor(), Draws()
 
     def __enter__(self):
         for module in self._modules.values():
@@ -137,7 +139,7 @@ class Follower(TorchFunctionMode):
 
     def _follows(self, label: str) -> bool:
         self.found.setdefault(label)
-        return not self._only_names and label not in self._ignored
+        return self._ignored is not None and label not in self._ignored
 
     def _enter(self, output: Tensor, quiet: Tensor | None, trail: Trail | None, link: Link) -> None:
         """Note that noise entered `output`, which is `quiet` without it; `trail` is what was known of `quiet`."""

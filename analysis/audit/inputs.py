@@ -42,13 +42,15 @@ def _looking(layer: Layer, look: Look) -> Callable:
         x = args[0] if args else kwargs["input"]
         with torch._C.DisableTorchFunction():
             moments = look(layer, x)
-        if is_torchs and not norm.training and norm.running_mean is not None and norm.running_var is not None:
-            moments = norm.running_mean, norm.running_var
-        elif moments is None or not is_torchs or not _serve(moments, norm, x):
+        if not norm.training:
+            mean, variance = norm.running_mean, norm.running_var
+        else:
+            mean, variance = moments if moments is not None and _serve(moments, norm, x) else (None, None)
+        if mean is None or variance is None or not is_torchs:
             return forward(*args, **kwargs)
         norm._check_input_dim(x)
         cudnn = torch.backends.cudnn.enabled
-        return torch.batch_norm(x, norm.weight, norm.bias, *moments, False, 0.0, norm.eps, cudnn)
+        return torch.batch_norm(x, norm.weight, norm.bias, mean, variance, False, 0.0, norm.eps, cudnn)
 
     return looking
 

@@ -58,8 +58,9 @@ class GroupedMoments:
 
     def sums_of(self, x: Tensor) -> SampleSums:
         """The sums of a batch, as `add` takes them; see `Summation.of`."""
-        x = x.detach()
-        if x.dtype != torch.double:
+        if x.requires_grad:
+            x = x.detach()
+        if x.dtype not in (torch.float, torch.double):
             x = x.float()
         if self._held >= HELD:
             self._empty_rows()

@@ -105,10 +105,10 @@ class Passes:
                 layer.note(x, trail)
             return layer.train.batch_moments()
 
-        with Follower(self.model, only_names=True) as finder:
+        with Follower(self.model) as follower:
             clean = self._run("clean", batch, look_clean)
-        self.always_on |= finder.found
-        with Follower(self.model, ignored=frozenset(self.always_on)) as follower:
+            self.always_on |= follower.found
+            follower.follow(ignored=frozenset(self.always_on))
             noisy = self._run("train", batch, look_train)
         for name, layer in self.layers.items():
             layer.calls = max(layer.calls, len(train_sums[name]))

@@ -45,11 +45,12 @@ def ratio(above: GroupedMoments, below: GroupedMoments | float) -> Ratio:
         value, left_out = value / below.layer_variance, left_out / below.layer_variances_without_each_group()
     else:
         value, left_out = value / below, left_out / below
-    known = left_out[np.isfinite(left_out) & (left_out > 0)]
-    if len(known) < 2:
-        return Ratio(value, math.nan, len(known))
-    logs = np.log(known)
-    return Ratio(value, math.sqrt((len(logs) - 1) * logs.var()), len(logs))
+    logs = np.log(left_out[left_out > 0])  # without groups that have none, whose value is nan
+    groups = len(logs)
+    if groups < 2:
+        return Ratio(value, math.nan, groups)
+    logs -= logs.sum() / groups
+    return Ratio(value, math.sqrt((groups - 1) / groups * float(logs @ logs)), groups)
 
 
 def independent_ratio(above: GroupedMoments, below: GroupedMoments) -> Ratio:
