@@ -25,9 +25,8 @@ class Layer:
     # And of the followed batches alone, in train mode:
     noisy_part: GroupedMoments = field(default_factory=GroupedMoments)  # as it is
     local_part: GroupedMoments = field(default_factory=GroupedMoments)  # without the layer's own noise
-    added: GroupedMoments = field(
-        default_factory=GroupedMoments
-    )  # the variance that noise adds, by the exact law
+    added: float = 0.0  # sum of the variances that noise adds to each number of these, by the exact law
+    numbers: int = 0  # how many these are
     own: dict[str, None] = field(default_factory=dict)  # names of its own noise, in order
     upstream: dict[str, None] = field(default_factory=dict)
     is_noisy: bool = False  # noise reaches it; where none does, the clean stream is the train stream
@@ -49,4 +48,5 @@ class Layer:
         if len(parts) < len(trail.links) or any(part.shape != x.shape for part in parts):
             self.has_law = False
         else:
-            self.added.update(torch.stack(parts).sum(0))
+            self.added += x.numel() * sum(part.mean(dtype=torch.float).item() for part in parts)
+            self.numbers += x.numel()

@@ -43,8 +43,10 @@ class Summation:
     def __init__(self, x: Tensor, reference: Tensor | None):
         self.shape, self.dtype = x.shape, x.dtype
         self._positions = math.prod(x.shape[2:])
-        self._dimensions = tuple(range(2, x.dim()))
         self._reference = reference
+        if self._positions == 1:  # x itself is its sum
+            return
+        self._dimensions = tuple(range(2, x.dim()))
         self._is_few = self._positions <= FEW and x.device.type == "cpu"
         self._ones = x.new_ones(self._positions)
         self._sums = SampleSums(x.new_empty(2, *x.shape[:2]), self._positions, reference)

@@ -140,7 +140,7 @@ def _value(moments: GroupedMoments) -> float:
 
 def _exact(layer: Layer) -> float:
     """The ratio by the exact law: clean variance over clean variance plus what the noise adds."""
-    if not (layer.own and layer.has_law and layer.added.seen):
+    if not (layer.own and layer.has_law and layer.numbers):
         return math.nan
     clean = layer.local_part.layer_variance
-    return clean / (clean + layer.added.layer_mean)
+    return clean / (clean + layer.added / layer.numbers)
