@@ -13,13 +13,13 @@ code, `Pointer` to floating-point numbers or `Integer`; keyword-only ones are kn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
 
-INT = ir.IntType(64)
+INT, FLOAT, DOUBLE = ir.IntType(64), ir.FloatType(), ir.DoubleType()
 
 
 class Integer:
@@ -50,6 +50,10 @@ class Integer:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def real(self) -> Real:
+        """Return it as a number of double precision."""
+        return Real(self.code, self.code.builder.sitofp(self.value, DOUBLE))
+
     def at_most(self, other: Integer | int) -> Integer:
         """Return the smaller of the two."""
         return self._choose("<", other)
@@ -64,10 +68,41 @@ class Integer:
         return Integer(self.code, self.code.builder.select(smaller, self.value, other.value))
 
 
-class Vector:
-    """As many floating-point numbers as the processor handles at once."""
+class Real:
+    """One number of double precision."""
 
     def __init__(self, code: Code, value: ir.Value):
+        self.code, self.value = code, value
+
+    def _apply(self, operation: str, other: Real | float) -> Real:
+        value = other.value if isinstance(other, Real) else ir.Constant(DOUBLE, float(other))
+        return Real(self.code, getattr(self.code.builder, operation)(self.value, value))
+
+    def __add__(self, other: Real | float) -> Real:
+        return self._apply("fadd", other)
+
+    def __sub__(self, other: Real | float) -> Real:
+        return self._apply("fsub", other)
+
+    def __mul__(self, other: Real | float) -> Real:
+        return self._apply("fmul", other)
+
+    def __truediv__(self, other: Real | float) -> Real:
+        return self._apply("fdiv", other)
+
+    def inverse(self) -> Real:
+        """Return one divided by it."""
+        return Real(self.code, self.code.builder.fdiv(ir.Constant(DOUBLE, 1.0), self.value))
+
+    def root(self) -> Real:
+        """Return the square root."""
+        return Real(self.code, self.code.builder.call(self.code.square_root, [self.value]))
+
+
+class Vector:
+    """As many floating-point numbers as the processor handles at once, or as many of double precision."""
+
+    def __init__(self, code: Code, value: Any):
         self.code, self.value = code, value
 
     def __add__(self, other: Vector) -> Vector:
@@ -81,52 +116,46 @@ class Vector:
 
     def times_plus(self, factor: Vector, added: Vector) -> Vector:
         """Return self * factor + added, rounded once where the processor has an instruction for it."""
-        return Vector(
-            self.code, self.code.builder.call(self.code.multiply_add, [self.value, factor.value, added.value])
-        )
+        name = "wide_multiply_add" if self.value.type == self.code.wide else "multiply_add"
+        call = getattr(self.code, name), [self.value, factor.value, added.value]
+        return Vector(self.code, self.code.builder.call(*call))
+
+    def widened(self) -> Vector:
+        """Return it in double precision."""
+        if self.code.vector == self.code.wide:
+            return self
+        return Vector(self.code, self.code.builder.fpext(self.value, self.code.wide))
 
     def where_positive(self, of: Vector) -> Vector:
         """Keep the lanes in which `of` is positive or nan; 0 in the others."""
-        zero = self.code.constant(0.0).value
-        kept = self.code.builder.fcmp_unordered(">", of.value, zero)
-        return Vector(self.code, self.code.builder.select(kept, self.value, zero))
+        kept = self.code.builder.fcmp_unordered(">", of.value, self._zero())
+        return Vector(self.code, self.code.builder.select(kept, self.value, self._zero()))
 
     def from_lane(self, first: Integer) -> Vector:
         """Keep the lanes from number `first` on; 0 in those before."""
         code, lanes = self.code, ir.VectorType(INT, self.code.lanes)
         numbers = ir.Constant(lanes, list(range(self.code.lanes)))
-        bounds = code.splat(first.value, lanes)
-        kept = code.builder.icmp_signed(">=", numbers, bounds)
-        return Vector(code, code.builder.select(kept, self.value, code.constant(0.0).value))
+        kept = code.builder.icmp_signed(">=", numbers, code.splat(first.value, lanes))
+        return Vector(code, code.builder.select(kept, self.value, self._zero()))
 
-    def average(self, count: Integer) -> Vector:
-        """Return the sum over the lanes divided by `count`, in every lane."""
-        builder, total = self.code.builder, self.total()
-        return Vector(
-            self.code,
-            self.code.splat(builder.fdiv(total, builder.sitofp(count.value, total.type)), self.code.vector),
-        )
-
-    def total(self) -> Any:
-        """Return the sum over the lanes, halves first."""
+    def total(self) -> Real:
+        """Return the sum over the lanes of a vector of double precision, halves first."""
         code, value, lanes = self.code, self.value, self.code.lanes
         while lanes > 1:
             lanes //= 2
             half = ir.VectorType(ir.IntType(32), lanes)
-            parts = [
-                code.builder.shuffle_vector(
-                    value, value, ir.Constant(half, list(range(start, start + lanes)))
-                )
-                for start in (0, lanes)
-            ]
-            value = code.builder.fadd(*parts)
-        return code.builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+            starts = [ir.Constant(half, list(range(start, start + lanes))) for start in (0, lanes)]
+            value = code.builder.fadd(*(code.builder.shuffle_vector(value, value, start) for start in starts))
+        return Real(code, code.builder.extract_element(value, ir.IntType(32)(0)))
+
+    def _zero(self) -> ir.Constant:
+        return ir.Constant(self.value.type, [0.0] * self.code.lanes)
 
 
 class Pointer:
     """Numbers in memory, by their index. What a kernel writes by one pointer it reads by no other."""
 
-    def __init__(self, code: Code, value: ir.Value):
+    def __init__(self, code: Code, value: Any):
         self.code, self.value = code, value
 
     def at(self, index: Integer | int) -> Pointer:
@@ -160,26 +189,33 @@ class Pointer:
         address = self.code.builder.bitcast(self._address(index), ir.PointerType(self.code.vector))
         self.code.builder.store(vector.value, address, align=self.code.alignment)
 
-    def store_one(self, index: Integer | int, vector: Vector) -> None:
-        """Write a vector's first lane."""
-        first = self.code.builder.extract_element(vector.value, ir.Constant(ir.IntType(32), 0))
-        self.code.builder.store(first, self._address(index))
+    def number(self, index: Integer | int) -> Real:
+        """Read one number."""
+        value = self.code.builder.load(self._address(index))
+        return Real(self.code, value if value.type == DOUBLE else self.code.builder.fpext(value, DOUBLE))
 
-    def store_total(self, index: Integer | int, vector: Vector) -> None:
-        """Write the sum over the lanes as one number."""
-        self.code.builder.store(vector.total(), self._address(index))
+    def put(self, index: Integer | int, number: Real) -> None:
+        """Write one number, rounded."""
+        address, value = self._address(index), number.value
+        if address.type.pointee != DOUBLE:
+            value = self.code.builder.fptrunc(value, address.type.pointee)
+        self.code.builder.store(value, address)
 
-    def _address(self, index: Integer | int) -> ir.Value:
+    def _address(self, index: Integer | int) -> Any:
         return self.code.builder.gep(self.value, [self.code.integer(index).value])
 
 
-class Register:
-    """A vector that changes."""
+class DoublePointer(Pointer):
+    """As a Pointer, to numbers of double precision."""
 
-    def __init__(self, code: Code):
+
+class Register:
+    """A vector that changes; `wide`: of double precision."""
+
+    def __init__(self, code: Code, wide: bool = False):
         self.code = code
         with code.builder.goto_entry_block():  # LLVM makes a register of what is set aside there
-            self.place = code.builder.alloca(code.vector)
+            self.place = code.builder.alloca(code.wide if wide else code.vector)
 
     def get(self) -> Vector:
         """Return what it holds now."""
@@ -189,28 +225,37 @@ class Register:
         """Have it hold another vector."""
         self.code.builder.store(vector.value, self.place)
 
+    def clear(self) -> None:
+        """Have it hold zeros."""
+        self.code.builder.store(ir.Constant(self.place.type.pointee, None), self.place)
+
 
 class Code:
-    """Machine code in the making: one function of so many pointers and integers, on vectors of so many lanes.
+    """Machine code in the making: a function of arguments of these kinds, on vectors of so many lanes.
 
     Numbers have 32 or 64 `bits`.
     """
 
-    def __init__(self, name: str, pointers: int, integers: int, lanes: int, bits: int):
-        number = {32: ir.FloatType(), 64: ir.DoubleType()}[bits]
-        self.lanes, self.vector, self.alignment = lanes, ir.VectorType(number, lanes), bits // 8
+    def __init__(self, name: str, kinds: Sequence[type], lanes: int, bits: int):
+        number = {32: FLOAT, 64: DOUBLE}[bits]
+        self.lanes, self.alignment = lanes, bits // 8
+        self.vector, self.wide = ir.VectorType(number, lanes), ir.VectorType(DOUBLE, lanes)
         self.module = ir.Module(name)
-        arguments = [ir.PointerType(number)] * pointers + [INT] * integers
+        types = {Pointer: ir.PointerType(number), DoublePointer: ir.PointerType(DOUBLE), Integer: INT}
+        arguments = [types[kind] for kind in kinds]
         self.function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), arguments), name)
-        for argument in self.function.args[:pointers]:
-            argument.add_attribute("noalias")
+        for argument in self.function.args:
+            if argument.type != INT:
+                argument.add_attribute("noalias")
         self.builder: Any = ir.IRBuilder(self.function.append_basic_block())
-        three = ir.FunctionType(self.vector, [self.vector] * 3)
-        self.multiply_add = ir.Function(self.module, three, f"llvm.fmuladd.v{lanes}f{bits}")
-        self.arguments = [
-            (Pointer if i < pointers else Integer)(self, argument)
-            for i, argument in enumerate(self.function.args)
-        ]
+        self.multiply_add = self._intrinsic(f"llvm.fmuladd.v{lanes}f{bits}", self.vector, 3)
+        self.wide_multiply_add = self._intrinsic(f"llvm.fmuladd.v{lanes}f64", self.wide, 3)
+        self.square_root = self._intrinsic("llvm.sqrt.f64", DOUBLE, 1)
+        self.arguments = [kind(self, value) for kind, value in zip(kinds, self.function.args, strict=True)]
+
+    def _intrinsic(self, name: str, kind: Any, arguments: int) -> Any:
+        known = self.module.globals.get(name)
+        return known or ir.Function(self.module, ir.FunctionType(kind, [kind] * arguments), name)
 
     def integer(self, value: Integer | int) -> Integer:
         """Return a number as one of the machine code's."""

@@ -45,22 +45,20 @@ def _features() -> dict[str, bool]:
 
 
 @functools.cache
-def compiled(kernel: Callable[..., None], dtype: torch.dtype, **constants: int) -> Callable[..., None]:
+def compiled(kernel: Callable[..., None], dtype: torch.dtype, **constants: float) -> Callable[..., None]:
     """Return a kernel's machine code: a function of tensors of `dtype`, where it takes pointers, and of integers.
 
     It reads and writes where the tensors' first numbers lie, and heeds neither strides nor bounds.
     """
-    from experiments.kernels.code import Code, Pointer
+    from experiments.kernels.code import Code, Integer
 
     parameters = list(inspect.signature(kernel).parameters.values())[1:]
     kinds = [p.annotation for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-    pointers = kinds.count(Pointer)
-    code = Code(kernel.__name__, pointers, len(kinds) - pointers, lanes(dtype), 8 * dtype.itemsize)
+    code = Code(kernel.__name__, kinds, lanes(dtype), 8 * dtype.itemsize)
     kernel(code, *code.arguments, **constants)
     code.builder.ret_void()
-    call = ctypes.CFUNCTYPE(
-        None, *(ctypes.c_void_p if kind is Pointer else ctypes.c_int64 for kind in kinds)
-    )(_compiler().address(code))
+    c_types = (ctypes.c_int64 if kind is Integer else ctypes.c_void_p for kind in kinds)
+    call = ctypes.CFUNCTYPE(None, *c_types)(_compiler().address(code))
 
     def function(*arguments: Tensor | int) -> None:
         call(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))

@@ -15,18 +15,12 @@ from experiments.networks.stacked_images import batch_first, batch_last
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return each channel's mean, and its sum of squares around it, [members, channels] in double precision.
 
-    x [members, height, width, channels, batch], contiguous. Pixels, each with its own mean over the batch, are
-    merged by Chan's formula, so that a large mean costs no digits.
+    x [members, height, width, channels, batch], contiguous.
     """
-    members, height, width, channels, batch = x.shape
-    kernel = compiled(normalisation.row_moments, x.dtype, ragged=int(batch % lanes(x.dtype) > 0))
-    rows = torch.empty(3, members, height * width, channels, dtype=x.dtype)
-    _over_pixels(kernel, x, *rows)
-    centres, sums, squares = rows.double()
-    means = centres + sums / batch
-    mean = means.mean(1, keepdim=True)
-    squares += (means - mean).square_().mul_(batch) - sums.square_().div_(batch)
-    return mean.squeeze(1), squares.sum(1)
+    kernel = compiled(normalisation.channel_moments, x.dtype, ragged=_ragged(x))
+    moments = torch.empty(2, len(x), x.shape[3], dtype=torch.double)
+    _over_channels(kernel, x, *moments)
+    return moments[0], moments[1]
 
 
 class StackedBatchNorm2d(Function):
@@ -49,43 +43,43 @@ class StackedBatchNorm2d(Function):
     ) -> Tensor:
         """Return gamma (x - mean) / sqrt(var + eps) + beta."""
         x = batch_last(x).contiguous()
-        count = x[0, :, :, 0].numel()
-        mean, squares = (moments.to(x.dtype) for moments in channel_moments(x))
-        running[0].lerp_(mean, momentum)
-        running[1].lerp_(squares / (count - 1), momentum)
-        inverse_std = torch.rsqrt(squares / count + eps)
-        scale = weight * inverse_std
-        shift = bias - mean * scale
+        statistics = torch.empty(4, *weight.shape, dtype=x.dtype)  # mean, inverse_std, scale, shift
+        options = {"ragged": _ragged(x), "momentum": momentum, "eps": eps}
+        kernel = compiled(normalisation.batch_statistics, x.dtype, **options)
+        _over_channels(kernel, x, weight, bias, *running, *statistics)
         y = torch.empty_like(x)
-        _over_pixels(compiled(normalisation.normalise, x.dtype, relu=int(relu)), x, scale, shift, y)
-        ctx.save_for_backward(x, mean, inverse_std, scale, shift)
+        _over_pixels(compiled(normalisation.normalise, x.dtype, relu=int(relu)), x, *statistics[2:], y)
+        ctx.save_for_backward(x, statistics)
         ctx.relu = int(relu)
         return batch_first(y)
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, weight and bias."""
-        x, mean, inverse_std, scale, shift = ctx.saved_tensors
-        members, height, width, channels, batch = x.shape
-        grad, count = batch_last(grads[0]).contiguous(), height * width * batch
-        sums, products = torch.empty(2, members, height * width, channels, dtype=x.dtype)
-        kernel = compiled(
-            normalisation.gradient_sums, x.dtype, relu=ctx.relu, ragged=int(batch % lanes(x.dtype) > 0)
-        )
-        _over_pixels(kernel, grad, x, mean, scale, shift, sums, products)
-        grad_bias = sums.sum(1, dtype=torch.double).to(x.dtype)
-        grad_weight = products.sum(1, dtype=torch.double).to(x.dtype) * inverse_std
-        # dL/dx = scale (g - mean of g - x^ mean of g x^), with x^ = (x - mean) / std.
-        slope = -scale * inverse_std * grad_weight / count
-        offset = -scale * grad_bias / count - slope * mean
+        x, statistics = ctx.saved_tensors
+        grad = batch_last(grads[0]).contiguous()
+        made = torch.empty_like(statistics)  # grad_weight, grad_bias, slope, offset
+        kernel = compiled(normalisation.gradient_statistics, x.dtype, relu=ctx.relu, ragged=_ragged(x))
+        _over_channels(kernel, grad, x, *statistics, *made)
         grad_x = torch.empty_like(x)
         kernel = compiled(normalisation.input_gradient, x.dtype, relu=ctx.relu)
-        _over_pixels(kernel, grad, x, scale, shift, slope, offset, grad_x)
-        return batch_first(grad_x), grad_weight, grad_bias, None, None, None, None
+        _over_pixels(kernel, grad, x, *statistics[2:], *made[2:], grad_x)
+        return batch_first(grad_x), made[0], made[1], None, None, None, None
+
+
+def _ragged(x: Tensor) -> int:
+    return int(x.shape[4] % lanes(x.dtype) > 0)
+
+
+def _over_channels(kernel: Callable[..., None], images: Tensor, *arrays: Tensor) -> None:
+    """Call a kernel of channels with each member's images [height, width, channels, batch] and further arrays."""
+    _, height, width, channels, batch = images.shape
+    for parts in zip(images, *arrays, strict=True):
+        over_threads(channels, functools.partial(kernel, *parts, batch, channels, height * width))
 
 
 def _over_pixels(kernel: Callable[..., None], images: Tensor, *arrays: Tensor) -> None:
-    """Call a kernel with each member's images [height, width, channels, batch] and further arrays."""
+    """Call a kernel of pixels with each member's images [height, width, channels, batch] and further arrays."""
     _, height, width, channels, batch = images.shape
     for parts in zip(images, *arrays, strict=True):
         over_threads(height * width, functools.partial(kernel, *parts, batch, channels))

@@ -36,13 +36,21 @@ def test_vectors(dtype):
         results += [a.from_lane(code.integer(2)), code.constant(2.5)]
         for index, result in enumerate(results):
             y.store(index * code.lanes, result)
-        y.store_total(len(results) * code.lanes, a)
-        y.store_one(len(results) * code.lanes + 1, a.average(code.integer(10)))
+        total = a.widened().total()
+        numbers = [
+            total,
+            total / code.integer(10).real(),
+            x.number(5) * x.number(5) - 1.5,
+            (total * total + 2.0).root(),
+        ]
+        numbers += [total.inverse() * 3.0]
+        for index, number in enumerate(numbers):
+            y.put(len(results) * code.lanes + index, number)
 
     n = lanes(dtype)
     x = torch.randn(2 * n, dtype=dtype, generator=torch.Generator().manual_seed(0))
     x[n : n + 3] = torch.tensor([math.nan, 0.0, -1.0])
-    y = torch.zeros(8 * n + 3, dtype=dtype)
+    y = torch.zeros(8 * n + 6, dtype=dtype)
     compiled(kernel, dtype)(x, y)
     a, b = x[:n], x[n:]
     kept = torch.where((b > 0) | b.isnan(), a, 0)
@@ -56,8 +64,7 @@ def test_vectors(dtype):
         x[3].expand(n),
         late,
         torch.full_like(a, 2.5),
-        a.sum()[None],
-        a.sum()[None] / 10,
+        torch.stack([a.sum(), a.sum() / 10, x[5] ** 2 - 1.5, (a.sum() ** 2 + 2).sqrt(), 3 / a.sum()]),
     ]
     torch.testing.assert_close(y[:-1], torch.cat(expected), equal_nan=True)
     assert y[-1] == 0  # nothing is written behind
@@ -65,12 +72,12 @@ def test_vectors(dtype):
 
 def test_nested_loops_and_registers(dtype):
     def kernel(code: Code, x: Pointer, y: Pointer, rows: Integer, columns: Integer):
-        total = Register(code)
+        total = Register(code, wide=True)
         with code.loop(0, rows) as i:
-            total.set(code.constant(0))
+            total.clear()
             with code.loop(i, columns, 2) as j:
-                total.set(total.get() + x.broadcast(i * columns + j))
-            y.store_total(i, total.get())
+                total.set(total.get() + x.broadcast(i * columns + j).widened())
+            y.put(i, total.get().total())
 
     x, y = torch.randn(5, 11, dtype=dtype), torch.zeros(5, dtype=dtype)
     compiled(kernel, dtype)(x, y, 5, 11)
