@@ -11,9 +11,10 @@ from experiments.kernels.code import Code, Integer, Pointer, vector_at
 def correlate(
     code: Code,
     x: Pointer,  # [height, width, ..., batch], from one pixel to the next `pixel` numbers
-    weight: Pointer,  # [outputs / tile_outputs, taps_y, taps_x, channels, tile_outputs]
+    weight: Pointer,  # [groups, blocks, taps_y, taps_x, channels, outputs]
     y: Pointer,
     batch: Integer,
+    groups: Integer,
     channels: Integer,
     pixel: Integer,
     height: Integer,
@@ -27,6 +28,7 @@ def correlate(
     taps_x: Integer,
     y_row: Integer,
     y_pixel: Integer,
+    y_group: Integer,
     start: Integer,
     stop: Integer,
     *,
@@ -36,8 +38,8 @@ def correlate(
     """y[i, j, o] = sum over channels c and taps (p, q) of weight[p, q, c, o] x[i stride + first_y + p, ..., c].
 
     For rows i in [start, stop) and all columns j; where a tap falls outside the image, x is 0. From one row of y
-    to the next there are `y_row` numbers, from one pixel to the next `y_pixel`. `outputs` and `vectors` are the
-    tile's.
+    to the next there are `y_row` numbers, from one pixel to the next `y_pixel`. Of each group, that reads its own
+    `channels` of x and has `y_group` of y, `blocks` tiles are filled, of `outputs` channels by `vectors`.
     """
     sums = code.registers(outputs, vectors)
     filter_size = channels * outputs
@@ -49,20 +51,21 @@ def correlate(
             with code.loop(0, columns) as j:
                 left = j * stride + first_x
                 tap_left, tap_right = (0 - left).at_least(0), (width - left).at_most(taps_x)
-                with code.loop(0, blocks) as block:
+                with code.loop(0, groups) as group, code.loop(0, blocks) as block:
                     for row in sums:
                         for total in row:
-                            total.set(code.constant(0.0))
+                            total.clear()
                     with code.loop(tap_start, tap_stop) as p, code.loop(tap_left, tap_right) as q:
-                        read = ((top + p) * width + left + q) * pixel + sample
-                        factors = ((block * taps_y + p) * taps_x + q) * filter_size
+                        read = ((top + p) * width + left + q) * pixel + group * channels * batch + sample
+                        factors = (((group * blocks + block) * taps_y + p) * taps_x + q) * filter_size
                         with code.loop(0, channels) as c:
                             seen = [x.load(read + c * batch + v * code.lanes) for v in range(vectors)]
                             for o in range(outputs):
                                 factor = weight.broadcast(factors + c * outputs + o)
                                 for v in range(vectors):
                                     sums[o][v].set(seen[v].times_plus(factor, sums[o][v].get()))
-                    written = i * y_row + j * y_pixel + block * outputs * batch + sample
+                    channel = group * y_group + block * outputs
+                    written = i * y_row + j * y_pixel + channel * batch + sample
                     for o in range(outputs):
                         for v in range(vectors):
                             y.store(written + o * batch + v * code.lanes, sums[o][v].get())
@@ -73,8 +76,11 @@ def weight_gradient(
     x: Pointer,
     grad: Pointer,
     zeros: Pointer,  # [inputs, batch]
-    sums: Pointer,  # [output blocks, taps, input blocks, outputs, inputs, taps, lanes]
+    sums: Pointer,  # [output blocks, groups, taps, input blocks, outputs, inputs, taps, lanes]
     batch: Integer,
+    groups: Integer,
+    grad_group: Integer,
+    x_group: Integer,
     x_pixel: Integer,
     height: Integer,
     width: Integer,
@@ -96,9 +102,9 @@ def weight_gradient(
 ) -> None:
     """Add to sums[p, o, c, q], lane by lane, the sum over pixels of grad[i, j, o] x[i stride + p - padding, ...].
 
-    For the blocks [start, stop) of `outputs` channels of `grad`, and all of `inputs` channels of x: such a tile,
-    with all taps q of a row, is summed in registers, over `together` neighbouring pixels, which the nearest caches
-    hold until all tiles are done. `ragged`: the batch is no whole number of vectors.
+    For the blocks [start, stop) of `outputs` channels of `grad`, and all of `inputs` channels of x, of each group:
+    such a tile, with all taps q of a row, is summed in registers, over so many neighbouring rows and columns at a
+    time, which caches hold until all tiles are done. `ragged`: the batch is no whole number of vectors.
     """
     tile = [code.registers(inputs, taps) for _ in range(outputs)]
     order = [(o, c, q) for o in range(outputs) for c in range(inputs) for q in range(taps)]
@@ -106,10 +112,12 @@ def weight_gradient(
         code.loop(0, rows, rows_together) as top,
         code.loop(0, taps) as p,
         code.loop(0, columns, columns_together) as left,
+        code.loop(0, groups) as group,
         code.loop(start, stop) as o_block,
         code.loop(0, input_blocks) as c_block,
     ):
-        place = sums.at(((o_block * taps + p) * input_blocks + c_block) * (len(order) * code.lanes))
+        block = ((o_block * groups + group) * taps + p) * input_blocks + c_block
+        place = sums.at(block * (len(order) * code.lanes))
         for index, (o, c, q) in enumerate(order):
             tile[o][c][q].set(place.load(index * code.lanes))
         # The rows i whose input row i stride + p - padding is inside the image.
@@ -117,12 +125,15 @@ def weight_gradient(
         last = ((height + padding - p + stride - 1) // stride).at_most(rows).at_most(top + rows_together)
         right = (left + columns_together).at_most(columns)
         with code.loop(first, last) as i, code.loop(left, right) as j:
-            row = x.at(((i * stride + p - padding) * width * x_pixel) + c_block * inputs * batch)
+            row = x.at(
+                (i * stride + p - padding) * width * x_pixel + (group * x_group + c_block * inputs) * batch
+            )
             seen = []
             for q in range(taps):
                 column = j * stride + q - padding
                 seen.append(row.at(column * x_pixel).if_within(column, width, zeros))
-            arrived = grad.at((i * columns + j) * grad_pixel + o_block * outputs * batch)
+            channel = group * grad_group + o_block * outputs
+            arrived = grad.at((i * columns + j) * grad_pixel + channel * batch)
             with code.loop(0, batch, code.lanes) as number:
                 sample, uncounted = vector_at(batch, number, ragged)
                 factors = [uncounted(arrived.load(o * batch + sample)) for o in range(outputs)]

@@ -1,12 +1,10 @@
 """Convolution of images over a stack of members on a CPU, forward and backward.
 
-Arrays named x, y, grad and so on of one member are [height, width, channels, batch]; a group's are a part of their
-channels.
+Arrays named x, y, grad and so on of one member are [height, width, channels, batch].
 """
 
 import functools
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -41,8 +39,8 @@ class StackedConvolution(Function):
         members, *shape, _, batch = x.shape
         rows, columns = ((size + 2 * padding - weight.shape[-1]) // stride + 1 for size in shape)
         y = torch.empty(members, rows, columns, weight.shape[1], batch, dtype=x.dtype)
-        for images, filters, made in _parts(groups, x, weight, y):
-            _correlate(images, filters, made, stride, (-padding, -padding))
+        for images, filters, made in zip(x.unbind(), weight.unbind(), y.unbind(), strict=True):
+            _correlate(images, filters.unflatten(0, (groups, -1)), made, stride, (-padding, -padding))
         ctx.save_for_backward(x, weight)
         ctx.geometry = stride, padding, groups
         return batch_first(y)
@@ -52,38 +50,38 @@ class StackedConvolution(Function):
         """Return the gradients of x and weight, of those that are wanted."""
         x, weight = ctx.saved_tensors
         stride, padding, groups = ctx.geometry
-        grad = batch_last(grads[0])
+        grad, weight = batch_last(grads[0]), weight.unflatten(1, (groups, -1))
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             made = torch.empty(x.shape, dtype=x.dtype)
-            for arrays in _parts(groups, grad, weight, made):
+            for arrays in zip(grad.unbind(), weight.unbind(), made.unbind(), strict=True):
                 _input_gradient(*arrays, stride, padding)
             grad_x = batch_first(made)
         if ctx.needs_input_grad[1]:
-            grad_weight = torch.empty_like(weight)
-            for arrays in _parts(groups, x, grad_weight, grad):
+            filters = torch.empty_like(weight)
+            for arrays in zip(x.unbind(), filters.unbind(), grad.unbind(), strict=True):
                 _weight_gradient(*arrays, stride, padding)
+            grad_weight = filters.flatten(1, 2)
         return grad_x, grad_weight, None, None, None
 
 
-def _parts(groups: int, x: Tensor, weight: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield each member's and group's part of the images x and y and of the weight."""
-    for images, filters, others in zip(x, weight, y, strict=True):
-        yield from zip(images.chunk(groups, 2), filters.chunk(groups), others.chunk(groups, 2), strict=True)
-
-
 def _correlate(x: Tensor, weight: Tensor, y: Tensor, stride: int, first: tuple[int, ...]) -> None:
-    """y[i, j, o] = sum over channels c and taps (p, q) of weight[o, c, p, q] x[i stride + first + p, ..., c]."""
-    height, width, channels, batch = x.shape
-    rows, columns, outputs, _ = y.shape
+    """y[i, j, o] = sum over channels c and taps (p, q) of weight[o, c, p, q] x[i stride + first + p, ..., c].
+
+    Of each group, weight [groups, outputs, channels, taps, taps], by itself.
+    """
+    height, width, _, batch = x.shape
+    rows, columns = y.shape[:2]
+    groups, outputs, channels, *taps = weight.shape
     vectors = _vectors(batch, lanes(x.dtype))
     kernels = []
     for begin, end, tile in _even_tiles(outputs, accumulators() // vectors):
-        filters = weight[begin:end].unflatten(0, (-1, tile)).permute(0, 3, 4, 2, 1).contiguous()
-        sizes = batch, channels, x.stride(1), height, width, len(filters), columns, stride, *first
-        sizes += *weight.shape[2:], y.stride(0), y.stride(1)
+        # [groups, blocks, tile, channels, taps, taps] -> [groups, blocks, taps, taps, channels, tile]
+        filters = weight[:, begin:end].unflatten(1, (-1, tile)).permute(0, 1, 4, 5, 3, 2).contiguous()
+        sizes = batch, groups, channels, x.stride(1), height, width, filters.shape[1], columns, stride
+        sizes += *first, *taps, y.stride(0), y.stride(1), outputs
         kernel = compiled(convolution.correlate, x.dtype, outputs=tile, vectors=vectors)
-        kernels.append(functools.partial(kernel, x, filters, y[:, :, begin:end], *sizes))
+        kernels.append(functools.partial(kernel, x, filters, y[:, :, begin:], *sizes))
 
     def fill_rows(start: int, stop: int) -> None:
         for kernel in kernels:
@@ -102,7 +100,7 @@ def _input_gradient(grad: Tensor, weight: Tensor, grad_x: Tensor, stride: int, p
         for x in range(stride):
             target = grad_x[y::stride, x::stride]
             start = (y + padding) % stride, (x + padding) % stride
-            filters = weight[:, :, start[0] :: stride, start[1] :: stride].transpose(0, 1).flip(2, 3)
+            filters = weight[..., start[0] :: stride, start[1] :: stride].transpose(1, 2).flip(3, 4)
             if filters.numel() == 0:  # pixels that no output reads
                 target.zero_()
                 continue
@@ -114,10 +112,10 @@ def _input_gradient(grad: Tensor, weight: Tensor, grad_x: Tensor, stride: int, p
 
 
 def _weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, padding: int) -> None:
-    """Fill grad_weight [outputs, channels, size, size]."""
-    height, width, channels, batch = x.shape
-    rows, columns, outputs, _ = grad.shape
-    taps = grad_weight.shape[-1]
+    """Fill grad_weight [groups, outputs, channels, size, size]."""
+    height, width, _, batch = x.shape
+    rows, columns = grad.shape[:2]
+    groups, outputs, channels, taps, _ = grad_weight.shape
     strip, pixels = 1, PIXELS
     if channels >= MANY_CHANNELS:
         strip, pixels = max(1, STRIP_BYTES // x[0].nbytes), columns
@@ -126,12 +124,23 @@ def _weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, 
     for o_begin, o_end, o_tile in _even_tiles(outputs, GRADIENT_OUTPUTS):
         for c_begin, c_end, c_tile in _even_tiles(channels, most_inputs):
             c_blocks = (c_end - c_begin) // c_tile
-            sizes = batch, x.stride(1), height, width, grad.stride(1), rows, columns
+            sizes = (
+                batch,
+                groups,
+                outputs,
+                channels,
+                x.stride(1),
+                height,
+                width,
+                grad.stride(1),
+                rows,
+                columns,
+            )
             sizes += stride, padding, c_blocks, strip, pixels
             options = {"outputs": o_tile, "inputs": c_tile, "taps": taps}
             options["ragged"] = int(batch % lanes(x.dtype) > 0)
             kernel = compiled(convolution.weight_gradient, x.dtype, **options)
-            block = taps, c_blocks, o_tile, c_tile, taps, lanes(x.dtype)
+            block = groups, taps, c_blocks, o_tile, c_tile, taps, lanes(x.dtype)
             at_once = max(1, SUMS_BYTES // (math.prod(block) * x.itemsize))
 
             def fill(start: int, stop: int) -> None:
@@ -140,10 +149,10 @@ def _weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, 
                     blocks = min(at_once, stop - first)  # noqa: B023
                     part = slice(o_begin + first * o_tile, o_begin + (first + blocks) * o_tile)  # noqa: B023
                     sums = torch.zeros(blocks, *block, dtype=x.dtype)  # noqa: B023
-                    kernel(x[:, :, c_begin:], grad[:, :, part], zeros, sums, *sizes, 0, blocks)  # noqa: B023
-                    # [blocks, taps, blocks, tile, tile, taps] -> [outputs, channels, taps, taps]
-                    made = sums.sum(-1).permute(0, 3, 2, 4, 1, 5).flatten(0, 1).flatten(1, 2)
-                    grad_weight[part, c_begin:c_end] = made  # noqa: B023
+                    kernel(x[:, :, c_begin:], grad[:, :, part.start :], zeros, sums, *sizes, 0, blocks)  # noqa: B023
+                    # [blocks, groups, taps, blocks, tile, tile, taps] -> [groups, outputs, channels, taps, taps]
+                    made = sums.sum(-1).permute(1, 0, 4, 3, 5, 2, 6).flatten(1, 2).flatten(2, 3)
+                    grad_weight[:, part, c_begin:c_end] = made  # noqa: B023
 
             over_threads((o_end - o_begin) // o_tile, fill)
 

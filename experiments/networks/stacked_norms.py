@@ -1,7 +1,7 @@
 """Normalisation of images over a stack of members on a CPU, forward and backward."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -46,9 +46,11 @@ class StackedBatchNorm2d(Function):
         statistics = torch.empty(4, *weight.shape, dtype=x.dtype)  # mean, inverse_std, scale, shift
         options = {"ragged": _ragged(x), "momentum": momentum, "eps": eps}
         kernel = compiled(normalisation.batch_statistics, x.dtype, **options)
-        _over_channels(kernel, x, weight, bias, *running, *statistics)
+        _over_channels(kernel, x, weight, bias, *running, *statistics.unbind())
         y = torch.empty_like(x)
-        _over_pixels(compiled(normalisation.normalise, x.dtype, relu=int(relu)), x, *statistics[2:], y)
+        _over_pixels(
+            compiled(normalisation.normalise, x.dtype, relu=int(relu)), x, *statistics[2:].unbind(), y
+        )
         ctx.save_for_backward(x, statistics)
         ctx.relu = int(relu)
         return batch_first(y)
@@ -60,10 +62,10 @@ class StackedBatchNorm2d(Function):
         grad = batch_last(grads[0]).contiguous()
         made = torch.empty_like(statistics)  # grad_weight, grad_bias, slope, offset
         kernel = compiled(normalisation.gradient_statistics, x.dtype, relu=ctx.relu, ragged=_ragged(x))
-        _over_channels(kernel, grad, x, *statistics, *made)
+        _over_channels(kernel, grad, x, *statistics.unbind(), *made.unbind())
         grad_x = torch.empty_like(x)
         kernel = compiled(normalisation.input_gradient, x.dtype, relu=ctx.relu)
-        _over_pixels(kernel, grad, x, *statistics[2:], *made[2:], grad_x)
+        _over_pixels(kernel, grad, x, *statistics[2:].unbind(), *made[2:].unbind(), grad_x)
         return batch_first(grad_x), made[0], made[1], None, None, None, None
 
 
@@ -71,17 +73,22 @@ def _ragged(x: Tensor) -> int:
     return int(x.shape[4] % lanes(x.dtype) > 0)
 
 
+def _members(*arrays: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """Each member's part of arrays [members, ...]; a single member's begins where they begin."""
+    return [arrays] if len(arrays[0]) == 1 else zip(*(array.unbind() for array in arrays), strict=True)
+
+
 def _over_channels(kernel: Callable[..., None], images: Tensor, *arrays: Tensor) -> None:
     """Call a kernel of channels with each member's images [height, width, channels, batch] and further arrays."""
     _, height, width, channels, batch = images.shape
-    for parts in zip(images, *arrays, strict=True):
+    for parts in _members(images, *arrays):
         over_threads(channels, functools.partial(kernel, *parts, batch, channels, height * width))
 
 
 def _over_pixels(kernel: Callable[..., None], images: Tensor, *arrays: Tensor) -> None:
     """Call a kernel of pixels with each member's images [height, width, channels, batch] and further arrays."""
     _, height, width, channels, batch = images.shape
-    for parts in zip(images, *arrays, strict=True):
+    for parts in _members(images, *arrays):
         over_threads(height * width, functools.partial(kernel, *parts, batch, channels))
 
 
