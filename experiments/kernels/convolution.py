@@ -5,7 +5,8 @@ lanes. A tile of the output is summed in registers, of some channels and some ve
 is no whole number of tiles has its last tile overlap the one before.
 """
 
-from experiments.kernels.code import Code, Integer, Pointer, vector_at
+from experiments.kernels.code import Code
+from experiments.kernels.values import Integer, Pointer, vector_at
 
 
 def correlate(

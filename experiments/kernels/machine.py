@@ -50,7 +50,8 @@ def compiled(kernel: Callable[..., None], dtype: torch.dtype, **constants: float
 
     It reads and writes where the tensors' first numbers lie, and heeds neither strides nor bounds.
     """
-    from experiments.kernels.code import Code, Integer
+    from experiments.kernels.code import Code
+    from experiments.kernels.values import Integer
 
     parameters = list(inspect.signature(kernel).parameters.values())[1:]
     kinds = [p.annotation for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]

@@ -4,8 +4,8 @@ Sums are in double precision. With `relu` kernels are about max(0, y) in place o
 the batch is no whole number of vectors, and the last overlaps the one before.
 """
 
-from experiments.kernels.code import (
-    Code,
+from experiments.kernels.code import Code
+from experiments.kernels.values import (
     DoublePointer,
     Integer,
     Pointer,
