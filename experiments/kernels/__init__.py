@@ -1,1 +1,1 @@
-"""Loops over images by hand: their language (`code`, `values`), its compiler (`machine`), what is written in it."""
+"""Loops over images by hand: their language (`code`, `values`), its compiler (`machine`), and the kernels."""
