@@ -1,6 +1,6 @@
 """What the audit costs beside the three passes over the data that it is made of: time, and peak memory.
 
-    python -m scripts.benchmark.audit [--threads 1] [--batches 16] [--repeats 5] [name ...]
+    python -m scripts.benchmark.audit [--threads 1] [--batches 16] [--repeats 5] [--processor-time] [name ...]
     python -m scripts.benchmark.audit --memory
 
 A pass is `model(batch)` for every batch, without gradients, in one of the modes in which the audit runs it (train,
@@ -14,6 +14,7 @@ import itertools
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -27,6 +28,7 @@ from scripts.benchmark.timing import seconds_of
 from tests.analysis import zoo
 
 IMAGE = (3, 32, 32)
+Clock = Callable[[], float]
 
 
 def mlp(width: int) -> nn.Module:
@@ -107,26 +109,26 @@ def inputs(shape: tuple[int, ...], count: int, batch: int = 64) -> Iterator[Tens
 
 
 @torch.no_grad()
-def seconds_of_passes(model: nn.Module, batches: list[Tensor]) -> dict[str, float]:
+def seconds_of_passes(model: nn.Module, batches: list[Tensor], clock: Clock) -> dict[str, float]:
     """Seconds of a pass over all batches in each mode."""
     seconds = {}
     with unchanged(model):
         modes = Modes(model)
         for mode in ("train", "clean", "eval"):
             modes.set(MODES[mode].norms_train, MODES[mode].noise_on)
-            seconds[mode] = seconds_of(lambda: [model(x) for x in batches])
+            seconds[mode] = seconds_of(lambda: [model(x) for x in batches], clock)
     return seconds
 
 
-def bench_audit(name: str, count: int, repeats: int) -> dict[str, float | str]:
+def bench_audit(name: str, count: int, repeats: int, clock: Clock) -> dict[str, float | str]:
     """Time one network; the first turn warms up and does not count."""
     build, shape = NETWORKS[name]
     torch.manual_seed(0)
     model, batches = build(), list(inputs(shape, count))
     ratios, without = [], []
     for turn in range(repeats + 1):
-        passes = seconds_of_passes(model, batches)
-        audited = seconds_of(lambda: audit(model, batches))
+        passes = seconds_of_passes(model, batches, clock)
+        audited = seconds_of(lambda: audit(model, batches), clock)
         if turn:
             ratios.append(audited / sum(passes.values()))
             without.append(audited / (passes["train"] + passes["eval"]))
@@ -158,6 +160,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batches", type=int, default=16, help="of 64 samples")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--processor-time", action="store_true", help="on a machine that does other things too"
+    )
     parser.add_argument("--memory", action="store_true", help="peak memory at 16, 64 and 256 batches instead")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -169,7 +174,8 @@ def main() -> None:
             sizes = {count: peak_memory(name, count) for count in (16, 64, 256)}
             print(name, *(f"{count} batches {size:.0f} MiB" for count, size in sizes.items()), sep=", ")
             continue
-        row = bench_audit(name, arguments.batches, arguments.repeats)
+        clock = time.process_time if arguments.processor_time else time.perf_counter
+        row = bench_audit(name, arguments.batches, arguments.repeats, clock)
         print(
             ", ".join(f"{k.replace('_', ' ')} {v:.1f}" if k != "network" else str(v) for k, v in row.items()),
             flush=True,
