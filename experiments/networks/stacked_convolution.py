@@ -113,48 +113,43 @@ def _input_gradient(grad: Tensor, weight: Tensor, grad_x: Tensor, stride: int, p
 
 def _weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, padding: int) -> None:
     """Fill grad_weight [groups, outputs, channels, size, size]."""
+    _, outputs, channels, taps, _ = grad_weight.shape
+    for o_tiles in _even_tiles(outputs, GRADIENT_OUTPUTS):
+        for c_tiles in _even_tiles(channels, max(1, accumulators() // (GRADIENT_OUTPUTS * taps))):
+            _fill_tiles(x, grad_weight, grad, stride, padding, o_tiles, c_tiles)
+
+
+def _fill_tiles(
+    x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, padding: int, o_tiles: Tile, c_tiles: Tile
+) -> None:
+    """Fill the part of `grad_weight` that these tiles of outputs and of channels are."""
     height, width, _, batch = x.shape
     rows, columns = grad.shape[:2]
     groups, outputs, channels, taps, _ = grad_weight.shape
+    (o_begin, o_end, o_tile), (c_begin, c_end, c_tile) = o_tiles, c_tiles
+    c_blocks = (c_end - c_begin) // c_tile
     strip, pixels = 1, PIXELS
     if channels >= MANY_CHANNELS:
         strip, pixels = max(1, STRIP_BYTES // x[0].nbytes), columns
-    most_inputs = max(1, accumulators() // (GRADIENT_OUTPUTS * taps))
-    zeros = torch.zeros(most_inputs, batch, dtype=x.dtype)
-    for o_begin, o_end, o_tile in _even_tiles(outputs, GRADIENT_OUTPUTS):
-        for c_begin, c_end, c_tile in _even_tiles(channels, most_inputs):
-            c_blocks = (c_end - c_begin) // c_tile
-            sizes = (
-                batch,
-                groups,
-                outputs,
-                channels,
-                x.stride(1),
-                height,
-                width,
-                grad.stride(1),
-                rows,
-                columns,
-            )
-            sizes += stride, padding, c_blocks, strip, pixels
-            options = {"outputs": o_tile, "inputs": c_tile, "taps": taps}
-            options["ragged"] = int(batch % lanes(x.dtype) > 0)
-            kernel = compiled(convolution.weight_gradient, x.dtype, **options)
-            block = groups, taps, c_blocks, o_tile, c_tile, taps, lanes(x.dtype)
-            at_once = max(1, SUMS_BYTES // (math.prod(block) * x.itemsize))
+    sizes = batch, groups, outputs, channels, x.stride(1), height, width, grad.stride(1), rows, columns
+    sizes += stride, padding, c_blocks, strip, pixels
+    options = {"outputs": o_tile, "inputs": c_tile, "taps": taps, "ragged": int(batch % lanes(x.dtype) > 0)}
+    kernel = compiled(convolution.weight_gradient, x.dtype, **options)
+    zeros = torch.zeros(c_tile, batch, dtype=x.dtype)
+    block = groups, taps, c_blocks, o_tile, c_tile, taps, lanes(x.dtype)
+    at_once = max(1, SUMS_BYTES // (math.prod(block) * x.itemsize))
 
-            def fill(start: int, stop: int) -> None:
-                """Fill the blocks [start, stop) of outputs."""
-                for first in range(start, stop, at_once):  # noqa: B023
-                    blocks = min(at_once, stop - first)  # noqa: B023
-                    part = slice(o_begin + first * o_tile, o_begin + (first + blocks) * o_tile)  # noqa: B023
-                    sums = torch.zeros(blocks, *block, dtype=x.dtype)  # noqa: B023
-                    kernel(x[:, :, c_begin:], grad[:, :, part.start :], zeros, sums, *sizes, 0, blocks)  # noqa: B023
-                    # [blocks, groups, taps, blocks, tile, tile, taps] -> [groups, outputs, channels, taps, taps]
-                    made = sums.sum(-1).permute(1, 0, 4, 3, 5, 2, 6).flatten(1, 2).flatten(2, 3)
-                    grad_weight[:, part, c_begin:c_end] = made  # noqa: B023
+    def fill_blocks(start: int, stop: int) -> None:
+        for first in range(start, stop, at_once):
+            blocks = min(at_once, stop - first)
+            part = slice(o_begin + first * o_tile, o_begin + (first + blocks) * o_tile)
+            sums = torch.zeros(blocks, *block, dtype=x.dtype)
+            kernel(x[:, :, c_begin:], grad[:, :, part.start :], zeros, sums, *sizes, 0, blocks)
+            # [blocks, groups, taps, blocks, tile, tile, taps] -> [groups, outputs, channels, taps, taps]
+            made = sums.sum(-1).permute(1, 0, 4, 3, 5, 2, 6).flatten(1, 2).flatten(2, 3)
+            grad_weight[:, part, c_begin:c_end] = made
 
-            over_threads((o_end - o_begin) // o_tile, fill)
+    over_threads((o_end - o_begin) // o_tile, fill_blocks)
 
 
 @functools.cache

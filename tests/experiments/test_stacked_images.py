@@ -71,6 +71,16 @@ def test_convolution_is_torch_s(geometry, dtype):
     assert_equal(*convolutions(geometry, dtype))
 
 
+@pytest.mark.parametrize("strip_bytes", [1, 10_000, 10_000_000])
+def test_the_way_of_many_channels(strip_bytes, monkeypatch):
+    """Strips of one, of some and of all rows, and sums of a single tile at a time."""
+    monkeypatch.setattr(stacked_convolution, "MANY_CHANNELS", 1)
+    monkeypatch.setattr(stacked_convolution, "STRIP_BYTES", strip_bytes)
+    monkeypatch.setattr(stacked_convolution, "SUMS_BYTES", 1)
+    for geometry in GEOMETRIES.values():
+        assert_equal(*convolutions(geometry, torch.float32))
+
+
 @settings(max_examples=40)
 @given(st.data())
 def test_convolution_of_any_geometry(data):
