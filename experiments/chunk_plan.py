@@ -23,7 +23,8 @@ def plan_chunks(members: Sequence[Member], capacity: int) -> list[list[Member]]:
 
     Members of one placement use the same sites, members of one seed the same batches and draws: a chunk holds
     one placement (the noiseless baseline rides with `after_last_bn`, whose only site costs least) and whole
-    seeds where they fit. Within a chunk equal families are neighbours, so that each is one operation.
+    seeds where they fit. Within a chunk neighbours share learning rate and weight decay, and so an update, and then
+    the seed, and so the draws.
     The plan depends on the arguments alone, never on the machine's load.
     """
     chunks = []
@@ -38,7 +39,7 @@ def plan_chunks(members: Sequence[Member], capacity: int) -> list[list[Member]]:
         step = -(-even // per_seed) * per_seed if size >= per_seed else even
         chunks += [group[start : start + step] for start in range(0, len(group), step)]
     for chunk in chunks:
-        chunk.sort(key=lambda m: (m.lr, m.weight_decay, m.noise, m.seed, m.strength))
+        chunk.sort(key=lambda m: (m.lr, m.weight_decay, m.seed, m.noise, m.strength))
     return chunks
 
 

@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from functools import lru_cache
 
 import torch
-from threadpoolctl import threadpool_limits
 
 from experiments.checkpoint import (
     check_checkpoints,
@@ -127,14 +126,10 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Let torch use that many threads in this process, which trains a lone chunk by itself; None changes nothing.
-
-    NumPy's products get one: those of a stack are too small to be shared, and then last the longer for it.
-    """
+    """Let this process, which trains a lone chunk by itself, use that many threads; None changes nothing."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
-        with threadpool_limits(1, "blas"):
-            yield
+        yield
     finally:
         torch.set_num_threads(before)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.theory.layers import entry_sums
-from experiments.networks.stacked_images import batch_last, takes_batch_last
+from experiments.networks.layout import batch_last, takes_batch_last
 
 
 class Moments:
@@ -25,7 +25,7 @@ class Moments:
         if takes_batch_last(x):
             from experiments.networks.stacked_norms import channel_moments  # which imports LLVM
 
-            mean, squares = channel_moments(batch_last(x).contiguous())
+            mean, squares = channel_moments(batch_last(x))
         else:
             rows = x.movedim(2, 1).flatten(2)  # [members, channels, batch * positions]
             centre = rows.mean(-1, keepdim=True)

@@ -8,16 +8,18 @@ A factor m has E[m] = 1 and is switched off at test. All families are made of th
     gaussian   m = 1 + std Phi^-1(u)            Var(m) = std^2
 """
 
+import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
 from experiments.members import Member
 from experiments.seeds import generator
+
+# The numbers of a factor that a thread fills before it takes others.
+PIECE = 4096
 
 
 class NoiseSite(nn.Module):
@@ -40,7 +42,7 @@ def empty_activations(count: int, batch: int, sample_shape: Sequence[int], devic
     """Return an unset tensor [count, batch, *sample_shape], laid out in memory as activations are.
 
     A product with activations then reads both in order. Vectors lie as [count, features, batch], see
-    `networks.stacked`; images as [count, height, width, channels, batch] on a CPU, see `networks.stacked_images`,
+    `networks.layout`; images as [count, height, width, channels, batch] on a CPU, see `networks.layout`,
     and on other devices as [count, batch, height, width, channels].
     """
     if len(sample_shape) == 1:
@@ -54,11 +56,16 @@ def empty_activations(count: int, batch: int, sample_shape: Sequence[int], devic
 def uniform_draws(
     keys: Sequence[tuple], batch: int, sample_shape: Sequence[int], device: torch.device
 ) -> Tensor:
-    """Return u ~ U[0, 1), [keys, batch, *sample_shape]: a function of each key and the shape alone."""
+    """Return such draws, [keys, batch, *sample_shape]."""
     uniform = empty_activations(len(keys), batch, sample_shape, device)
-    for draw, key in zip(uniform, keys, strict=True):
-        draw.uniform_(generator=generator(*key, device=device))
+    fill_uniform(uniform, keys)
     return uniform
+
+
+def fill_uniform(uniform: Tensor, keys: Sequence[tuple]) -> None:
+    """Fill uniform [keys, batch, *sample_shape] with u ~ U[0, 1), a function of each key and the shape alone."""
+    for draw, key in zip(uniform, keys, strict=True):
+        draw.uniform_(generator=generator(*key, device=uniform.device))
 
 
 def standard_normal(uniform: Tensor) -> Tensor:
@@ -67,24 +74,12 @@ def standard_normal(uniform: Tensor) -> Tensor:
     return torch.erfinv((2 * uniform - 1).clamp_(min=smallest)).mul_(math.sqrt(2))
 
 
-@dataclass(frozen=True)
-class Run:
-    """Neighbouring members of a chunk, [start, stop), that apply one noise family at a site.
-
-    The factor is scale * (u >= rate) for dropout, else offset + scale * (u, or Phi^-1(u)).
-    """
-
-    start: int
-    stop: int
-    noise: str
-    rate: Tensor  # [members of the run, 1, ...], and so are scale and offset
-    scale: Tensor
-    offset: Tensor
-    seed_index: Tensor | slice  # which of the chunk's seeds each member has
-
-
 class SiteNoise:
-    """The noise of a chunk of members at one site, step after step."""
+    """The noise of a chunk of members at one site, step after step.
+
+    Whatever its family, a factor is made of a draw d, which is u or for `gaussian` Phi^-1(u), by the member's four
+    numbers: m = offset + slope d + step [d >= threshold].
+    """
 
     def __init__(
         self,
@@ -95,58 +90,59 @@ class SiteNoise:
         device: torch.device,
     ):
         self.site, self.sample_shape, self.device = site, tuple(sample_shape), device
-        self.count = len(members)
         self.seeds = sorted({member.seed for member in members})
-        active = [m.noise if m.placement == placement and m.strength > 0 else "none" for m in members]
-        self.runs: list[Run] = []
-        for noise, group in groupby(range(len(members)), key=lambda index: active[index]):
-            indices = list(group)
-            if noise != "none":
-                self.runs.append(self._run(noise, indices, members))
-        self.noise_variance = torch.tensor(
-            [
-                member.noise_variance if noise != "none" else 0.0
-                for member, noise in zip(members, active, strict=True)
-            ],
-            device=device,
-        )  # [members]
-
-    def _run(self, noise: str, indices: list[int], members: Sequence[Member]) -> Run:
-        ones = (1,) * (len(self.sample_shape) + 1)
-        strength = torch.tensor([members[index].strength for index in indices], device=self.device)
-        seed_index: Tensor | slice = torch.tensor(
-            [self.seeds.index(members[index].seed) for index in indices], device=self.device
-        )
-        if len(self.seeds) == 1:
-            seed_index = slice(0, 1)  # broadcast instead of copied
-        strength = strength.view(-1, *ones)
-        scale, offset = {
-            "dropout": (1 / (1 - strength), torch.zeros_like(strength)),
-            "uout": (2 * strength, 1 - strength),
-            "gaussian": (strength, torch.ones_like(strength)),
-        }[noise]
-        return Run(indices[0], indices[-1] + 1, noise, strength, scale, offset, seed_index)
-
-    @property
-    def is_active(self) -> bool:
-        """Whether any member of the chunk has noise at this site."""
-        return bool(self.runs)
+        active = [member.placement == placement and member.strength > 0 for member in members]
+        families = [member.noise if on else "none" for member, on in zip(members, active, strict=True)]
+        self.is_active = any(active)  # whether any member of the chunk has noise at this site
+        self.draws_normal = "gaussian" in families
+        parameters, which = [], []
+        for family, member in zip(families, members, strict=True):
+            parameters.append(_parameters(family, member.strength))
+            which.append(self.seeds.index(member.seed) + (family == "gaussian") * len(self.seeds))
+        self.parameters = torch.tensor(parameters, device=device)  # [members, 4]
+        self.which = torch.tensor(
+            which, device=device
+        )  # [members], of the draws: uniform ones, then normal ones
+        variances = [member.noise_variance if on else 0.0 for member, on in zip(members, active, strict=True)]
+        self.noise_variance = torch.tensor(variances, device=device)  # [members]
 
     def factor(self, step: int | str, batch: int) -> Tensor:
         """Return m of every member at `step`, [members, batch, *sample_shape]; 1 where a member has no noise."""
         keys = [(seed, "noise", step, self.site) for seed in self.seeds]
-        uniform = uniform_draws(keys, batch, self.sample_shape, self.device)  # [seeds, batch, *sample_shape]
-        normal = standard_normal(uniform) if any(run.noise == "gaussian" for run in self.runs) else uniform
-        factor = empty_activations(self.count, batch, self.sample_shape, self.device)
-        covered = 0
-        for run in self.runs:
-            factor[covered : run.start] = 1
-            covered = run.stop
-            target = factor[run.start : run.stop]
-            if run.noise == "dropout":
-                torch.ge(uniform[run.seed_index], run.rate, out=target).mul_(run.scale)
-            else:
-                source = normal if run.noise == "gaussian" else uniform
-                torch.addcmul(run.offset, source[run.seed_index], run.scale, out=target)
-        factor[covered:] = 1
-        return factor
+        kinds = 2 if self.draws_normal else 1
+        draws = empty_activations(kinds * len(keys), batch, self.sample_shape, self.device)
+        fill_uniform(uniform := draws[: len(keys)], keys)
+        if self.draws_normal:
+            draws[len(keys) :] = standard_normal(uniform)
+        make = factors_by_kernel if self.device.type == "cpu" else factors_by_torch
+        return make(draws, self.which, self.parameters)
+
+
+def _parameters(family: str, strength: float) -> tuple[float, float, float, float]:
+    """Return offset, slope, threshold and step of a family's factor."""
+    if family == "dropout":
+        return 0.0, 0.0, strength, 1 / (1 - strength)
+    if family == "uout":
+        return 1 - strength, 2 * strength, 0.0, 0.0
+    return 1.0, strength if family == "gaussian" else 0.0, 0.0, 0.0
+
+
+def factors_by_torch(draws: Tensor, which: Tensor, parameters: Tensor) -> Tensor:
+    """Return each member's factor, of the draw [batch, *sample_shape] that is its own, by its four numbers."""
+    draw = draws[which]
+    offset, slope, threshold, step = parameters.view(-1, 4, *[1] * (draw.dim() - 1)).unbind(1)
+    return torch.addcmul(offset, draw, slope) + torch.where(draw >= threshold, step, 0)
+
+
+def factors_by_kernel(draws: Tensor, which: Tensor, parameters: Tensor) -> Tensor:
+    """Return the same, read and written once; draws on a CPU, as `empty_activations` lays them out."""
+    from experiments.kernels.machine import NUMBERS, compiled, largest_vector, over_threads
+    from experiments.kernels.noise import fill_factors  # which imports LLVM
+
+    factors = empty_activations(len(which), draws.shape[1], draws.shape[2:], draws.device)
+    size = factors[0].numel()
+    pieces = -(-size // PIECE)
+    kernel = compiled(fill_factors, factors.dtype, largest_vector(size, factors.dtype))
+    arguments = draws, which, parameters, factors, size, pieces, PIECE
+    over_threads(len(factors) * pieces, functools.partial(kernel, *arguments), PIECE / NUMBERS)
+    return factors

@@ -1,3 +1,1 @@
 """Tests of the harness."""
-
-import experiments  # noqa: F401  before anything imports NumPy

@@ -9,11 +9,9 @@ from typing import NamedTuple
 import pytest
 import torch
 from hypothesis import settings
-from threadpoolctl import threadpool_limits
 
 # Tests are small: a second thread would only wait for the first, and busily, at the cost of its neighbours.
 torch.set_num_threads(1)
-threadpool_limits(1, "blas")
 # Where tests run in the background of a shell, Ctrl-C is ignored, also by the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -19,7 +19,16 @@ from typing import Any
 
 from llvmlite import ir
 
-from experiments.kernels.values import DOUBLE, FLOAT, INT, DoublePointer, Integer, Pointer, Register
+from experiments.kernels.values import (
+    DOUBLE,
+    FLOAT,
+    INT,
+    DoublePointer,
+    Integer,
+    IntegerPointer,
+    Pointer,
+    Register,
+)
 
 
 class Code:
@@ -33,7 +42,8 @@ class Code:
         self.lanes, self.alignment = lanes, bits // 8
         self.vector, self.wide = ir.VectorType(number, lanes), ir.VectorType(DOUBLE, lanes)
         self.module = ir.Module(name)
-        types = {Pointer: ir.PointerType(number), DoublePointer: ir.PointerType(DOUBLE), Integer: INT}
+        types = {Pointer: number, DoublePointer: DOUBLE, IntegerPointer: INT}
+        types = {kind: ir.PointerType(of) for kind, of in types.items()} | {Integer: INT}
         arguments = [types[kind] for kind in kinds]
         self.function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), arguments), name)
         for argument in self.function.args:
@@ -43,6 +53,9 @@ class Code:
         self.multiply_add = self._intrinsic(f"llvm.fmuladd.v{lanes}f{bits}", self.vector, 3)
         self.wide_multiply_add = self._intrinsic(f"llvm.fmuladd.v{lanes}f64", self.wide, 3)
         self.square_root = self._intrinsic("llvm.sqrt.f64", DOUBLE, 1)
+        i32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(ir.IntType(8)), i32, i32, i32])
+        self.prefetch = ir.Function(self.module, kind, "llvm.prefetch.p0i8")
         self.arguments = [kind(self, value) for kind, value in zip(kinds, self.function.args, strict=True)]
 
     def _intrinsic(self, name: str, kind: Any, arguments: int) -> Any:

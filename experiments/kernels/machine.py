@@ -12,10 +12,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
     from experiments.kernels.code import Code
+
+# What a thread must have to do; to start it and to wait for it takes half as long.
+THREAD_NANOSECONDS = 120_000
+# What a thread does in a nanosecond: multiplications with an addition, and numbers read and written, about.
+PRODUCTS, NUMBERS = 100, 8
 
 
 @functools.cache
@@ -27,11 +31,27 @@ def lanes(dtype: torch.dtype) -> int:
     return size // dtype.itemsize
 
 
+def largest_vector(count: int, dtype: torch.dtype) -> int:
+    """Return how many numbers, a power of two, a vector may hold where there are `count` of them."""
+    return min(lanes(dtype), 1 << count.bit_length() - 1)
+
+
 @functools.cache
 def accumulators() -> int:
     """Return in how many of its registers a kernel may sum, so that enough are left for what it reads."""
     many = _features().get("avx512f") or _features().get("neon")
     return 24 if many else 12
+
+
+@functools.cache
+def tile_vectors(columns: int, vector: int) -> int:
+    """Return of how many vectors a tile of sums is, 4 rows of registers high at least, on so many columns.
+
+    The fewest that are computed in vain, for the last tile overlaps the one before; but what is read for each tile
+    costs about half a vector more.
+    """
+    most = min(accumulators() // 6, columns // vector)
+    return min(range(1, most + 1), key=lambda vectors: -(-columns // (vectors * vector)) * (vectors + 0.5))
 
 
 @functools.cache
@@ -45,34 +65,43 @@ def _features() -> dict[str, bool]:
 
 
 @functools.cache
-def compiled(kernel: Callable[..., None], dtype: torch.dtype, **constants: float) -> Callable[..., None]:
+def compiled(
+    kernel: Callable[..., None], dtype: torch.dtype, vector: int | None = None, **constants: float
+) -> Callable[..., None]:
     """Return a kernel's machine code: a function of tensors of `dtype`, where it takes pointers, and of integers.
 
-    It reads and writes where the tensors' first numbers lie, and heeds neither strides nor bounds.
+    Its vectors are the processor's, or have as many lanes as `vector` says.
+
+    Pointers come before integers. It reads and writes where the tensors' first numbers lie, and heeds neither
+    strides nor bounds.
     """
     from experiments.kernels.code import Code
     from experiments.kernels.values import Integer
 
     parameters = list(inspect.signature(kernel).parameters.values())[1:]
     kinds = [p.annotation for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-    code = Code(kernel.__name__, kinds, lanes(dtype), 8 * dtype.itemsize)
+    code = Code(kernel.__name__, kinds, vector or lanes(dtype), 8 * dtype.itemsize)
     kernel(code, *code.arguments, **constants)
     code.builder.ret_void()
-    c_types = (ctypes.c_int64 if kind is Integer else ctypes.c_void_p for kind in kinds)
-    call = ctypes.CFUNCTYPE(None, *c_types)(_compiler().address(code))
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(kinds))(_compiler().address(code))
+    pointers = sum(kind is not Integer for kind in kinds)
 
-    def function(*arguments: Tensor | int) -> None:
-        call(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
+    def function(*arguments: Any) -> None:
+        call(*[tensor.data_ptr() for tensor in arguments[:pointers]], *arguments[pointers:])
 
     return function
 
 
-def over_threads(count: int, work: Callable[[int, int], None]) -> None:
+def over_threads(count: int, work: Callable[[int, int], None], nanoseconds: float) -> None:
     """Do `work(start, stop)` for the parts of range(count), as many at a time as torch has threads.
 
-    Machine code lets other threads of Python run beside it.
+    Or as are worth their start, where each of range(count) takes about so many `nanoseconds`. Machine code lets
+    other threads of Python run beside it.
     """
-    threads = max(1, min(torch.get_num_threads(), count))
+    threads = min(torch.get_num_threads(), count, int(count * nanoseconds / THREAD_NANOSECONDS))
+    if threads <= 1:
+        work(0, count)
+        return
     bounds = [count * part // threads for part in range(threads + 1)]
     others = [_pool(threads).submit(work, *part) for part in pairwise(bounds[1:])]
     work(0, bounds[1])

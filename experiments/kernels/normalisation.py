@@ -1,4 +1,4 @@
-"""Batch normalisation of images that lie in memory as [height, width, channels, batch], and a ReLU behind it.
+"""Batch normalisation of what lies in memory as [pixels, channels, batch], and a ReLU behind it.
 
 Sums are in double precision. With `relu` kernels are about max(0, y) in place of y = scale x + shift. `ragged`:
 the batch is no whole number of vectors, and the last overlaps the one before.
@@ -39,14 +39,11 @@ def channel_moments(
 def batch_statistics(
     code: Code,
     x: Pointer,
-    weight: Pointer,  # [channels], and so is all that follows
+    weight: Pointer,  # [channels], and so are the next three
     bias: Pointer,
     running_mean: Pointer,
     running_var: Pointer,
-    mean: Pointer,
-    inverse_std: Pointer,
-    scale: Pointer,
-    shift: Pointer,
+    statistics: Pointer,  # [channels, 4]: mean, inverse_std, scale, shift
     batch: Integer,
     channels: Integer,
     pixels: Integer,
@@ -67,17 +64,14 @@ def batch_statistics(
         running_var.put(c, running_var.number(c) + moved * momentum)
         inverse = (square / count + eps).root().inverse()
         factor = weight.number(c) * inverse
-        mean.put(c, centre)
-        inverse_std.put(c, inverse)
-        scale.put(c, factor)
-        shift.put(c, bias.number(c) - centre * factor)
+        for index, value in enumerate((centre, inverse, factor, bias.number(c) - centre * factor)):
+            statistics.put(c * 4 + index, value)
 
 
 def normalise(
     code: Code,
     x: Pointer,
-    scale: Pointer,  # [channels], and so is shift
-    shift: Pointer,
+    statistics: Pointer,
     y: Pointer,
     batch: Integer,
     channels: Integer,
@@ -88,25 +82,15 @@ def normalise(
 ) -> None:
     """y = scale[c] x + shift[c], for the pixels [start, stop)."""
     with code.loop(start, stop) as pixel, code.loop(0, channels) as c:
-        factor, added, row = scale.broadcast(c), shift.broadcast(c), (pixel * channels + c) * batch
-        with code.loop(0, batch, code.lanes) as number:
-            place = row + number.at_most(batch - code.lanes)
-            value = x.load(place).times_plus(factor, added)
-            y.store(place, value.where_positive(value) if relu else value)
+        normalise_row(code, x, statistics, y, (pixel * channels + c) * batch, batch, c, relu)
 
 
 def gradient_statistics(
     code: Code,
     grad: Pointer,
     x: Pointer,
-    mean: Pointer,  # [channels], and so is all that follows
-    inverse_std: Pointer,
-    scale: Pointer,
-    shift: Pointer,
-    grad_weight: Pointer,
-    grad_bias: Pointer,
-    slope: Pointer,
-    offset: Pointer,
+    statistics: Pointer,
+    made: Pointer,  # [channels, 4]: grad_weight, grad_bias, slope, offset
     batch: Integer,
     channels: Integer,
     pixels: Integer,
@@ -123,32 +107,31 @@ def gradient_statistics(
     total, product = Register(code, wide=True), Register(code, wide=True)
     count = (batch * pixels).real()
     with code.loop(start, stop) as c:
-        centre, factor, added = mean.broadcast(c).widened(), scale.broadcast(c), shift.broadcast(c)
+        centre, scale, shift = (statistics.broadcast(c * 4 + index) for index in (0, 2, 3))
         total.clear()
         product.clear()
         with code.loop(0, pixels) as pixel, code.loop(0, batch, code.lanes) as number:
             sample, uncounted = vector_at(batch, number, ragged)
             place = (pixel * channels + c) * batch + sample
             seen = x.load(place)
-            arrived = uncounted(_through_relu(grad.load(place), seen, factor, added, relu)).widened()
+            arrived = uncounted(_through_relu(grad.load(place), seen, scale, shift, relu)).widened()
             total.set(total.get() + arrived)
-            product.set(arrived.times_plus(seen.widened() - centre, product.get()))
-        of_bias, of_weight = total.get().total(), product.get().total() * inverse_std.number(c)
-        tilt = scale.number(c) * inverse_std.number(c) * of_weight / count * -1.0
-        grad_weight.put(c, of_weight)
-        grad_bias.put(c, of_bias)
-        slope.put(c, tilt)
-        offset.put(c, scale.number(c) * of_bias / count * -1.0 - tilt * mean.number(c))
+            product.set(arrived.times_plus(seen.widened() - centre.widened(), product.get()))
+        mean, inverse_std, factor = (statistics.number(c * 4 + index) for index in range(3))
+        of_bias, of_weight = total.get().total(), product.get().total() * inverse_std
+        tilt = factor * inverse_std * of_weight / count * -1.0
+        for index, value in enumerate(
+            (of_weight, of_bias, tilt, factor * of_bias / count * -1.0 - tilt * mean)
+        ):
+            made.put(c * 4 + index, value)
 
 
 def input_gradient(
     code: Code,
     grad: Pointer,
     x: Pointer,
-    scale: Pointer,  # [channels], and so are the next three
-    shift: Pointer,
-    slope: Pointer,
-    offset: Pointer,
+    statistics: Pointer,
+    made: Pointer,
     grad_x: Pointer,
     batch: Integer,
     channels: Integer,
@@ -159,13 +142,47 @@ def input_gradient(
 ) -> None:
     """grad_x = scale[c] grad + slope[c] x + offset[c], for the pixels [start, stop)."""
     with code.loop(start, stop) as pixel, code.loop(0, channels) as c:
-        factor, added = scale.broadcast(c), shift.broadcast(c)
-        tilt, constant, row = slope.broadcast(c), offset.broadcast(c), (pixel * channels + c) * batch
-        with code.loop(0, batch, code.lanes) as number:
-            place = row + number.at_most(batch - code.lanes)
-            seen = x.load(place)
-            arrived = _through_relu(grad.load(place), seen, factor, added, relu)
-            grad_x.store(place, arrived.times_plus(factor, seen.times_plus(tilt, constant)))
+        gradient_row(code, grad, x, statistics, made, grad_x, (pixel * channels + c) * batch, batch, c, relu)
+
+
+def normalise_row(
+    code: Code,
+    x: Pointer,
+    statistics: Pointer,
+    y: Pointer,
+    row: Integer,
+    batch: Integer,
+    c: Integer,
+    relu: int,
+) -> None:
+    """y = scale x + shift, of channel c of one pixel, which begins at `row`."""
+    scale, shift = (statistics.broadcast(c * 4 + index) for index in (2, 3))
+    with code.loop(0, batch, code.lanes) as number:
+        place = row + number.at_most(batch - code.lanes)
+        value = x.load(place).times_plus(scale, shift)
+        y.store(place, value.where_positive(value) if relu else value)
+
+
+def gradient_row(
+    code: Code,
+    grad: Pointer,
+    x: Pointer,
+    statistics: Pointer,
+    made: Pointer,
+    grad_x: Pointer,
+    row: Integer,
+    batch: Integer,
+    c: Integer,
+    relu: int,
+) -> None:
+    """grad_x = scale grad + slope x + offset, of channel c of one pixel, which begins at `row`."""
+    scale, shift = (statistics.broadcast(c * 4 + index) for index in (2, 3))
+    slope, offset = (made.broadcast(c * 4 + index) for index in (2, 3))
+    with code.loop(0, batch, code.lanes) as number:
+        place = row + number.at_most(batch - code.lanes)
+        seen = x.load(place)
+        arrived = _through_relu(grad.load(place), seen, scale, shift, relu)
+        grad_x.store(place, arrived.times_plus(scale, seen.times_plus(slope, offset)))
 
 
 def _moments(

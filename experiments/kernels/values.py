@@ -119,6 +119,11 @@ class Vector:
         kept = self.code.builder.fcmp_unordered(">", of.value, self._zero())
         return Vector(self.code, self.code.builder.select(kept, self.value, self._zero()))
 
+    def where_at_least(self, of: Vector, least: Vector) -> Vector:
+        """Keep the lanes in which `of` is at least `least`; 0 in the others."""
+        kept = self.code.builder.fcmp_ordered(">=", of.value, least.value)
+        return Vector(self.code, self.code.builder.select(kept, self.value, self._zero()))
+
     def from_lane(self, first: Integer) -> Vector:
         """Keep the lanes from number `first` on; 0 in those before."""
         code, lanes = self.code, ir.VectorType(INT, self.code.lanes)
@@ -177,6 +182,14 @@ class Pointer:
         address = self.code.builder.bitcast(self._address(index), ir.PointerType(self.code.vector))
         self.code.builder.store(vector.value, address, align=self.code.alignment)
 
+    def prefetch(self, index: Integer | int) -> None:
+        """Have the caches get what will be read at `index`, which may be no memory at all."""
+        code, i32 = self.code, ir.IntType(32)
+        address = code.builder.bitcast(self._address(index), ir.PointerType(ir.IntType(8)))
+        code.builder.call(
+            code.prefetch, [address, i32(0), i32(2), i32(1)]
+        )  # a read, not into the first cache
+
     def number(self, index: Integer | int) -> Real:
         """Read one number."""
         value = self.code.builder.load(self._address(index))
@@ -195,6 +208,14 @@ class Pointer:
 
 class DoublePointer(Pointer):
     """As a Pointer, to numbers of double precision."""
+
+
+class IntegerPointer(Pointer):
+    """64-bit integers in memory, by their index."""
+
+    def integer(self, index: Integer | int) -> Integer:
+        """Read one."""
+        return Integer(self.code, self.code.builder.load(self._address(index)))
 
 
 class Register:
@@ -224,3 +245,28 @@ def vector_at(batch: Integer, number: Integer, ragged: int) -> tuple[Integer, Ca
         return number, lambda vector: vector
     sample = number.at_most(batch - number.code.lanes)
     return sample, lambda vector: vector.from_lane(number - sample)
+
+
+def transposed(rows: list[Vector]) -> list[Vector]:
+    """Return the columns of a square of vectors, as many as each has lanes.
+
+    Interleaving the first half of the rows with the second turns one bit of a number's place from its row's number
+    to its lane's; after as many times as there are bits, all have changed places.
+    """
+    code, half = rows[0].code, len(rows) // 2
+    for _ in range(len(rows).bit_length() - 1):
+        rows = [
+            row for pair in zip(rows[:half], rows[half:], strict=True) for row in _interleaved(code, *pair)
+        ]
+    return rows
+
+
+def _interleaved(code: Code, a: Vector, b: Vector) -> list[Vector]:
+    """Return a0 b0 a1 b1 ... as two vectors."""
+    lanes = code.lanes
+    order = [lane // 2 + lane % 2 * lanes for lane in range(2 * lanes)]
+    kind = ir.VectorType(ir.IntType(32), lanes)
+    return [
+        Vector(code, code.builder.shuffle_vector(a.value, b.value, ir.Constant(kind, part)))
+        for part in (order[:lanes], order[lanes:])
+    ]

@@ -5,7 +5,7 @@ has given its parameters a leading members dimension, it maps [members, batch, .
 each member with its own parameters. A network built of these layers and of elementwise operations, with
 dimensions counted from the end, is therefore written once.
 
-On a CPU images lie in memory as `experiments.networks.stacked_images` says, and layers keep them so. Elsewhere
+On a CPU images lie in memory as `experiments.networks.layout` says, and layers keep them so. Elsewhere
 the members are the groups of one convolution, and images that come with their channels last stay so; a single
 member is squeezed out and unsqueezed back in, both views, also backward, where indexing would copy.
 """
@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.networks.stacked import StackedLinear
-from experiments.networks.stacked_images import batch_first, batch_last, takes_batch_last
+from experiments.networks.layout import batch_first, batch_last, takes_batch_last
+from experiments.networks.stacked_linear import StackedLinear
 
 
 class Linear(nn.Linear):
@@ -86,10 +86,18 @@ def join_channels(x: Tensor, y: Tensor) -> Tensor:
 
 
 def fold_members(x: Tensor) -> Tensor:
-    """[members, batch, channels, height, width] -> [batch, members * channels, height, width]."""
+    """[members, batch, channels, height, width] -> [batch, members * channels, height, width].
+
+    And [members, batch, features] -> [1, members * features, batch], which as vectors lie needs no copy: to torch,
+    the samples are then positions in one image.
+    """
+    if x.dim() == 3:
+        return x.mT.flatten(0, 1).unsqueeze(0)
     return x.squeeze(0) if len(x) == 1 else x.movedim(0, 1).flatten(1, 2)
 
 
 def unfold_members(x: Tensor, members: int) -> Tensor:
-    """[batch, members * channels, height, width] -> [members, batch, channels, height, width]."""
+    """Undo `fold_members`."""
+    if x.dim() == 3:
+        return x.squeeze(0).unflatten(0, (members, -1)).mT
     return x.unsqueeze(0) if members == 1 else x.unflatten(1, (members, -1)).movedim(1, 0)

@@ -2,12 +2,11 @@
 
 import math
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.networks.layers import Linear
 from experiments.networks.network import Network, NormInput, chain_norm_inputs
-from experiments.networks.norms import feature_norm
+from experiments.networks.norms import feature_norm, norm_relu
 from experiments.noise import NoiseSite
 
 
@@ -26,7 +25,7 @@ class Block(nn.Module):
         """x [..., batch, inputs] -> [..., batch, width]."""
         if self.before_weight is not None:
             x = self.before_weight(x)
-        return F.relu(self.norm(self.before_bn(self.linear(x))))
+        return norm_relu(self.norm, self.before_bn(self.linear(x)))
 
 
 class MLP(Network):

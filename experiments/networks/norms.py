@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.networks.layers import fold_members, unfold_members
-from experiments.networks.stacked import StackedBatchNorm
-from experiments.networks.stacked_images import takes_batch_last
+from experiments.networks.layout import takes_batch_last
 
 NORMS = ("batch", "group", "layer", "none")
 
@@ -33,8 +32,8 @@ def _norm_of_a_sample(norm: str, channels: int) -> nn.Module:
 
 
 def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
-    """ReLU(norm(x)) of images, which batch normalisation has in one operation."""
-    return norm(x, relu=True) if isinstance(norm, BatchNorm2d) else F.relu(norm(x))
+    """ReLU(norm(x)), which batch normalisation has in one operation."""
+    return norm(x, relu=True) if isinstance(norm, _BatchNorm) else F.relu(norm(x))
 
 
 def group_count(channels: int) -> int:
@@ -52,47 +51,33 @@ def stores_statistics(norm: nn.Module) -> bool:
     return getattr(norm, "running_var", None) is not None
 
 
-class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of features: x [..., batch, features], statistics over the batch.
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation of one network or of a stack, x [..., batch, channels, ...], as torch's.
 
-    As torch.nn.BatchNorm1d: eps 1e-5, momentum 0.1 (the weight of the *new* batch), the biased variance to
-    normalise, the unbiased one in the running variance.
+    eps 1e-5, momentum 0.1 (the weight of the *new* batch), the biased variance to normalise, the unbiased one in
+    the running variance.
     """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise by the batch (train mode) or by the stored statistics (eval mode)."""
-        if self.weight.dim() == 1:
-            return super().forward(input)
-        mean, var = _running_statistics(self)
-        if self.training:
-            return StackedBatchNorm.apply(input, self.weight, self.bias, (mean, var), self.momentum, self.eps)  # type: ignore[return-value]
-        scale = self.weight * torch.rsqrt(var + self.eps)  # [members, features]
-        shift = self.bias - mean * scale
-        return input * scale.unsqueeze(-2) + shift.unsqueeze(-2)
-
-
-class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation of images: x [..., batch, channels, height, width], as torch.nn.BatchNorm2d."""
 
     def forward(self, input: Tensor, relu: bool = False) -> Tensor:
         """Normalise by the batch (train mode) or by the stored statistics (eval mode); `relu`: max(0, y)."""
-        if self.weight.dim() == 2 and takes_batch_last(input):
-            mean, var = _running_statistics(self)
-            if self.training:
-                from experiments.networks.stacked_norms import StackedBatchNorm2d  # which imports LLVM
+        if self.weight.dim() == 1:
+            normalised = super().forward(input)
+        elif not takes_batch_last(input):
+            normalised = self._normalise_folded(input)
+        elif self.training:
+            from experiments.networks.stacked_norms import StackedBatchNorm  # which imports LLVM
 
-                options = (mean, var), self.momentum, self.eps, relu
-                return StackedBatchNorm2d.apply(input, self.weight, self.bias, *options)  # type: ignore[return-value]
+            options = _running_statistics(self), self.momentum, self.eps, relu
+            return StackedBatchNorm.apply(input, self.weight, self.bias, *options)  # type: ignore[return-value]
+        else:
+            mean, var = _running_statistics(self)
             scale = self.weight * torch.rsqrt(var + self.eps)  # [members, channels]
             shift = self.bias - mean * scale
-            normalised = torch.addcmul(shift[:, None, :, None, None], input, scale[:, None, :, None, None])
-        else:
-            normalised = self._normalise(input)
+            per_channel = (len(scale), 1, -1, *[1] * (input.dim() - 3))
+            normalised = torch.addcmul(shift.view(per_channel), input, scale.view(per_channel))
         return F.relu(normalised) if relu else normalised
 
-    def _normalise(self, input: Tensor) -> Tensor:
-        if self.weight.dim() == 1:
-            return super().forward(input)
+    def _normalise_folded(self, input: Tensor) -> Tensor:
         mean, var = _running_statistics(self)
         normalised = F.batch_norm(
             fold_members(input),
@@ -105,6 +90,14 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.eps,
         )
         return unfold_members(normalised, len(self.weight))
+
+
+class BatchNorm(_BatchNorm, nn.BatchNorm1d):
+    """Batch normalisation of features [..., batch, features]."""
+
+
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
+    """Batch normalisation of images [..., batch, channels, height, width]."""
 
 
 class GroupNorm(nn.GroupNorm):
@@ -132,7 +125,7 @@ class GroupNorm(nn.GroupNorm):
         return torch.addcmul(self.bias.view(per_channel), normalised, self.weight.view(per_channel))
 
 
-def _running_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def _running_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """Return the running mean and variance [members, channels] that this pass uses, counting the batch."""
     assert norm.running_mean is not None
     assert norm.running_var is not None

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from experiments.kernels import convolution
-from experiments.kernels.machine import accumulators, compiled, lanes, over_threads
-from experiments.networks.stacked_images import batch_first, batch_last
+from experiments.kernels.machine import PRODUCTS, accumulators, compiled, lanes, over_threads, tile_vectors
+from experiments.networks.layout import batch_first, batch_last
 
 Tile = tuple[int, int, int]
 
@@ -73,7 +73,7 @@ def _correlate(x: Tensor, weight: Tensor, y: Tensor, stride: int, first: tuple[i
     height, width, _, batch = x.shape
     rows, columns = y.shape[:2]
     groups, outputs, channels, *taps = weight.shape
-    vectors = _vectors(batch, lanes(x.dtype))
+    vectors = tile_vectors(batch, lanes(x.dtype))
     kernels = []
     for begin, end, tile in _even_tiles(outputs, accumulators() // vectors):
         # [groups, blocks, tile, channels, taps, taps] -> [groups, blocks, taps, taps, channels, tile]
@@ -87,7 +87,8 @@ def _correlate(x: Tensor, weight: Tensor, y: Tensor, stride: int, first: tuple[i
         for kernel in kernels:
             kernel(start, stop)
 
-    over_threads(rows, fill_rows)
+    products = weight.numel() * columns * batch  # of a row, some with what is outside the image
+    over_threads(rows, fill_rows, products / PRODUCTS)
 
 
 def _input_gradient(grad: Tensor, weight: Tensor, grad_x: Tensor, stride: int, padding: int) -> None:
@@ -149,14 +150,9 @@ def _fill_tiles(
             made = sums.sum(-1).permute(1, 0, 4, 3, 5, 2, 6).flatten(1, 2).flatten(2, 3)
             grad_weight[:, part, c_begin:c_end] = made
 
-    over_threads((o_end - o_begin) // o_tile, fill_blocks)
-
-
-@functools.cache
-def _vectors(batch: int, lanes: int) -> int:
-    """Return of how many vectors of samples a tile is: overlapping least, then the largest."""
-    most = min(accumulators() // 6, batch // lanes)
-    return min(range(most, 0, -1), key=lambda vectors: -(-batch // (vectors * lanes)) * vectors)
+    blocks = (o_end - o_begin) // o_tile
+    products = o_tile * grad_weight[:, 0, c_begin:c_end].numel() * rows * columns * batch
+    over_threads(blocks, fill_blocks, products / PRODUCTS)
 
 
 @functools.cache

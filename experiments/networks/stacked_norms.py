@@ -1,30 +1,31 @@
-"""Normalisation of images over a stack of members on a CPU, forward and backward."""
+"""Normalisation over a stack of members on a CPU, forward and backward."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from experiments.kernels import normalisation
-from experiments.kernels.machine import compiled, lanes, over_threads
-from experiments.networks.stacked_images import batch_first, batch_last
+from experiments.kernels import features, normalisation
+from experiments.kernels.machine import NUMBERS, compiled, lanes, over_threads
+from experiments.networks.layout import batch_first, batch_last
 
 
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return each channel's mean, and its sum of squares around it, [members, channels] in double precision.
 
-    x [members, height, width, channels, batch], contiguous.
+    x [members, ..., channels, batch], contiguous.
     """
     kernel = compiled(normalisation.channel_moments, x.dtype, ragged=_ragged(x))
-    moments = torch.empty(2, len(x), x.shape[3], dtype=torch.double)
+    moments = torch.empty(2, len(x), x.shape[-2], dtype=torch.double)
     _over_channels(kernel, x, *moments)
     return moments[0], moments[1]
 
 
-class StackedBatchNorm2d(Function):
-    """Batch normalisation of x [members, batch, channels, height, width] by each member's batch, in train mode.
+class StackedBatchNorm(Function):
+    """Batch normalisation of x [members, batch, channels, ...] by each member's own batch, in train mode.
 
     Normalises by the biased variance and moves the running variance by the unbiased one, as torch does; running
     mean and variance [members, channels] are updated in place. `relu`: return max(0, y).
@@ -42,15 +43,15 @@ class StackedBatchNorm2d(Function):
         relu: bool,
     ) -> Tensor:
         """Return gamma (x - mean) / sqrt(var + eps) + beta."""
-        x = batch_last(x).contiguous()
-        statistics = torch.empty(4, *weight.shape, dtype=x.dtype)  # mean, inverse_std, scale, shift
-        options = {"ragged": _ragged(x), "momentum": momentum, "eps": eps}
-        kernel = compiled(normalisation.batch_statistics, x.dtype, **options)
-        _over_channels(kernel, x, weight, bias, *running, *statistics.unbind())
-        y = torch.empty_like(x)
-        _over_pixels(
-            compiled(normalisation.normalise, x.dtype, relu=int(relu)), x, *statistics[2:].unbind(), y
-        )
+        x = batch_last(x)
+        y, statistics = torch.empty_like(x), torch.empty(*weight.shape, 4, dtype=x.dtype)
+        arrays, options = (x, weight, bias, *running, statistics), {"momentum": momentum, "eps": eps}
+        options["ragged"] = _ragged(x)
+        if x.dim() == 3:
+            _over_features(compiled(features.normalise, x.dtype, relu=int(relu), **options), *arrays, y)
+        else:
+            _over_channels(compiled(normalisation.batch_statistics, x.dtype, **options), *arrays)
+            _over_pixels(compiled(normalisation.normalise, x.dtype, relu=int(relu)), x, statistics, y)
         ctx.save_for_backward(x, statistics)
         ctx.relu = int(relu)
         return batch_first(y)
@@ -59,18 +60,20 @@ class StackedBatchNorm2d(Function):
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, weight and bias."""
         x, statistics = ctx.saved_tensors
-        grad = batch_last(grads[0]).contiguous()
-        made = torch.empty_like(statistics)  # grad_weight, grad_bias, slope, offset
-        kernel = compiled(normalisation.gradient_statistics, x.dtype, relu=ctx.relu, ragged=_ragged(x))
-        _over_channels(kernel, grad, x, *statistics.unbind(), *made.unbind())
-        grad_x = torch.empty_like(x)
-        kernel = compiled(normalisation.input_gradient, x.dtype, relu=ctx.relu)
-        _over_pixels(kernel, grad, x, *statistics[2:].unbind(), *made[2:].unbind(), grad_x)
-        return batch_first(grad_x), made[0], made[1], None, None, None, None
+        made, grad_x = torch.empty_like(statistics), torch.empty_like(x)
+        arrays, options = (batch_last(grads[0]), x, statistics, made), {"relu": ctx.relu}
+        ragged = _ragged(x)
+        if x.dim() == 3:
+            _over_features(compiled(features.gradient, x.dtype, ragged=ragged, **options), *arrays, grad_x)
+        else:
+            kernel = compiled(normalisation.gradient_statistics, x.dtype, ragged=ragged, **options)
+            _over_channels(kernel, *arrays)
+            _over_pixels(compiled(normalisation.input_gradient, x.dtype, **options), *arrays, grad_x)
+        return batch_first(grad_x), made[..., 0], made[..., 1], None, None, None, None
 
 
 def _ragged(x: Tensor) -> int:
-    return int(x.shape[4] % lanes(x.dtype) > 0)
+    return int(x.shape[-1] % lanes(x.dtype) > 0)
 
 
 def _members(*arrays: Tensor) -> Iterable[tuple[Tensor, ...]]:
@@ -78,22 +81,32 @@ def _members(*arrays: Tensor) -> Iterable[tuple[Tensor, ...]]:
     return [arrays] if len(arrays[0]) == 1 else zip(*(array.unbind() for array in arrays), strict=True)
 
 
-def _over_channels(kernel: Callable[..., None], images: Tensor, *arrays: Tensor) -> None:
-    """Call a kernel of channels with each member's images [height, width, channels, batch] and further arrays."""
-    _, height, width, channels, batch = images.shape
-    for parts in _members(images, *arrays):
-        over_threads(channels, functools.partial(kernel, *parts, batch, channels, height * width))
+def _over_features(kernel: Callable[..., None], x: Tensor, *arrays: Tensor) -> None:
+    """Call a kernel of features with all members' x [members, features, batch] and further arrays."""
+    members, features, batch = x.shape
+    over_threads(members * features, functools.partial(kernel, x, *arrays, batch), batch / NUMBERS)
+
+
+def _over_channels(kernel: Callable[..., None], x: Tensor, *arrays: Tensor) -> None:
+    """Call a kernel of channels with each member's x [..., channels, batch] and further arrays."""
+    *space, channels, batch = x.shape[1:]
+    if not space:  # of a single pixel, the channels of all members follow one another
+        x, arrays, channels = x[None], tuple(array[None] for array in arrays), len(x) * channels
+    for parts in _members(x, *arrays):
+        work = functools.partial(kernel, *parts, batch, channels, math.prod(space))
+        over_threads(channels, work, math.prod(space) * batch / NUMBERS)
 
 
 def _over_pixels(kernel: Callable[..., None], images: Tensor, *arrays: Tensor) -> None:
     """Call a kernel of pixels with each member's images [height, width, channels, batch] and further arrays."""
     _, height, width, channels, batch = images.shape
     for parts in _members(images, *arrays):
-        over_threads(height * width, functools.partial(kernel, *parts, batch, channels))
+        work = functools.partial(kernel, *parts, batch, channels)
+        over_threads(height * width, work, channels * batch / NUMBERS)
 
 
 class StackedGroupNorm(Function):
-    """Normalisation of each sample of x [members, batch, channels, height, width] over groups of channels.
+    """Normalisation of each sample of x [members, batch, channels, ...] over groups of channels.
 
     As torch.nn.GroupNorm, with each member's own weight and bias [members, channels].
     """
@@ -101,8 +114,9 @@ class StackedGroupNorm(Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
         """Return gamma (x - mean) / sqrt(var + eps) + beta."""
-        shape = batch_last(x).shape  # [members, height, width, channels, batch]
-        x = batch_last(x).reshape(len(x), -1, groups, shape[3] // groups, shape[4])
+        x = batch_last(x)  # [members, ..., channels, batch]
+        shape = x.shape
+        x = x.view(len(x), -1, groups, shape[-2] // groups, shape[-1])
         weight, bias = (values.view(len(x), 1, groups, -1, 1) for values in (weight, bias))
         count = x.shape[1] * x.shape[3]
         centred = x - x.sum(1, keepdim=True).sum(3, keepdim=True) / count

@@ -1,30 +1,36 @@
-"""The products of a convolution by `experiments.kernels` and by torch, one thread each, in GFLOP/s.
+"""The products of a layer by `experiments.kernels` and by torch, one thread each, in GFLOP/s.
 
     python -m scripts.benchmark.kernels [--batch 128]
 
-Torch's run on images with their channels last, its faster layout here. They take turns; the best of several.
+Of a convolution, torch's run on images with their channels last, its faster layout here; of linear layers of many
+members, beside torch's batched product, NumPy's. They take turns; the best of several.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
 from experiments.memory import keep_freed_memory
+from experiments.networks.layout import batch_first, batch_last
+from experiments.networks.products import product
 from experiments.networks.stacked_convolution import StackedConvolution
-from experiments.networks.stacked_images import batch_first, batch_last
 from scripts.benchmark.timing import seconds_of
 
 # Channels of input and output, pixels a side, stride: a stage's convolutions, and the first of the next stage.
 CONVOLUTIONS = [(8, 8, 32, 1), (12, 12, 32, 1), (12, 24, 32, 2), (16, 16, 32, 1), (24, 24, 16, 1)]
 CONVOLUTIONS += [(32, 32, 16, 1), (48, 48, 8, 1), (64, 64, 8, 1), (160, 160, 32, 1), (320, 320, 8, 1)]
+# Width of a linear layer, and members.
+LINEAR = [(16, 60), (64, 60), (256, 24), (512, 8), (1024, 4), (2048, 1)]
 TURNS = 15
 
 
-def products(
+def convolution_products(
     convolve: Callable[..., torch.Tensor], x: torch.Tensor, weight: torch.Tensor
 ) -> list[Callable[[], object]]:
     """Return calls of the product forward, of the gradient of x alone, and of that of the weight alone."""
@@ -41,34 +47,50 @@ def products(
     return [lambda: convolve(x, weight), back(True, False), back(False, True)]
 
 
-def rates(channels: int, outputs: int, size: int, stride: int, batch: int) -> tuple[list[float], list[float]]:
-    """Return GFLOP/s of the three products by our kernels and by torch."""
+def convolution_rates(channels: int, outputs: int, size: int, stride: int, batch: int) -> list[list[float]]:
+    """Return GFLOP/s of the three products by our kernels, and by torch."""
     x, weight = torch.randn(batch, channels, size, size), torch.randn(outputs, channels, 3, 3)
-    ours = products(
+    ours = convolution_products(
         lambda x, weight: StackedConvolution.apply(x, weight, stride, 1, 1),
         batch_first(batch_last(x[None])),
         weight[None],
     )
     last = torch.channels_last
-    theirs = products(
+    theirs = convolution_products(
         lambda x, weight: F.conv2d(x, weight, stride=stride, padding=1),
         x.contiguous(memory_format=last),
         weight.contiguous(memory_format=last),
     )
-    seconds = [[min(times) for times in zip(*turns, strict=True)] for turns in _take_turns(ours, theirs)]
-    operations = 2 * 9 * channels * outputs * (size // stride) ** 2 * batch
-    ours_rates, their_rates = ([operations / each / 1e9 for each in side] for side in seconds)
-    return ours_rates, their_rates
+    return _rates(2 * 9 * channels * outputs * (size // stride) ** 2 * batch, ours, theirs)
 
 
-def _take_turns(*sides: list[Callable[[], object]]) -> list[list[list[float]]]:
-    """Seconds of every call of each side, turn by turn."""
+def linear_rates(width: int, members: int, batch: int) -> list[list[float]]:
+    """Return GFLOP/s of the three products by our kernels, by torch, and by NumPy."""
+    weight = torch.randn(members, width, width)
+    x, grad = (torch.randn(members, width, batch) for _ in range(2))
+    pairs = [(weight, x), (weight.mT, grad), (grad, x.mT)]
+    ours, torch_s = ([partial(by, *pair) for pair in pairs] for by in (product, torch.matmul))
+    numpy_s = [partial(np.matmul, *(matrices.numpy() for matrices in pair)) for pair in pairs]
+    return _rates(2 * members * width**2 * batch, ours, torch_s, numpy_s)
+
+
+def _rates(operations: int, *sides: Sequence[Callable[[], object]]) -> list[list[float]]:
+    """GFLOP/s of each side's calls, each of so many operations."""
     turns = [[[seconds_of(call) for call in side] for side in sides] for _ in range(TURNS)]
-    return [[turn[index] for turn in turns] for index in range(len(sides))]
+    seconds = [[min(times) for times in zip(*side, strict=True)] for side in zip(*turns, strict=True)]
+    return [[operations / each / 1e9 for each in side] for side in seconds]
+
+
+def _print_rates(title: str, sides: str, rows: dict[str, list[list[float]]]) -> None:
+    table = Table(title, *(f"{name}: {sides}" for name in ("forward", "to x", "to weight")))
+    for name, rates in rows.items():
+        cells = zip(*rates, strict=True)
+        table.add_row(name, *(", ".join(f"{rate:.0f}" for rate in cell) for cell in cells))
+    Console().print(table)
 
 
 def main() -> None:
-    """Measure each convolution and print a line of it."""
+    """Measure each layer and print a line of it."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.benchmark.kernels", description="GFLOP/s of kernels"
     )
@@ -76,14 +98,15 @@ def main() -> None:
     batch = parser.parse_args().batch
     torch.set_num_threads(1)
     keep_freed_memory()
-    table = Table(
-        "channels", "pixels", *(f"{name}: ours, torch" for name in ("forward", "to x", "to weight"))
-    )
-    for channels, outputs, size, stride in CONVOLUTIONS:
-        pairs = zip(*rates(channels, outputs, size, stride, batch), strict=True)
-        cells = (f"{ours:.0f}, {theirs:.0f}" for ours, theirs in pairs)
-        table.add_row(f"{channels} to {outputs}", f"{size} x {size}", *cells)
-    Console().print(table)
+    linear = {
+        f"{width}, of {members} members": linear_rates(width, members, batch) for width, members in LINEAR
+    }
+    _print_rates("linear", "ours, torch, NumPy", linear)
+    convolutions = {
+        f"{channels} to {outputs}, {size} x {size}": convolution_rates(channels, outputs, size, stride, batch)
+        for channels, outputs, size, stride in CONVOLUTIONS
+    }
+    _print_rates("convolution", "ours, torch", convolutions)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,6 @@ def sgemm_rates(size: int = 1536, repeats: int = 12) -> dict[str, float]:
     a, b = torch.randn(size, size), torch.randn(size, size)
     products = {"sgemm_gflops": torch.matmul, "harness_sgemm_gflops": product}
     return {
-        name: 2 * size**3 / min(seconds_of(lambda by=by: by(a, b)) for _ in range(repeats)) / 1e9
+        name: 2 * size**3 / min(seconds_of(lambda by=by: by(a[None], b[None])) for _ in range(repeats)) / 1e9
         for name, by in products.items()
     }

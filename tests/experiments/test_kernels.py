@@ -102,7 +102,7 @@ def test_threads_share_the_work_without_gap_or_overlap(threads, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     for count in (1, 3, 7):
         parts = []
-        over_threads(count, lambda start, stop: parts.append(range(start, stop)))  # noqa: B023
+        over_threads(count, lambda start, stop: parts.append(range(start, stop)), 1e9)  # noqa: B023
         assert sorted(i for part in parts for i in part) == list(range(count))
         assert len(parts) == min(threads, count)
 
@@ -114,7 +114,19 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        over_threads(2, fail)
+        over_threads(2, fail, 1e9)
+
+
+def test_threads_are_used_where_they_are_worth_it(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    for nanoseconds, threads in (
+        (0, 1),
+        (machine.THREAD_NANOSECONDS / 4, 2),
+        (machine.THREAD_NANOSECONDS, 4),
+    ):
+        parts = []
+        over_threads(8, lambda start, stop: parts.append((start, stop)), nanoseconds)  # noqa: B023
+        assert len(parts) == threads
 
 
 def test_the_machine_has_registers_for_a_tile():

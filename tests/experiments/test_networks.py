@@ -12,8 +12,8 @@ from experiments.checks import ConfigError
 from experiments.members import PLACEMENTS
 from experiments.networks import NETWORKS, NORMS, build_network, check_model_config
 from experiments.networks.layers import Conv2d
+from experiments.networks.layout import batch_last, takes_batch_last
 from experiments.networks.norms import BatchNorm, BatchNorm2d, GroupNorm, group_count
-from experiments.networks.stacked_images import batch_last, takes_batch_last
 from experiments.stack import ChunkNoise, site_shapes, stack_members
 from tests import reference_networks
 from tests.experiments.small_networks import ALL, CPU, SMALL, images, member, recorded_inputs, small_network

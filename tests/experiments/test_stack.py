@@ -151,12 +151,13 @@ def test_a_diverging_member_leaves_its_neighbours_alone():
         assert value.isfinite().all()
 
 
-def test_stacked_layers_agree_with_vmap_over_plain_ones():
+@pytest.mark.parametrize("batch", [5, 16], ids=["less than a vector", "a vector"])
+def test_stacked_layers_agree_with_vmap_over_plain_ones(batch):
     job = small_job(EVERYTHING)
     build = lambda seed: build_network(job.config["model"], (20,), 10, seed).double()  # noqa: E731
     members = [Member("none", "none", 0.0, seed, 0.1, 0.0) for seed in range(4)]
     stack, plain = stack_members(members, build), [build(seed) for seed in range(4)]
-    x = torch.randn(4, 16, 20, dtype=torch.double)
+    x = torch.randn(4, batch, 20, dtype=torch.double)
     base = build(0).to("meta")
     for training in (True, False):
         params, _ = stack_module_state(plain)  # type: ignore[arg-type]
@@ -170,13 +171,28 @@ def test_stacked_layers_agree_with_vmap_over_plain_ones():
         expected = vmap(call)(params, buffers, x)
         ours = stack(x)
         torch.testing.assert_close(ours, expected)
-        shared = stack(x[:1].expand(4, 16, 20))
-        copied = stack(x[:1].expand(4, 16, 20).contiguous())
+        shared = stack(x[:1].expand(4, batch, 20))
+        copied = stack(x[:1].expand(4, batch, 20).contiguous())
         torch.testing.assert_close(shared, copied)
         ours_grads = torch.autograd.grad(ours.square().sum(), list(stack.parameters()))
         grads = torch.autograd.grad(expected.square().sum(), list(params.values()))
         for name, ours_grad, grad in zip(params, ours_grads, grads, strict=True):
             torch.testing.assert_close(ours_grad, grad, msg=name)
+
+
+@pytest.mark.parametrize("batch", [5, 16], ids=["less than a vector", "a vector"])
+def test_stored_statistics_move_as_those_of_plain_networks(batch):
+    job = small_job(EVERYTHING)
+    build = lambda seed: build_network(job.config["model"], (20,), 10, seed).double()  # noqa: E731
+    stack = stack_members([Member("none", "none", 0.0, s, 0.1, 0.0) for s in range(3)], build)
+    x = torch.randn(3, batch, 20, dtype=torch.double)
+    for _ in range(2):
+        stack.train()(x)
+    for index, plain in enumerate(map(build, range(3))):
+        for _ in range(2):
+            plain.train()(x[index])
+        for name, buffer in plain.named_buffers():
+            torch.testing.assert_close(stack.get_buffer(name)[index], buffer, msg=name)
 
 
 def test_gradient_reaches_a_shared_input_that_wants_one():

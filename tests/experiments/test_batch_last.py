@@ -9,11 +9,11 @@ from torch import Tensor
 
 from experiments.kernels import machine
 from experiments.moments import Moments
-from experiments.networks import stacked_convolution, stacked_images, stacked_norms
+from experiments.networks import layout, stacked_convolution, stacked_norms
 from experiments.networks.layers import join_channels, on_images
+from experiments.networks.layout import batch_first, batch_last, takes_batch_last
 from experiments.networks.stacked_convolution import StackedConvolution
-from experiments.networks.stacked_images import batch_first, batch_last, takes_batch_last
-from experiments.networks.stacked_norms import StackedBatchNorm2d, StackedGroupNorm, channel_moments
+from experiments.networks.stacked_norms import StackedBatchNorm, StackedGroupNorm, channel_moments
 
 # members, batch, channels, outputs, height, width, size, stride, padding, groups
 GEOMETRIES = {
@@ -94,16 +94,19 @@ def test_convolution_of_any_geometry(data):
     assert_equal(*convolutions(geometry, torch.float32))
 
 
-def norm_arguments(members: int, batch: int, channels: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    x = 2 * randn(members, batch, channels, 5, 6, dtype=dtype) + 3
+def norm_arguments(
+    members: int, batch: int, channels: int, dtype: torch.dtype, space: tuple[int, ...] = (5, 6)
+) -> tuple[Tensor, ...]:
+    x = 2 * randn(members, batch, channels, *space, dtype=dtype) + 3
     return x, randn(members, channels, dtype=dtype, seed=1), randn(members, channels, dtype=dtype, seed=2)
 
 
 @pytest.mark.parametrize("relu", [False, True], ids=["", "ReLU"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
 @pytest.mark.parametrize(("members", "batch", "channels"), [(1, 128, 12), (3, 33, 5), (2, 16, 1)])
-def test_batch_normalisation_is_torch_s(members, batch, channels, dtype, relu):
-    arguments = norm_arguments(members, batch, channels, dtype)
+@pytest.mark.parametrize("space", [(5, 6), (1, 1), ()], ids=["images", "single pixels", "features"])
+def test_batch_normalisation_is_torch_s(members, batch, channels, space, dtype, relu):
+    arguments = norm_arguments(members, batch, channels, dtype, space)
     running = torch.zeros(members, channels, dtype=dtype), torch.ones(members, channels, dtype=dtype)
     expected = running[0].double(), running[1].double()
 
@@ -112,14 +115,15 @@ def test_batch_normalisation_is_torch_s(members, batch, channels, dtype, relu):
         y = torch.stack([F.batch_norm(*parts, True, 0.3, 1e-5) for parts in each])
         return F.relu(y) if relu else y
 
-    ours = with_gradients(lambda *a: StackedBatchNorm2d.apply(*a, running, 0.3, 1e-5, relu), *arguments)
+    ours = with_gradients(lambda *a: StackedBatchNorm.apply(*a, running, 0.3, 1e-5, relu), *arguments)
     assert_equal(ours, with_gradients(torch_norm, *(a.double() for a in arguments)))
     assert_equal(list(running), list(expected))
 
 
 @pytest.mark.parametrize("groups", [1, 3])
-def test_group_normalisation_is_torch_s(groups):
-    arguments = norm_arguments(2, 19, 12, torch.float32)
+@pytest.mark.parametrize("space", [(5, 6), ()], ids=["images", "features"])
+def test_group_normalisation_is_torch_s(groups, space):
+    arguments = norm_arguments(2, 19, 12, torch.float32, space)
 
     def torch_norm(x, weight, bias):
         return torch.stack(
@@ -139,8 +143,9 @@ def test_moments_survive_a_large_mean():
     torch.testing.assert_close(squares / (64 * 64 - 1), exact.var(-1), rtol=1e-6, atol=0)
 
 
-def test_streamed_moments_are_the_same_in_either_layout():
-    x = randn(2, 40, 5, 4, 4, dtype=torch.double)
+@pytest.mark.parametrize("space", [(4, 4), ()], ids=["images", "features"])
+def test_streamed_moments_are_the_same_in_either_layout(space):
+    x = randn(2, 40, 5, *space, dtype=torch.double)
     either = Moments(), Moments()
     for batch in x.split([25, 15], 1):
         either[0].update(batch)
@@ -148,23 +153,25 @@ def test_streamed_moments_are_the_same_in_either_layout():
         either[1].update(batch)
     torch.testing.assert_close(either[0].variance, either[1].variance)
     torch.testing.assert_close(either[0].variance, x.transpose(1, 2).flatten(2).var(-1))
+    torch.testing.assert_close(either[0].mean, x.transpose(1, 2).flatten(2).mean(-1))
 
 
 @pytest.mark.parametrize("vector_bytes", [16, 32, 64])
 def test_vectors_of_every_width_compute_the_same(vector_bytes, monkeypatch):
     """Also those of other processors, with their fewer registers, which this one's compiler takes apart."""
-    for module in (machine, stacked_images, stacked_convolution, stacked_norms):
+    for module in (machine, layout, stacked_convolution, stacked_norms):
         if hasattr(module, "lanes"):
             monkeypatch.setattr(module, "lanes", lambda dtype: vector_bytes // dtype.itemsize)
         if hasattr(module, "accumulators"):
             monkeypatch.setattr(module, "accumulators", lambda: 24 if vector_bytes == 64 else 12)
-    caches = machine.compiled, stacked_convolution._vectors
+    caches = machine.compiled, machine.tile_vectors
     try:
         for cache in caches:
             cache.cache_clear()
         for geometry in GEOMETRIES.values():
             assert_equal(*convolutions(geometry, torch.float32))
-        test_batch_normalisation_is_torch_s(3, 33, 5, torch.float32, True)
+        for space in ((5, 6), ()):
+            test_batch_normalisation_is_torch_s(3, 33, 5, space, torch.float32, True)
     finally:
         for cache in caches:
             cache.cache_clear()
@@ -174,9 +181,10 @@ def test_threads_change_no_bit(monkeypatch):
     one = convolutions((1, 40, 8, 8, 20, 6, 3, 1, 1, 1), torch.float32)[0]
     arguments = norm_arguments(1, 33, 5, torch.float32)
     running = torch.zeros(1, 5), torch.ones(1, 5)
-    norm = lambda *a: StackedBatchNorm2d.apply(*a, running, 0.3, 1e-5, True)  # noqa: E731
+    norm = lambda *a: StackedBatchNorm.apply(*a, running, 0.3, 1e-5, True)  # noqa: E731
     one += with_gradients(norm, *arguments)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(machine, "THREAD_NANOSECONDS", 1)
     three = convolutions((1, 40, 8, 8, 20, 6, 3, 1, 1, 1), torch.float32)[0] + with_gradients(
         norm, *arguments
     )
@@ -197,11 +205,11 @@ def test_a_member_that_diverges_touches_no_neighbour():
 def test_data_are_laid_out_from_either_layout():
     x = randn(2, 20, 3, 4, 5)
     for part in (x, x[:1]):
-        for layout in (torch.contiguous_format, torch.channels_last):
-            laid = batch_last(torch.stack([images.contiguous(memory_format=layout) for images in part]))
+        for format_ in (torch.contiguous_format, torch.channels_last):
+            laid = batch_last(torch.stack([images.contiguous(memory_format=format_) for images in part]))
             assert laid.is_contiguous()
             assert laid.equal(part.permute(0, 3, 4, 2, 1))
-            alone = part[0].contiguous(memory_format=layout)[None]
+            alone = part[0].contiguous(memory_format=format_)[None]
             assert batch_last(alone).equal(part[:1].permute(0, 3, 4, 2, 1))
 
 

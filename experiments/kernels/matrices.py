@@ -1,0 +1,85 @@
+"""Products of small matrices, many of one shape, and the transposition that goes before some of them.
+
+The columns fill the vectors. A tile of the product is summed in registers, of some rows and some vectors of
+columns. Where rows or columns are no whole number of tiles, the last tile overlaps the one before.
+"""
+
+from experiments.kernels.code import Code
+from experiments.kernels.values import Integer, Pointer, transposed
+
+
+def multiply(
+    code: Code,
+    a: Pointer,  # [members, rows, inner]; from one number to the next `a_member`, `a_row`, `a_inner`
+    b: Pointer,  # [members, inner, columns], from one member to the next `b_member`; or in `b_panels`
+    y: Pointer,  # [members, rows, columns]
+    a_member: Integer,
+    a_row: Integer,
+    a_inner: Integer,
+    b_member: Integer,
+    b_inner: Integer,
+    b_panels: Integer,
+    rows: Integer,
+    inner: Integer,
+    columns: Integer,
+    blocks: Integer,
+    start: Integer,
+    stop: Integer,
+    *,
+    tile_rows: int,
+    vectors: int,
+) -> None:
+    """y = a b, for the blocks [start, stop) of `tile_rows` rows; each member has `blocks` of them.
+
+    Of b the neighbours of a tile's columns are neighbours in memory. From one row to the next there are `b_inner`
+    numbers; from one tile to the next as many as there are columns between them, or with `b_panels` so many.
+    """
+    size = vectors * code.lanes
+    tile = code.registers(tile_rows, vectors)
+    with code.loop(start, stop) as number, code.loop(0, columns, size) as left:
+        member, column = number // blocks, left.at_most(columns - size)
+        row = ((number - member * blocks) * tile_rows).at_most(rows - tile_rows)
+        factors = a.at(member * a_member + row * a_row)
+        read = b.at(member * b_member + left // size * b_panels + column * (1 - b_panels.at_most(1)))
+        # Weights come from memory, and not in the order in which they lie there.
+        later = a.at((member + 1) * a_member + row * inner)
+        for totals in tile:
+            for total in totals:
+                total.clear()
+        with code.loop(0, inner) as k:
+            later.prefetch(k * tile_rows)
+            seen = [read.load(k * b_inner + v * code.lanes) for v in range(vectors)]
+            for r, totals in enumerate(tile):
+                factor = factors.broadcast(k * a_inner + r * a_row)
+                for value, total in zip(seen, totals, strict=True):
+                    total.set(value.times_plus(factor, total.get()))
+        written = y.at((member * rows + row) * columns + column)
+        for r, totals in enumerate(tile):
+            for v, total in enumerate(totals):
+                written.store(r * columns + v * code.lanes, total.get())
+
+
+def transpose(
+    code: Code,
+    x: Pointer,  # [members, columns, inner]; from one number to the next `x_member`, `x_column`, 1
+    y: Pointer,  # [members, panels, inner, columns of a panel]
+    x_member: Integer,
+    x_column: Integer,
+    inner: Integer,
+    columns: Integer,
+    panels: Integer,
+    start: Integer,
+    stop: Integer,
+    *,
+    vectors: int,
+) -> None:
+    """Lay out x for `multiply`, of all panels of all members those in [start, stop)."""
+    size = vectors * code.lanes
+    with code.loop(start, stop) as number, code.loop(0, inner, code.lanes) as left:
+        member, k = number // panels, left.at_most(inner - code.lanes)
+        column = ((number - member * panels) * size).at_most(columns - size)
+        read, written = x.at(member * x_member + column * x_column + k), y.at((number * inner + k) * size)
+        for v in range(vectors):
+            lines = [read.load((v * code.lanes + lane) * x_column) for lane in range(code.lanes)]
+            for lane, line in enumerate(transposed(lines)):
+                written.store(lane * size + v * code.lanes, line)
