@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from experiments.memory import HUGE_PAGES, keep_freed_memory
+from experiments.memory import HUGE_PAGES, keep_freed_memory, look_for_garbage_from_here
 
 if TYPE_CHECKING:
     from experiments.config import Job
@@ -41,7 +41,7 @@ def start_server() -> None:
     from multiprocessing import forkserver
 
     # Every worker reads the program's main module again, whose imports are those of the plan.
-    _CONTEXT.set_forkserver_preload(["experiments.chunk", "experiments.plan"])
+    _CONTEXT.set_forkserver_preload(["experiments.chunk", "experiments.plan", "llvmlite.binding"])
     for name, value in HUGE_PAGES.items():
         os.environ.setdefault(name, value)
     # Ctrl-C reaches the whole process group; the server, which inherits this, leaves it to the main process.
@@ -160,14 +160,13 @@ def _start_worker(job: "Job", arrays: "Data", steps: Any) -> None:
     """Prepare a worker process: one thread, its data, and an end when the main process ends."""
     import numpy as np
     import torch
-    from threadpoolctl import threadpool_limits
 
     global _job, _data, _steps
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    look_for_garbage_from_here()
     keep_freed_memory()
     torch.set_num_threads(1)
-    threadpool_limits(1, "blas")  # NumPy's products
     _job, _steps = job, steps
     # What is no array are images that stay on disk.
     tensors = {
