@@ -23,8 +23,8 @@ def plan_chunks(members: Sequence[Member], capacity: int) -> list[list[Member]]:
 
     Members of one placement use the same sites, members of one seed the same batches and draws: a chunk holds
     one placement (the noiseless baseline rides with `after_last_bn`, whose only site costs least) and whole
-    seeds where they fit. Within a chunk neighbours share learning rate and weight decay, and so an update, and then
-    the seed, and so the draws.
+    seeds where they fit. Within a chunk neighbours share learning rate and weight decay, and so an update, and
+    then the seed, and so the draws.
     The plan depends on the arguments alone, never on the machine's load.
     """
     chunks = []

@@ -2,7 +2,7 @@
 
 A kernel is a Python function that is run once, on symbols, and leaves behind the machine code of what it did to
 them. Its first parameter is the `Code` that it writes to; further positional ones are arguments of the machine
-code, `Pointer` to floating-point numbers or `Integer`; keyword-only ones are known when it is compiled:
+code, `Pointer` to floating-point numbers, `Integer` or `Real`; keyword-only ones are known when it is compiled:
 
     def add_shifted(code, x: Pointer, y: Pointer, count: Integer, *, by: int):
         with code.loop(0, count, code.lanes) as i:
@@ -27,6 +27,7 @@ from experiments.kernels.values import (
     Integer,
     IntegerPointer,
     Pointer,
+    Real,
     Register,
 )
 
@@ -43,11 +44,11 @@ class Code:
         self.vector, self.wide = ir.VectorType(number, lanes), ir.VectorType(DOUBLE, lanes)
         self.module = ir.Module(name)
         types = {Pointer: number, DoublePointer: DOUBLE, IntegerPointer: INT}
-        types = {kind: ir.PointerType(of) for kind, of in types.items()} | {Integer: INT}
+        types = {kind: ir.PointerType(of) for kind, of in types.items()} | {Integer: INT, Real: DOUBLE}
         arguments = [types[kind] for kind in kinds]
         self.function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), arguments), name)
         for argument in self.function.args:
-            if argument.type != INT:
+            if argument.type not in (INT, DOUBLE):
                 argument.add_attribute("noalias")
         self.builder: Any = ir.IRBuilder(self.function.append_basic_block())
         self.multiply_add = self._intrinsic(f"llvm.fmuladd.v{lanes}f{bits}", self.vector, 3)

@@ -11,7 +11,7 @@ from experiments.kernels.normalisation import (
     gradient_statistics,
     normalise_row,
 )
-from experiments.kernels.values import Integer, Pointer
+from experiments.kernels.values import Integer, Pointer, Real
 
 
 def normalise(
@@ -23,21 +23,20 @@ def normalise(
     running_var: Pointer,
     statistics: Pointer,
     y: Pointer,
+    momentum: Real,
     batch: Integer,
     start: Integer,
     stop: Integer,
     *,
     relu: int,
     ragged: int,
-    momentum: float,
     eps: float,
 ) -> None:
     """y = scale x + shift, for the features [start, stop); running statistics move."""
     pixels, features = code.integer(1), code.integer(0)  # how many features there are plays no part
     with code.loop(start, stop) as c:
         arrays = x, weight, bias, running_mean, running_var, statistics
-        options = {"ragged": ragged, "momentum": momentum, "eps": eps}
-        batch_statistics(code, *arrays, batch, features, pixels, c, c + 1, **options)
+        batch_statistics(code, *arrays, momentum, batch, features, pixels, c, c + 1, ragged=ragged, eps=eps)
         normalise_row(code, x, statistics, y, c * batch, batch, c, relu)
 
 

@@ -45,13 +45,15 @@ def accumulators() -> int:
 
 @functools.cache
 def tile_vectors(columns: int, vector: int) -> int:
-    """Return of how many vectors a tile of sums is, 4 rows of registers high at least, on so many columns.
+    """Return of how many vectors a tile of sums is that is 6 rows high or higher, on so many columns.
 
-    The fewest that are computed in vain, for the last tile overlaps the one before; but what is read for each tile
-    costs about half a vector more.
+    The last tile overlaps the one before, and so is computed in part in vain; what is read for each tile costs
+    about half a vector more. As many as possible, unless others save a tenth: each is a kernel to compile.
     """
     most = min(accumulators() // 6, columns // vector)
-    return min(range(1, most + 1), key=lambda vectors: -(-columns // (vectors * vector)) * (vectors + 0.5))
+    costs = {v: -(-columns // (v * vector)) * (v + 0.5) for v in range(1, most + 1)}
+    best = min(costs, key=lambda v: costs[v])
+    return best if costs[best] < 0.9 * costs[most] else most
 
 
 @functools.cache
@@ -68,23 +70,22 @@ def _features() -> dict[str, bool]:
 def compiled(
     kernel: Callable[..., None], dtype: torch.dtype, vector: int | None = None, **constants: float
 ) -> Callable[..., None]:
-    """Return a kernel's machine code: a function of tensors of `dtype`, where it takes pointers, and of integers.
+    """Return a kernel's machine code: a function of tensors of `dtype`, where it takes pointers, and of numbers.
 
-    Its vectors are the processor's, or have as many lanes as `vector` says.
-
-    Pointers come before integers. It reads and writes where the tensors' first numbers lie, and heeds neither
-    strides nor bounds.
+    Pointers come before numbers. It reads and writes where the tensors' first numbers lie, and heeds neither
+    strides nor bounds. Its vectors are the processor's, or have as many lanes as `vector` says.
     """
     from experiments.kernels.code import Code
-    from experiments.kernels.values import Integer
+    from experiments.kernels.values import Integer, Real
 
     parameters = list(inspect.signature(kernel).parameters.values())[1:]
     kinds = [p.annotation for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     code = Code(kernel.__name__, kinds, vector or lanes(dtype), 8 * dtype.itemsize)
     kernel(code, *code.arguments, **constants)
     code.builder.ret_void()
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(kinds))(_compiler().address(code))
-    pointers = sum(kind is not Integer for kind in kinds)
+    c_types = [ctypes.c_double if kind is Real else ctypes.c_int64 for kind in kinds]
+    call = ctypes.CFUNCTYPE(None, *c_types)(_compiler().address(code))
+    pointers = sum(kind not in (Integer, Real) for kind in kinds)
 
     def function(*arguments: Any) -> None:
         call(*[tensor.data_ptr() for tensor in arguments[:pointers]], *arguments[pointers:])

@@ -79,7 +79,7 @@ def transpose(
         member, k = number // panels, left.at_most(inner - code.lanes)
         column = ((number - member * panels) * size).at_most(columns - size)
         read, written = x.at(member * x_member + column * x_column + k), y.at((number * inner + k) * size)
-        for v in range(vectors):
-            lines = [read.load((v * code.lanes + lane) * x_column) for lane in range(code.lanes)]
+        with code.loop(0, size, code.lanes) as first:
+            lines = [read.load((first + lane) * x_column) for lane in range(code.lanes)]
             for lane, line in enumerate(transposed(lines)):
-                written.store(lane * size + v * code.lanes, line)
+                written.store(lane * size + first, line)

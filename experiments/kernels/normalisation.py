@@ -44,6 +44,7 @@ def batch_statistics(
     running_mean: Pointer,
     running_var: Pointer,
     statistics: Pointer,  # [channels, 4]: mean, inverse_std, scale, shift
+    momentum: Real,
     batch: Integer,
     channels: Integer,
     pixels: Integer,
@@ -51,7 +52,6 @@ def batch_statistics(
     stop: Integer,
     *,
     ragged: int,
-    momentum: float,
     eps: float,
 ) -> None:
     """What normalises each channel in [start, stop), y = scale x + shift; running statistics move."""

@@ -45,12 +45,13 @@ class StackedBatchNorm(Function):
         """Return gamma (x - mean) / sqrt(var + eps) + beta."""
         x = batch_last(x)
         y, statistics = torch.empty_like(x), torch.empty(*weight.shape, 4, dtype=x.dtype)
-        arrays, options = (x, weight, bias, *running, statistics), {"momentum": momentum, "eps": eps}
-        options["ragged"] = _ragged(x)
+        arrays, options = (x, weight, bias, *running, statistics), {"ragged": _ragged(x), "eps": eps}
         if x.dim() == 3:
-            _over_features(compiled(features.normalise, x.dtype, relu=int(relu), **options), *arrays, y)
+            kernel = compiled(features.normalise, x.dtype, relu=int(relu), **options)
+            _over_features(kernel, *arrays, y, numbers=(momentum,))
         else:
-            _over_channels(compiled(normalisation.batch_statistics, x.dtype, **options), *arrays)
+            kernel = compiled(normalisation.batch_statistics, x.dtype, **options)
+            _over_channels(kernel, *arrays, numbers=(momentum,))
             _over_pixels(compiled(normalisation.normalise, x.dtype, relu=int(relu)), x, statistics, y)
         ctx.save_for_backward(x, statistics)
         ctx.relu = int(relu)
@@ -81,19 +82,23 @@ def _members(*arrays: Tensor) -> Iterable[tuple[Tensor, ...]]:
     return [arrays] if len(arrays[0]) == 1 else zip(*(array.unbind() for array in arrays), strict=True)
 
 
-def _over_features(kernel: Callable[..., None], x: Tensor, *arrays: Tensor) -> None:
-    """Call a kernel of features with all members' x [members, features, batch] and further arrays."""
+def _over_features(
+    kernel: Callable[..., None], x: Tensor, *arrays: Tensor, numbers: tuple[float, ...] = ()
+) -> None:
+    """Call a kernel of features with all members' x [members, features, batch], further arrays and numbers."""
     members, features, batch = x.shape
-    over_threads(members * features, functools.partial(kernel, x, *arrays, batch), batch / NUMBERS)
+    over_threads(members * features, functools.partial(kernel, x, *arrays, *numbers, batch), batch / NUMBERS)
 
 
-def _over_channels(kernel: Callable[..., None], x: Tensor, *arrays: Tensor) -> None:
-    """Call a kernel of channels with each member's x [..., channels, batch] and further arrays."""
+def _over_channels(
+    kernel: Callable[..., None], x: Tensor, *arrays: Tensor, numbers: tuple[float, ...] = ()
+) -> None:
+    """Call a kernel of channels with each member's x [..., channels, batch], further arrays and numbers."""
     *space, channels, batch = x.shape[1:]
     if not space:  # of a single pixel, the channels of all members follow one another
         x, arrays, channels = x[None], tuple(array[None] for array in arrays), len(x) * channels
     for parts in _members(x, *arrays):
-        work = functools.partial(kernel, *parts, batch, channels, math.prod(space))
+        work = functools.partial(kernel, *parts, *numbers, batch, channels, math.prod(space))
         over_threads(channels, work, math.prod(space) * batch / NUMBERS)
 
 

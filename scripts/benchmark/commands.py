@@ -7,7 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts.benchmark.sweep import SWEEP
+from experiments.tables import read_table
+from scripts.benchmark.sweep import SWEEP, measuring_share
 from scripts.benchmark.timing import seconds_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,10 +24,14 @@ def run_command(*arguments: str, cwd: str | Path = ROOT) -> float:
 
 
 def whole_sweep(extra: list[str], folder: str) -> dict[str, float]:
-    """Run the default sweep; return its seconds and the peak memory (MiB) of its largest process."""
+    """Run the default sweep; return its seconds, what measuring was of training, and the largest process's MiB."""
     seconds = run_command("experiments.run", *SWEEP, *extra, f"output={folder}", "study=whole")
     kibibytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return {"seconds": seconds, "largest_process_mib": kibibytes / 1024}
+    return {
+        "seconds": seconds,
+        "measuring_share_of_training": measuring_share(read_table(Path(folder, "whole", "members.csv"))),
+        "largest_process_mib": kibibytes / 1024,
+    }
 
 
 def one_step_seconds(folder: str, repeats: int = 3) -> float:

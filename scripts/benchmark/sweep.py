@@ -63,6 +63,12 @@ def loop_seconds(job: Job, data: Data, count: int) -> tuple[float, float]:
     return training / count, measuring / count
 
 
+def measuring_share(members: list[dict]) -> float:
+    """Return the seconds that measuring took by those of training, of rows of members.csv."""
+    busy, measuring = (sum(float(row[key]) for row in members) for key in ("seconds", "seconds_measuring"))
+    return measuring / (busy - measuring)
+
+
 def bench_width(width: int, extra: list[str], loop_members: int, folder: str) -> dict:
     """Time one width of the sweep and the loop beside it."""
     overrides = [*SWEEP, *extra, f"model.width={width}", f"output={folder}", f"study=width{width}"]
@@ -72,7 +78,6 @@ def bench_width(width: int, extra: list[str], loop_members: int, folder: str) ->
     loop_training, loop_measuring = loop_seconds(job, data, loop_members)
     wall = seconds_of(lambda: run_job(job))
     rows = [row for file in job.folder.glob("jobs/*/members.csv") for row in read_table(file)]
-    busy, measuring = (sum(float(row[key]) for row in rows) for key in ("seconds", "seconds_measuring"))
     member_steps = steps * len(job.members)
     return {
         "width": width,
@@ -83,7 +88,7 @@ def bench_width(width: int, extra: list[str], loop_members: int, folder: str) ->
         "sweep_ms_per_member_step": 1e3 * wall / member_steps,
         "speed_up": loop_training * len(job.members) / wall,
         "speed_up_with_measuring": (loop_training + loop_measuring) * len(job.members) / wall,
-        "measuring_share_of_training": measuring / (busy - measuring),
+        "measuring_share_of_training": measuring_share(rows),
         "gflops": flops_per_member_step(job, data) * member_steps / wall / 1e9,
         "wall_seconds": wall,
         "loop_seconds_per_member": loop_training + loop_measuring,
