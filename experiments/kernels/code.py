@@ -19,17 +19,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from experiments.kernels.values import (
-    DOUBLE,
-    FLOAT,
-    INT,
-    DoublePointer,
-    Integer,
-    IntegerPointer,
-    Pointer,
-    Real,
-    Register,
-)
+from experiments.kernels.memory import DoublePointer, IntegerPointer, Pointer, Register
+from experiments.kernels.values import DOUBLE, FLOAT, INT, Integer, Real
 
 
 class Code:

@@ -44,19 +44,6 @@ def accumulators() -> int:
 
 
 @functools.cache
-def tile_vectors(columns: int, vector: int) -> int:
-    """Return of how many vectors a tile of sums is that is 6 rows high or higher, on so many columns.
-
-    The last tile overlaps the one before, and so is computed in part in vain; what is read for each tile costs
-    about half a vector more. As many as possible, unless others save a tenth: each is a kernel to compile.
-    """
-    most = min(accumulators() // 6, columns // vector)
-    costs = {v: -(-columns // (v * vector)) * (v + 0.5) for v in range(1, most + 1)}
-    best = min(costs, key=lambda v: costs[v])
-    return best if costs[best] < 0.9 * costs[most] else most
-
-
-@functools.cache
 def _features() -> dict[str, bool]:
     from llvmlite.binding import get_host_cpu_features
 

@@ -5,7 +5,9 @@ columns. Where rows or columns are no whole number of tiles, the last tile overl
 """
 
 from experiments.kernels.code import Code
-from experiments.kernels.values import Integer, Pointer, transposed
+from experiments.kernels.memory import Pointer
+from experiments.kernels.sums import Sums
+from experiments.kernels.values import Integer, transposed
 
 
 def multiply(
@@ -35,28 +37,17 @@ def multiply(
     numbers; from one tile to the next as many as there are columns between them, or with `b_panels` so many.
     """
     size = vectors * code.lanes
-    tile = code.registers(tile_rows, vectors)
+    sums = Sums(code, tile_rows, vectors)
     with code.loop(start, stop) as number, code.loop(0, columns, size) as left:
         member, column = number // blocks, left.at_most(columns - size)
         row = ((number - member * blocks) * tile_rows).at_most(rows - tile_rows)
         factors = a.at(member * a_member + row * a_row)
         read = b.at(member * b_member + left // size * b_panels + column * (1 - b_panels.at_most(1)))
-        # Weights come from memory, and not in the order in which they lie there.
+        # Weights come from memory, and perhaps against the order in which they lie there.
         later = a.at((member + 1) * a_member + row * inner)
-        for totals in tile:
-            for total in totals:
-                total.clear()
-        with code.loop(0, inner) as k:
-            later.prefetch(k * tile_rows)
-            seen = [read.load(k * b_inner + v * code.lanes) for v in range(vectors)]
-            for r, totals in enumerate(tile):
-                factor = factors.broadcast(k * a_inner + r * a_row)
-                for value, total in zip(seen, totals, strict=True):
-                    total.set(value.times_plus(factor, total.get()))
-        written = y.at((member * rows + row) * columns + column)
-        for r, totals in enumerate(tile):
-            for v, total in enumerate(totals):
-                written.store(r * columns + v * code.lanes, total.get())
+        sums.clear()
+        sums.add_products(factors, a_row, a_inner, read, b_inner, inner, later)
+        sums.store(y.at((member * rows + row) * columns + column), columns)
 
 
 def transpose(

@@ -1,7 +1,8 @@
 """Factors of multiplicative noise, made of random draws."""
 
 from experiments.kernels.code import Code
-from experiments.kernels.values import Integer, IntegerPointer, Pointer
+from experiments.kernels.memory import IntegerPointer, Pointer
+from experiments.kernels.values import Integer
 
 
 def fill_factors(

@@ -5,15 +5,8 @@ the batch is no whole number of vectors, and the last overlaps the one before.
 """
 
 from experiments.kernels.code import Code
-from experiments.kernels.values import (
-    DoublePointer,
-    Integer,
-    Pointer,
-    Real,
-    Register,
-    Vector,
-    vector_at,
-)
+from experiments.kernels.memory import DoublePointer, Pointer, Register, vector_at
+from experiments.kernels.values import Integer, Real, Vector
 
 
 def channel_moments(

@@ -30,8 +30,8 @@ from experiments.kernels.machine import (
     compiled,
     largest_vector,
     over_threads,
-    tile_vectors,
 )
+from experiments.kernels.tiles import tile_vectors
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         b = b if b.stride(2) == 1 else b.contiguous()
         b_inner, b_panels = b.stride(1), 0
     else:
-        b = _panels(b, tile.columns)
+        b = in_panels(b, tile.columns)
         b_inner, b_panels = tile.columns, inner * tile.columns
     y = torch.empty(members, rows, columns, dtype=a.dtype)
     sizes = *a.stride(), b.stride(0), b_inner, b_panels, rows, inner, columns, tile.blocks
@@ -76,7 +76,7 @@ def _tile(rows: int, columns: int, dtype: torch.dtype) -> _Tile:
     return _Tile(vector * vectors, -(-rows // tile_rows), kernel)
 
 
-def _panels(b: Tensor, size: int) -> Tensor:
+def in_panels(b: Tensor, size: int) -> Tensor:
     """Lay out b [members, k, m], whose columns lie in order, as [members, panels, k, columns of a panel].
 
     Where the columns are no whole number of panels, the last has some of those before once more.
@@ -84,7 +84,7 @@ def _panels(b: Tensor, size: int) -> Tensor:
     from experiments.kernels import matrices
 
     if len(b) > 1 and b.stride(0) == 0:
-        return _panels(b[:1], size).expand(len(b), -1, -1, -1)
+        return in_panels(b[:1], size).expand(len(b), -1, -1, -1)
     members, inner, columns = b.shape
     panels = -(-columns // size)
     y = torch.empty(members, panels, inner, size, dtype=b.dtype)

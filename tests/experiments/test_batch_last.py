@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiments.kernels import machine
+from experiments.kernels import machine, tiles
 from experiments.moments import Moments
-from experiments.networks import layout, stacked_convolution, stacked_norms
+from experiments.networks import layout, products, stacked_convolution, stacked_norms, weight_gradient
 from experiments.networks.layers import join_channels, on_images
 from experiments.networks.layout import batch_first, batch_last, takes_batch_last
 from experiments.networks.stacked_convolution import StackedConvolution
@@ -71,14 +71,16 @@ def test_convolution_is_torch_s(geometry, dtype):
     assert_equal(*convolutions(geometry, dtype))
 
 
-@pytest.mark.parametrize("strip_bytes", [1, 10_000, 10_000_000])
-def test_the_way_of_many_channels(strip_bytes, monkeypatch):
-    """Strips of one, of some and of all rows, and sums of a single tile at a time."""
-    monkeypatch.setattr(stacked_convolution, "MANY_CHANNELS", 1)
-    monkeypatch.setattr(stacked_convolution, "STRIP_BYTES", strip_bytes)
-    monkeypatch.setattr(stacked_convolution, "SUMS_BYTES", 1)
-    for geometry in GEOMETRIES.values():
-        assert_equal(*convolutions(geometry, torch.float32))
+@pytest.mark.parametrize("many", [1, 10**9], ids=["many", "few"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+def test_the_ways_of_many_and_of_few_channels(many, dtype, monkeypatch):
+    """Whatever their number: tap by tap or not, vectors of channels or of samples, and few sums at once."""
+    for module in (stacked_convolution, weight_gradient):
+        monkeypatch.setattr(module, "MANY_CHANNELS", many)
+    monkeypatch.setattr(weight_gradient, "SUMS_BYTES", 1)
+    wide = (1, 20, 50, 70, 5, 4, 3, 2, 1, 1)
+    for geometry in (*GEOMETRIES.values(), wide):
+        assert_equal(*convolutions(geometry, dtype))
 
 
 @settings(max_examples=40)
@@ -159,16 +161,16 @@ def test_streamed_moments_are_the_same_in_either_layout(space):
 @pytest.mark.parametrize("vector_bytes", [16, 32, 64])
 def test_vectors_of_every_width_compute_the_same(vector_bytes, monkeypatch):
     """Also those of other processors, with their fewer registers, which this one's compiler takes apart."""
-    for module in (machine, layout, stacked_convolution, stacked_norms):
+    for module in (machine, layout, products, stacked_convolution, stacked_norms, tiles, weight_gradient):
         if hasattr(module, "lanes"):
             monkeypatch.setattr(module, "lanes", lambda dtype: vector_bytes // dtype.itemsize)
         if hasattr(module, "accumulators"):
             monkeypatch.setattr(module, "accumulators", lambda: 24 if vector_bytes == 64 else 12)
-    caches = machine.compiled, machine.tile_vectors
+    caches = machine.compiled, tiles.tile_vectors, products._tile
     try:
         for cache in caches:
             cache.cache_clear()
-        for geometry in GEOMETRIES.values():
+        for geometry in (*GEOMETRIES.values(), (1, 20, 50, 70, 5, 4, 3, 2, 1, 1)):
             assert_equal(*convolutions(geometry, torch.float32))
         for space in ((5, 6), ()):
             test_batch_normalisation_is_torch_s(3, 33, 5, space, torch.float32, True)

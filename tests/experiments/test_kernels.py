@@ -8,7 +8,8 @@ import torch
 from experiments.kernels import machine
 from experiments.kernels.code import Code
 from experiments.kernels.machine import compiled, lanes, over_threads
-from experiments.kernels.values import Integer, Pointer, Register
+from experiments.kernels.memory import Pointer, Register
+from experiments.kernels.values import Integer
 
 
 @pytest.fixture(params=[torch.float32, torch.float64], ids=["single", "double"])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiments.kernels import machine
+from experiments.kernels import machine, tiles
 from experiments.networks import products
 from experiments.networks.products import product
 
@@ -78,9 +78,9 @@ def test_threads_change_no_bit(monkeypatch):
 @pytest.mark.parametrize("vector_bytes", [16, 32])
 def test_vectors_of_other_processors_compute_the_same(vector_bytes, monkeypatch):
     monkeypatch.setattr(machine, "lanes", lambda dtype: vector_bytes // dtype.itemsize)
-    for module in (machine, products):
+    for module in (machine, products, tiles):
         monkeypatch.setattr(module, "accumulators", lambda: 12)
-    caches = machine.compiled, machine.tile_vectors, products._tile
+    caches = machine.compiled, tiles.tile_vectors, products._tile
     try:
         for cache in caches:
             cache.cache_clear()
