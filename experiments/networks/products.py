@@ -1,19 +1,15 @@
 """Matrix products of all members at once.
 
 On a CPU they are our own kernels. The matrices of small networks are small: a library spends much of its time on
-laying them out, and starts anew with each. One thread of an AMD EPYC (Zen 5), GFLOP/s of the three products of a
-layer (forward, gradient of the input, gradient of the weight), batch 64, as `python -m scripts.benchmark.kernels`
-prints them:
+laying them out, and starts anew with each. And in training, weights come from memory: while a member's product is
+computed, the next member's are fetched. GFLOP/s of the three products of a layer (forward, gradient of the input,
+gradient of the weight) on one thread of an AMD EPYC (Zen 5), `python -m scripts.benchmark.kernels --batch 64`:
 
-    width, members       16, 60           64, 60          256, 24          512, 8
-    ours             111  122   72   222  223  181   215  217  193   223  220  215
-    torch (MKL)       65   65   60    91   90   90    81   79   80    85   76   86
-    NumPy (OpenBLAS) 177  191  135   230  232  125   157  155  160   155  151  175
+    width, members      16, 60          64, 60         256, 24         512, 8          1024, 4         2048, 1
+    ours            112 119  71   218 219 181   219 224 204   223 215 212   221 174 215   198 103 225
+    torch (MKL)      64  63  59    89  88  88    87  82  84    87  78  85    83  72  87    84  68  87
 
-In training, where weights come from memory, ours gain more, for they fetch those of the next member while they
-compute: of a step of width 256, the products take 290 microseconds a member against 430 by NumPy. The gradient of
-the input reads the weights against the order in which they lie: at 1024 it has 163 still, at 2048 113, where NumPy
-has 151 and 147.
+The gradient of the input reads weights against the order in which they lie, which at 2048 shows.
 """
 
 import functools

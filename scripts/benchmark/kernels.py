@@ -2,15 +2,14 @@
 
     python -m scripts.benchmark.kernels [--batch 128]
 
-Of a convolution, torch's run on images with their channels last, its faster layout here; of linear layers of many
-members, beside torch's batched product, NumPy's. They take turns; the best of several.
+Of a convolution, torch's run on images with their channels last, its faster layout here; of the linear layers of
+many members, torch's batched product. They take turns; the best of several.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.console import Console
@@ -65,13 +64,12 @@ def convolution_rates(channels: int, outputs: int, size: int, stride: int, batch
 
 
 def linear_rates(width: int, members: int, batch: int) -> list[list[float]]:
-    """Return GFLOP/s of the three products by our kernels, by torch, and by NumPy."""
+    """Return GFLOP/s of the three products by our kernels, and by torch."""
     weight = torch.randn(members, width, width)
     x, grad = (torch.randn(members, width, batch) for _ in range(2))
     pairs = [(weight, x), (weight.mT, grad), (grad, x.mT)]
-    ours, torch_s = ([partial(by, *pair) for pair in pairs] for by in (product, torch.matmul))
-    numpy_s = [partial(np.matmul, *(matrices.numpy() for matrices in pair)) for pair in pairs]
-    return _rates(2 * members * width**2 * batch, ours, torch_s, numpy_s)
+    sides = ([partial(by, *pair) for pair in pairs] for by in (product, torch.matmul))
+    return _rates(2 * members * width**2 * batch, *sides)
 
 
 def _rates(operations: int, *sides: Sequence[Callable[[], object]]) -> list[list[float]]:
@@ -81,8 +79,8 @@ def _rates(operations: int, *sides: Sequence[Callable[[], object]]) -> list[list
     return [[operations / each / 1e9 for each in side] for side in seconds]
 
 
-def _print_rates(title: str, sides: str, rows: dict[str, list[list[float]]]) -> None:
-    table = Table(title, *(f"{name}: {sides}" for name in ("forward", "to x", "to weight")))
+def _print_rates(title: str, rows: dict[str, list[list[float]]]) -> None:
+    table = Table(title, *(f"{name}: ours, torch" for name in ("forward", "to x", "to weight")))
     for name, rates in rows.items():
         cells = zip(*rates, strict=True)
         table.add_row(name, *(", ".join(f"{rate:.0f}" for rate in cell) for cell in cells))
@@ -101,12 +99,12 @@ def main() -> None:
     linear = {
         f"{width}, of {members} members": linear_rates(width, members, batch) for width, members in LINEAR
     }
-    _print_rates("linear", "ours, torch, NumPy", linear)
+    _print_rates("linear", linear)
     convolutions = {
         f"{channels} to {outputs}, {size} x {size}": convolution_rates(channels, outputs, size, stride, batch)
         for channels, outputs, size, stride in CONVOLUTIONS
     }
-    _print_rates("convolution", "ours, torch", convolutions)
+    _print_rates("convolution", convolutions)
 
 
 if __name__ == "__main__":
