@@ -19,7 +19,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from experiments.kernels.memory import DoublePointer, IntegerPointer, Pointer, Register
+from experiments.kernels.storage import DoublePointer, IntegerPointer, Pointer, Register
 from experiments.kernels.values import DOUBLE, FLOAT, INT, Integer, Real
 
 

@@ -6,7 +6,7 @@ is no whole number of tiles has its last tile overlap the one before.
 """
 
 from experiments.kernels.code import Code
-from experiments.kernels.memory import Pointer
+from experiments.kernels.storage import Pointer
 from experiments.kernels.sums import Sums
 from experiments.kernels.values import Integer
 

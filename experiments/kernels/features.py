@@ -5,13 +5,13 @@ Each feature is one row, and all that is to be done to it is done while it is at
 """
 
 from experiments.kernels.code import Code
-from experiments.kernels.memory import Pointer
 from experiments.kernels.normalisation import (
     batch_statistics,
     gradient_row,
     gradient_statistics,
     normalise_row,
 )
+from experiments.kernels.storage import Pointer
 from experiments.kernels.values import Integer, Real
 
 

@@ -5,7 +5,7 @@ columns. Where rows or columns are no whole number of tiles, the last tile overl
 """
 
 from experiments.kernels.code import Code
-from experiments.kernels.memory import Pointer
+from experiments.kernels.storage import Pointer
 from experiments.kernels.sums import Sums
 from experiments.kernels.values import Integer, transposed
 

@@ -1,7 +1,7 @@
 """Factors of multiplicative noise, made of random draws."""
 
 from experiments.kernels.code import Code
-from experiments.kernels.memory import IntegerPointer, Pointer
+from experiments.kernels.storage import IntegerPointer, Pointer
 from experiments.kernels.values import Integer
 
 

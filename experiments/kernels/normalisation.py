@@ -5,7 +5,7 @@ the batch is no whole number of vectors, and the last overlaps the one before.
 """
 
 from experiments.kernels.code import Code
-from experiments.kernels.memory import DoublePointer, Pointer, Register, vector_at
+from experiments.kernels.storage import DoublePointer, Pointer, Register, vector_at
 from experiments.kernels.values import Integer, Real, Vector
 
 

@@ -1,7 +1,7 @@
 """A tile of sums of products, held in registers."""
 
 from experiments.kernels.code import Code
-from experiments.kernels.memory import Pointer, Register
+from experiments.kernels.storage import Pointer, Register
 from experiments.kernels.values import Integer
 
 

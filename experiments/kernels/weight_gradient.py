@@ -5,7 +5,7 @@ sum takes as much memory as a vector. Of many they hold channels, for which x is
 """
 
 from experiments.kernels.code import Code
-from experiments.kernels.memory import Pointer, vector_at
+from experiments.kernels.storage import Pointer, vector_at
 from experiments.kernels.sums import Sums
 from experiments.kernels.values import Integer
 

@@ -8,7 +8,7 @@ import torch
 from experiments.kernels import machine, tiles
 from experiments.kernels.code import Code
 from experiments.kernels.machine import compiled, lanes, over_threads
-from experiments.kernels.memory import Pointer, Register
+from experiments.kernels.storage import Pointer, Register
 from experiments.kernels.tiles import even_tiles
 from experiments.kernels.values import Integer
 
