@@ -1,1 +1,1 @@
-"""Loops over images by hand: their language (`code`, `values`), its compiler (`machine`), and the kernels."""
+"""Loops by hand: their language (`code`, `values`, `storage`), its compiler (`machine`), and the kernels."""

@@ -1,6 +1,6 @@
 """Kernels as functions: compiled for the processor at hand when they are first asked for.
 
-LLVM is imported then, because many networks have no use for it.
+LLVM is imported then, because a GPU has no use for it.
 """
 
 import ctypes
