@@ -6,8 +6,8 @@ computed, the next member's are fetched. GFLOP/s of the three products of a laye
 gradient of the weight) on one thread of an AMD EPYC (Zen 5), `python -m scripts.benchmark.kernels --batch 64`:
 
     width, members      16, 60          64, 60         256, 24         512, 8          1024, 4         2048, 1
-    ours            112 119  71   218 219 181   219 224 204   223 215 212   221 174 215   198 103 225
-    torch (MKL)      64  63  59    89  88  88    87  82  84    87  78  85    83  72  87    84  68  87
+    ours            120 130  79   233 233 197   237 245 225   244 243 234   224 165 235   221 116 241
+    torch (MKL)      67  67  63    94  94  94    99  86  94    97  84  96    89  73  92    90  77  92
 
 The gradient of the input reads weights against the order in which they lie, which at 2048 shows.
 """
