@@ -85,7 +85,7 @@ def sum_channels(
     code: Code,
     x: Pointer,  # [height, width, panels, batch, channels of a panel]
     grad: Pointer,
-    sums: Pointer,  # [taps, taps, panels, blocks, outputs, channels of a panel]
+    sums: Pointer,  # [panels, blocks, taps, taps, outputs, channels of a panel]
     batch: Integer,
     panels: Integer,
     height: Integer,
@@ -123,5 +123,5 @@ def sum_channels(
             arrived = grad.at(((i * columns + j) * channels + channel) * batch)
             made.clear()
             made.add_products(arrived, batch, 1, read, size, batch)
-            place = (((p * taps + q) * panels + panel) * blocks + block) * (outputs * size)
+            place = (((panel * blocks + block) * taps + p) * taps + q) * (outputs * size)
             made.add_to(sums.at(place), size)

@@ -30,35 +30,33 @@ def weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, p
 
 
 def _of_many_channels(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, padding: int) -> None:
-    """Fill grad_weight [outputs, channels, size, size]."""
+    """Fill grad_weight [outputs, channels, size, size], with vectors of channels."""
     height, width, _, batch = x.shape
     rows, columns = grad.shape[:2]
     outputs, channels, taps, _ = grad_weight.shape
     vector = largest_vector(channels, x.dtype)
     vectors = tile_vectors(channels, vector, saving=0)
-    panels = in_panels(x.flatten(0, 1).mT, vector * vectors)  # [pixels, panels, batch, channels of a panel]
-    tile = min(outputs, accumulators() // vectors)
-    blocks = -(-outputs // tile)
-    sums = torch.zeros(taps, taps, panels.shape[1], blocks, tile, vector * vectors, dtype=x.dtype)
+    panel, tile = vector * vectors, min(outputs, accumulators() // vectors)
+    laid = in_panels(x.flatten(0, 1).mT, panel)  # [pixels, panels, batch, channels of a panel]
+    panels, blocks = laid.shape[1], -(-outputs // tile)
+    sums = torch.zeros(panels, blocks, taps, taps, tile, panel, dtype=x.dtype)
     kernel = compiled(kernels.sum_channels, x.dtype, vector, outputs=tile, vectors=vectors)
-    sizes = batch, panels.shape[1], height, width, outputs, rows, columns, stride, padding, taps, blocks
+    sizes = batch, panels, height, width, outputs, rows, columns, stride, padding, taps, blocks
     products = tile * channels * taps**2 * rows * columns * batch
-    over_threads(blocks, functools.partial(kernel, panels, grad, sums, *sizes), products / PRODUCTS)
-    for b in range(blocks):
-        for p in range(panels.shape[1]):
-            # The last of either overlaps the one before.
-            first, left = (
-                min(b * tile, outputs - tile),
-                min(p * vector * vectors, channels - vector * vectors),
-            )
-            made = sums[:, :, p, b].permute(2, 3, 0, 1)
-            grad_weight[first : first + tile, left : left + vector * vectors] = made
+    over_threads(blocks, functools.partial(kernel, laid, grad, sums, *sizes), products / PRODUCTS)
+    for c in range(panels):
+        left = min(
+            c * panel, channels - panel
+        )  # the last panel overlaps the one before, and so does the last block
+        for o in range(blocks):
+            first = min(o * tile, outputs - tile)
+            grad_weight[first : first + tile, left : left + panel] = sums[c, o].permute(2, 3, 0, 1)
 
 
 def _fill_tiles(
     x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, padding: int, o_tiles: Tile, c_tiles: Tile
 ) -> None:
-    """Fill the part of `grad_weight` that these tiles of outputs and of channels are."""
+    """Fill the part of `grad_weight` that these tiles of outputs and of channels are, with vectors of samples."""
     height, width, _, batch = x.shape
     rows, columns = grad.shape[:2]
     groups, outputs, channels, taps, _ = grad_weight.shape
