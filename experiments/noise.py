@@ -41,9 +41,9 @@ class NoiseSite(nn.Module):
 def empty_activations(count: int, batch: int, sample_shape: Sequence[int], device: torch.device) -> Tensor:
     """Return an unset tensor [count, batch, *sample_shape], laid out in memory as activations are.
 
-    A product with activations then reads both in order. Vectors lie as [count, features, batch], see
-    `networks.layout`; images as [count, height, width, channels, batch] on a CPU, see `networks.layout`,
-    and on other devices as [count, batch, height, width, channels].
+    A product with activations then reads both in order. Vectors lie as [count, features, batch] and on a CPU
+    images as [count, height, width, channels, batch], see `networks.layout`; on other devices images lie as
+    [count, batch, height, width, channels].
     """
     if len(sample_shape) == 1:
         return torch.empty((count, *sample_shape, batch), device=device).mT
@@ -56,7 +56,7 @@ def empty_activations(count: int, batch: int, sample_shape: Sequence[int], devic
 def uniform_draws(
     keys: Sequence[tuple], batch: int, sample_shape: Sequence[int], device: torch.device
 ) -> Tensor:
-    """Return such draws, [keys, batch, *sample_shape]."""
+    """Return draws [keys, batch, *sample_shape] as `fill_uniform` makes them."""
     uniform = empty_activations(len(keys), batch, sample_shape, device)
     fill_uniform(uniform, keys)
     return uniform

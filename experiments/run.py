@@ -63,7 +63,6 @@ def launch(config: DictConfig) -> None:
 
 def main() -> int:
     """Run the command line and return its exit status: 0, 1 when members failed, 2 for bad input."""
-    gc.disable()  # until all is imported: searches among that take half a second
     # A polite kill ends the worker processes as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     arguments = sys.argv[1:]
@@ -122,7 +121,8 @@ def run(overrides: list[str], multirun: bool) -> int:
     plan.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(plan.folder / ".lock", timeout=0):
-            look_for_garbage_from_here()
+            if not gc.isenabled():
+                look_for_garbage_from_here()
             return work()
     except Timeout as error:
         raise ConfigError(f"study={plan.folder.name}: another process is at work in {plan.folder}") from error
@@ -210,4 +210,6 @@ def conclude(plan: "Plan", grown: bool) -> int:
 
 
 if __name__ == "__main__":
+    # Until all is imported: searches among that take half a second. A process that calls `main` keeps its own way.
+    gc.disable()
     sys.exit(main())

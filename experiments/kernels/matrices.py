@@ -42,7 +42,8 @@ def multiply(
         member, column = number // blocks, left.at_most(columns - size)
         row = ((number - member * blocks) * tile_rows).at_most(rows - tile_rows)
         factors = a.at(member * a_member + row * a_row)
-        read = b.at(member * b_member + left // size * b_panels + column * (1 - b_panels.at_most(1)))
+        in_place = 1 - b_panels.at_most(1)  # 0 where b lies in panels, else 1
+        read = b.at(member * b_member + left // size * b_panels + column * in_place)
         # Weights come from memory, and perhaps against the order in which they lie there.
         later = a.at((member + 1) * a_member + row * inner)
         sums.clear()

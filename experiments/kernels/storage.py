@@ -54,9 +54,8 @@ class Pointer:
         """Have the caches get what will be read at `index`, which may be no memory at all."""
         code, i32 = self.code, ir.IntType(32)
         address = code.builder.bitcast(self._address(index), ir.PointerType(ir.IntType(8)))
-        code.builder.call(
-            code.prefetch, [address, i32(0), i32(2), i32(1)]
-        )  # a read, not into the first cache
+        read, all_but_the_first, data = i32(0), i32(2), i32(1)  # what for, into which caches, which of them
+        code.builder.call(code.prefetch, [address, read, all_but_the_first, data])
 
     def number(self, index: Integer | int) -> Real:
         """Read one number."""

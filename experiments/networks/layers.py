@@ -5,7 +5,7 @@ has given its parameters a leading members dimension, it maps [members, batch, .
 each member with its own parameters. A network built of these layers and of elementwise operations, with
 dimensions counted from the end, is therefore written once.
 
-On a CPU images lie in memory as `experiments.networks.layout` says, and layers keep them so. Elsewhere
+On a CPU activations lie in memory as `experiments.networks.layout` says, and layers keep them so. Elsewhere
 the members are the groups of one convolution, and images that come with their channels last stay so; a single
 member is squeezed out and unsqueezed back in, both views, also backward, where indexing would copy.
 """

@@ -84,6 +84,8 @@ def test_vectors_of_other_processors_compute_the_same(vector_bytes, monkeypatch)
     try:
         for cache in caches:
             cache.cache_clear()
+        # Their vectors are in use: two of them are the columns of a tile.
+        assert products._tile(64, 64, torch.float32).columns == 2 * vector_bytes // 4
         for shape in SHAPES:
             test_products_are_those_of_double_precision(*shape, torch.float32)
     finally:
