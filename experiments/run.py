@@ -17,10 +17,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.checks import ConfigError
-from experiments.options import CONF
+from experiments.settings.options import CONF
 
 if TYPE_CHECKING:
-    from experiments.plan import Plan
+    from experiments.settings.plan import Plan
 
 # A thread of torch's that has nothing to do shall sleep. Else it looks out for work a while, and those of a kernel
 # (`experiments.kernels.machine`) wait for its core. OpenMP reads this when torch is imported.
@@ -37,10 +37,10 @@ def launch(config: DictConfig) -> None:
 
     What becomes of it is told by its files alone.
     """
-    from experiments.config import make_job
-    from experiments.job import run_job
-    from experiments.launchers import cores_of_job, is_parallel
+    from experiments.jobs.job import run_job
     from experiments.loggers.live import log_job
+    from experiments.settings.config import make_job
+    from experiments.settings.launchers import cores_of_job, is_parallel
     from experiments.study.finished import is_finished, is_left_alone
     from experiments.study.job_folder import job_lock
 
@@ -69,7 +69,7 @@ def main() -> int:
     flags = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
     try:
         if flags & {"--help", "-h"}:
-            from experiments.help import help_text
+            from experiments.settings.help import help_text
 
             if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough, such as head, is no error
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -105,8 +105,8 @@ def run(overrides: list[str], multirun: bool) -> int:
     """Check a command line, run what is not finished yet, and sum up; return the exit status."""
     from filelock import FileLock, Timeout
 
-    from experiments.memory import look_for_garbage_from_here
-    from experiments.plan import plan_jobs
+    from experiments.jobs.memory import look_for_garbage_from_here
+    from experiments.settings.plan import plan_jobs
     from experiments.study.admission import check_writable
 
     plan = plan_jobs(overrides, multirun)
@@ -130,10 +130,10 @@ def run(overrides: list[str], multirun: bool) -> int:
 
 def check_plan(plan: "Plan") -> None:
     """Raise ConfigError unless every job may join the study, and its data is there."""
+    from experiments.jobs.workers import start_server
     from experiments.loggers.live import check_login
-    from experiments.plan import check_data
+    from experiments.settings.plan import check_data
     from experiments.study.admission import check_study
-    from experiments.workers import start_server
 
     check_study(plan)
     check_login(plan.jobs[0])
@@ -144,7 +144,7 @@ def check_plan(plan: "Plan") -> None:
 
 def run_plan(plan: "Plan") -> int:
     """Let Hydra launch the jobs, unless all are finished, and sum up; return the exit status."""
-    from experiments.progress import jobs_progress
+    from experiments.jobs.progress import jobs_progress
     from experiments.study.finished import is_left_alone, unfinished
     from experiments.study.job_folder import has_ended, is_damaged, job_folder
 
@@ -180,13 +180,13 @@ def conclude(plan: "Plan", grown: bool) -> int:
     """Merge the study's tables, print the summary and where everything lies; return the exit status."""
     import pandas as pd
 
-    from experiments.environment import write_environment
     from experiments.loggers.live import log_study
+    from experiments.study.environment import write_environment
     from experiments.study.finished import unfinished
     from experiments.study.job_folder import has_failed, job_folder
     from experiments.study.merge import merge_tables
-    from experiments.summary import print_summary
-    from experiments.tables import TABLES
+    from experiments.study.summary import print_summary
+    from experiments.study.tables import TABLES
 
     folder = plan.folder
     for name in merge_tables(folder):

@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.checks import ConfigError
 from experiments.loggers.login import login_problem
-from experiments.loggers.settings import check_logger_config, wandb_defaults
+from experiments.settings.logger import check_logger_config, wandb_defaults
 
 NAME = "Variance shift"
 MEAN = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}

@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from experiments.options import CONF
+from experiments.settings.options import CONF
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")

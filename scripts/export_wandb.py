@@ -12,8 +12,8 @@ from pathlib import Path
 from experiments.checks import ConfigError
 from experiments.loggers.export import ExportError, export_study
 from experiments.loggers.offline import wandb_folder
-from experiments.loggers.settings import Destination, check_logger_config, wandb_defaults
 from experiments.loggers.upload import UploadError
+from experiments.settings.logger import Destination, check_logger_config, wandb_defaults
 
 
 def main(arguments: list[str] | None = None) -> int:

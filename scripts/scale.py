@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.tables import TABLES
+from experiments.study.tables import TABLES
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = (16, 64, 256)

@@ -36,6 +36,12 @@ def _no_debian_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("experiments.data.fashion_mnist.DEBIAN_FOLDER", tmp_path / "no such package")
 
 
+@pytest.fixture(autouse=True)
+def _no_data_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands find the same data whether VARIANCE_SHIFT_DATA is set or not; see `tests.places.real_images`."""
+    monkeypatch.delenv("VARIANCE_SHIFT_DATA", raising=False)
+
+
 @pytest.fixture
 def tiny() -> list[str]:
     """Overrides that make the default job one of five members and a second; its study is out/first_look."""

@@ -6,15 +6,14 @@ import re
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
 from experiments.loggers.member_records import member_records
-from tests.experiments.wandb_runs import nobody_is_logged_in  # noqa: F401
-from tests.experiments.wandb_server import KEY, serving
+from tests.experiments.loggers.wandb_runs import nobody_is_logged_in  # noqa: F401
+from tests.experiments.loggers.wandb_server import KEY, serving
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("nobody_is_logged_in")
 has_the_library = pytest.mark.skipif(
     find_spec("wandb_workspaces") is None, reason="the extra `dashboard` is not installed"

@@ -2,16 +2,15 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
 from experiments.checks import ConfigError
-from experiments.launchers import check_launcher
-from experiments.plan import plan_jobs
-from experiments.tables import LAYER_COLUMNS, MEMBER_COLUMNS
+from experiments.settings.launchers import check_launcher
+from experiments.settings.plan import plan_jobs
+from experiments.study.tables import LAYER_COLUMNS, MEMBER_COLUMNS
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```\n(.*?)```", TEXT, flags=re.DOTALL)
 LINES = [

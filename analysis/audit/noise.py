@@ -82,5 +82,5 @@ def _instead_of(module: nn.Module, noise: str, noise_variance: float | None) -> 
 
 
 def is_noise_site(module: nn.Module) -> bool:
-    """Whether a module is the harness's own `experiments.noise.NoiseSite`, told by name: nothing is imported."""
+    """Whether a module is the harness's own `NoiseSite`, told by name: nothing of it is imported."""
     return type(module).__name__ == "NoiseSite" and hasattr(module, "factor")

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from analysis.beside.setting import PaperStudy
 from analysis.figures import paper_cos2, paper_flips, paper_modes, paper_shift
 from analysis.figures.drawing import Drawing
-from analysis.paper.setting import PaperStudy
 
 
 class Comparison(NamedTuple):

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.beside.cells import with_half_width
+from analysis.beside.setting import PaperStudy
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.select import example_strength, require, where
-from analysis.paper.beside_table import with_half_width
-from analysis.paper.setting import PaperStudy
 from analysis.stats import mean_interval
 
 CLASSES = {  # of the data sets with few enough to name

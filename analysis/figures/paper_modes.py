@@ -3,10 +3,10 @@
 import pandas as pd
 
 from analysis import paper
+from analysis.beside.setting import PaperStudy, names_in
 from analysis.figures import style
 from analysis.figures.drawing import CannotAnswerError, Drawing
 from analysis.figures.select import values_in, where
-from analysis.paper.setting import PaperStudy, names_in
 from analysis.stats import over_seeds, paired_difference, per_seed
 
 MODES = {"train_mode": "train_error_train_mode", "eval_mode": "train_error_eval_mode"}

@@ -6,11 +6,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import paper
+from analysis.beside.measured import CELL, measured_layers, published_layers
+from analysis.beside.setting import PaperStudy, names_in
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.figures.select import example_strength, placements_in, require, where
-from analysis.paper.measured import CELL, measured_layers, published_layers
-from analysis.paper.setting import PaperStudy, names_in
 from analysis.stats import mean_interval, over_seeds, per_seed
 
 READING = (

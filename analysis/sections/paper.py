@@ -1,11 +1,11 @@
 """What the paper published, beside this study where the two compare, and what its numbers say by themselves."""
 
+from analysis.beside.comparison import beside_tables
+from analysis.beside.setting import PaperStudy, paper_study, setting_rows
 from analysis.figures import PAPER_CHARTS
 from analysis.figures.drawing import CannotAnswerError
 from analysis.figures.paper_charts import COMPARISONS
-from analysis.paper.beside import beside_tables
 from analysis.paper.findings import statements
-from analysis.paper.setting import PaperStudy, paper_study, setting_rows
 from analysis.sections.section import Panel, Section, Source, draw_panels, drawn_panel, without_panel
 
 

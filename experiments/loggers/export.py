@@ -9,9 +9,9 @@ from filelock import FileLock
 from experiments.loggers.member_records import member_records
 from experiments.loggers.offline import wandb_folder, write_missing_runs
 from experiments.loggers.run_record import RunRecord
-from experiments.loggers.settings import Destination
 from experiments.loggers.study_record import study_record
 from experiments.loggers.upload import upload
+from experiments.settings.logger import Destination
 from experiments.study.job_folder import is_damaged
 
 

@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 from experiments.checks import ConfigError
-from experiments.config import Job
 from experiments.loggers.login import login_problem
 from experiments.loggers.process import run_python
+from experiments.settings.config import Job
 
 LONGEST = 3600  # seconds that an export may take; uploads give up by themselves long before
 

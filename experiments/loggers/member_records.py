@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from experiments.config import DATA_KEYS_WITHOUT_EFFECT, RESULT_KEYS, without
 from experiments.loggers.run_record import Cell, Lines, Row, RunRecord
-from experiments.tables import IDENTITY, read_table
+from experiments.settings.config import DATA_KEYS_WITHOUT_EFFECT, RESULT_KEYS, without
+from experiments.study.tables import IDENTITY, read_table
 
 # What tells the rows of one member from those of others, in every table of a job.
 MEMBER_KEY = (*IDENTITY, "lr", "weight_decay", "batch_size")

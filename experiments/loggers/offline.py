@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.loggers.run_record import RunRecord
-from experiments.loggers.settings import Destination
+from experiments.settings.logger import Destination
 
 if TYPE_CHECKING:
     import wandb

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from analysis.theory import shift_magnitude
-from experiments.chunk import run_chunk
-from experiments.job import cached_data
+from experiments.jobs.chunk import run_chunk
+from experiments.jobs.job import cached_data
 from experiments.modes.finding import Finding, judge
 from experiments.modes.networks import bn_dropout_network, digits, error_percent, stored_statistics, train
-from experiments.plan import plan_jobs
-from experiments.rows import Row
+from experiments.settings.plan import plan_jobs
+from experiments.study.rows import Row
 
 
 def layers_of(*overrides: str) -> list[Row]:

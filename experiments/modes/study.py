@@ -11,11 +11,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from experiments.checks import ConfigError
-from experiments.environment import write_environment
 from experiments.modes import STATEMENTS
 from experiments.modes.finding import CONFIRMED, FAILED, NEEDS_CARE, REFUTED, VERDICTS, readable
 from experiments.modes.statement import Statement
-from experiments.tables import MODE_COLUMNS, read_table, write_table
+from experiments.study.environment import write_environment
+from experiments.study.tables import MODE_COLUMNS, read_table, write_table
 
 TABLE = "modes.csv"
 STYLE = {CONFIRMED: "green", REFUTED: "red", NEEDS_CARE: "yellow", FAILED: "red reverse"}

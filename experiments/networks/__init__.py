@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from experiments.checks import COUNT, Rule, check_section, not_allowed, one_of
+from experiments.layers.norms import NORMS
 from experiments.networks.convnet import ConvNet
 from experiments.networks.densenet import DenseNet
 from experiments.networks.imagenet import ImageNetNet
 from experiments.networks.mlp import MLP
 from experiments.networks.network import Network
-from experiments.networks.norms import NORMS
 from experiments.networks.preresnet import PreResNet
 from experiments.networks.resnext import ResNeXt
 from experiments.networks.wide_resnet import WideResNet

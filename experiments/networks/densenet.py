@@ -3,10 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.networks.layers import Conv2d, Linear, join_channels, on_images
+from experiments.layers.convolution import Conv2d, Linear, join_channels, on_images
+from experiments.layers.norms import image_norm, norm_relu
 from experiments.networks.network import Network, NormInput, Source
-from experiments.networks.norms import image_norm, norm_relu
-from experiments.noise import NoiseSite
+from experiments.training.noise import NoiseSite
 
 BLOCKS = 3
 BOTTLENECK = 4  # channels between a dense layer's two convolutions over those that it adds

@@ -4,10 +4,10 @@ import math
 
 from torch import Tensor, nn
 
-from experiments.networks.layers import Linear
+from experiments.layers.convolution import Linear
+from experiments.layers.norms import feature_norm, norm_relu
 from experiments.networks.network import Network, NormInput, chain_norm_inputs
-from experiments.networks.norms import feature_norm, norm_relu
-from experiments.noise import NoiseSite
+from experiments.training.noise import NoiseSite
 
 
 class Block(nn.Module):

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from experiments.checks import Rule
-from experiments.noise import NoiseSite
+from experiments.training.noise import NoiseSite
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Network(nn.Module):
 
     A subclass is made as `NetworkClass(sample_shape, classes, width=..., depth=..., norm=..., **options)`;
     `OPTIONS` are the rules of the keys that it takes besides these. `norm` is one of
-    `experiments.networks.norms.NORMS`; where it is `none` an identity stands in the layer's place and is
+    `experiments.layers.norms.NORMS`; where it is `none` an identity stands in the layer's place and is
     measured there. `needs_images`: samples must be [channels, height, width].
     """
 

@@ -3,10 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.networks.layers import Conv2d, Linear
+from experiments.layers.convolution import Conv2d, Linear
+from experiments.layers.norms import image_norm, norm_relu
 from experiments.networks.network import NormInput, Source
-from experiments.networks.norms import image_norm, norm_relu
-from experiments.noise import NoiseSite
+from experiments.training.noise import NoiseSite
 
 REDUCTION = 16  # channels over those between squeeze and excitation
 

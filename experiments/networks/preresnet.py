@@ -6,11 +6,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from experiments.checks import Rule, one_of
-from experiments.networks.layers import Conv2d
+from experiments.layers.convolution import Conv2d
+from experiments.layers.norms import image_norm, norm_relu
 from experiments.networks.network import NormInput, Source
-from experiments.networks.norms import image_norm, norm_relu
 from experiments.networks.preactivation import PreActivationBlock, PreActivationNet, projection
-from experiments.noise import NoiseSite
+from experiments.training.noise import NoiseSite
 
 
 class BasicBlock(PreActivationBlock):

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from experiments.networks.norms import norm_relu
+from experiments.layers.norms import norm_relu
 from experiments.networks.preactivation import PreActivationNet
 from experiments.networks.preresnet import BasicBlock
 

@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from experiments.checks import ConfigError, shown
-from experiments.config import DATA_KEYS_WITHOUT_EFFECT, RECIPE_KEYS_WITHOUT_EFFECT, RESULT_KEYS
-from experiments.plan import Plan
-from experiments.shards import read_shard_name
+from experiments.settings.config import DATA_KEYS_WITHOUT_EFFECT, RECIPE_KEYS_WITHOUT_EFFECT, RESULT_KEYS
+from experiments.settings.plan import Plan
+from experiments.settings.shards import read_shard_name
 from experiments.study.finished import cuts_of_jobs, finished_cuts, unfinished
 from experiments.study.job_folder import has_ended, read_job
 

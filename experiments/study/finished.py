@@ -7,9 +7,9 @@ shards of another cut hold all of its members.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.config import Job
 from experiments.members import Member
-from experiments.shards import read_shard_name, shard_members
+from experiments.settings.config import Job
+from experiments.settings.shards import read_shard_name, shard_members
 from experiments.study.job_folder import has_failed, is_done, job_folder
 
 

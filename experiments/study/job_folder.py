@@ -13,11 +13,11 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from experiments.checks import ConfigError
-from experiments.config import Job, make_job
-from experiments.environment import write_environment
-from experiments.files import write_text
 from experiments.members import member_of
-from experiments.tables import TABLES, read_table, write_table
+from experiments.settings.config import Job, make_job
+from experiments.study.environment import write_environment
+from experiments.study.files import write_text
+from experiments.study.tables import TABLES, read_table, write_table
 
 DONE, FAILED, ERRORS = "done.json", "failed.json", "errors.txt"
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.members import Member
-from experiments.shards import read_shard_name
+from experiments.settings.shards import read_shard_name
 from experiments.study.job_folder import has_ended, is_damaged, is_done, read_job
-from experiments.tables import TABLES, join_tables
+from experiments.study.tables import TABLES, join_tables
 
 
 def merge_tables(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from experiments.workers import start_server
+from experiments.jobs.workers import start_server
 from scripts.benchmark.commands import hydra_jobs_per_second, one_step_seconds, whole_sweep
 from scripts.benchmark.convolutions import bench_convolutions
 from scripts.benchmark.sweep import bench_scaling, bench_width

@@ -25,7 +25,7 @@ from analysis.audit.modes import Modes
 from analysis.audit.passes import MODES
 from analysis.audit.preserve import unchanged
 from scripts.benchmark.timing import seconds_of
-from tests.analysis import zoo
+from tests.analysis.audit import zoo
 
 IMAGE = (3, 32, 32)
 Clock = Callable[[], float]

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiments.tables import read_table
+from experiments.study.tables import read_table
 from scripts.benchmark.sweep import SWEEP, measuring_share
 from scripts.benchmark.timing import seconds_of
 

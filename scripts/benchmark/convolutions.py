@@ -6,12 +6,12 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from experiments.config import Job
 from experiments.data import Data
-from experiments.device import choose_processes
+from experiments.jobs.workers import run_chunks
 from experiments.networks import build_network
-from experiments.plan import plan_jobs
-from experiments.workers import run_chunks
+from experiments.settings.config import Job
+from experiments.settings.device import choose_processes
+from experiments.settings.plan import plan_jobs
 from scripts.benchmark.timing import seconds_of
 
 BATCH, STEPS, EPOCHS, MEMBERS = 128, 8, 5, 4

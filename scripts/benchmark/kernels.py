@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from experiments.memory import keep_freed_memory
-from experiments.networks.layout import batch_first, batch_last
-from experiments.networks.products import product
-from experiments.networks.stacked_convolution import StackedConvolution
+from experiments.jobs.memory import keep_freed_memory
+from experiments.layers.layout import batch_first, batch_last
+from experiments.layers.products import product
+from experiments.layers.stacked_convolution import StackedConvolution
 from scripts.benchmark.timing import seconds_of
 
 # Channels of input and output, pixels a side, stride: a stage's convolutions, and the first of the next stage.

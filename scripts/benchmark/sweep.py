@@ -10,12 +10,12 @@ from itertools import pairwise
 
 import torch
 
-from experiments.config import Job
 from experiments.data import Data, load_data
-from experiments.job import run_job
-from experiments.plan import plan_jobs
-from experiments.tables import read_table
-from experiments.train import epoch_batches
+from experiments.jobs.job import run_job
+from experiments.settings.config import Job
+from experiments.settings.plan import plan_jobs
+from experiments.study.tables import read_table
+from experiments.training.train import epoch_batches
 from scripts.benchmark.timing import seconds_of
 from tests import reference
 

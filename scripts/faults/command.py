@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas  # noqa: F401, as the command does
 
-import experiments.job
-import experiments.plan
-import experiments.summary  # noqa: F401
+import experiments.jobs.job
+import experiments.settings.plan
+import experiments.study.summary  # noqa: F401
 from experiments import run
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.tables import read_table
+from experiments.study.tables import read_table
 from scripts.faults.command import Command, fork_command
 
 TABLES = ("members.csv", "layers.csv", "epochs.csv")

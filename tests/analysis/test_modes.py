@@ -12,7 +12,7 @@ from analysis.report import main
 from analysis.sections import modes
 from experiments.modes.finding import FAILED
 from experiments.modes.finding import VERDICTS as MEASURED_VERDICTS
-from experiments.tables import MODE_COLUMNS
+from experiments.study.tables import MODE_COLUMNS
 from tests.analysis import synthetic
 from tests.analysis.page import Page
 

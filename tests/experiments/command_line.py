@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.plan import Plan, plan_jobs
-from experiments.tables import read_table
+from experiments.settings.plan import Plan, plan_jobs
+from experiments.study.tables import read_table
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 TABLES = ("members.csv", "layers.csv", "epochs.csv")  # of a study that asks for no more
 TIMES = ["seconds", "seconds_measuring"]
 SWEEP = [

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import torch
 
-from experiments.config import Job, make_job
 from experiments.data import Data
 from experiments.members import Member
 from experiments.networks import build_network
 from experiments.networks.network import Network
-from experiments.stack import ChunkNoise, site_shapes, stack_members
-from experiments.train import Outcome, train_stack
+from experiments.settings.config import Job, make_job
+from experiments.training.stack import ChunkNoise, site_shapes, stack_members
+from experiments.training.train import Outcome, train_stack
 
 CPU = torch.device("cpu")
 MODEL = {"name": "mlp", "width": 12, "depth": 3, "norm": "batch"}

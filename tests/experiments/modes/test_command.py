@@ -9,7 +9,7 @@ import torch
 from experiments.modes import STATEMENTS, study
 from experiments.modes.finding import Finding
 from experiments.modes.statement import Statement
-from experiments.tables import MODE_COLUMNS, write_table
+from experiments.study.tables import MODE_COLUMNS, write_table
 from tests.conftest import files_below
 
 FEW = [STATEMENTS[number - 1] for number in (8, 12, 19)]

@@ -3,8 +3,8 @@
 import copy
 from pathlib import Path
 
-from experiments.config import Job, make_job
 from experiments.members import Member
+from experiments.settings.config import Job, make_job
 from experiments.study.job_folder import finish_job, start_job
 from tests.experiments.small import small_job
 

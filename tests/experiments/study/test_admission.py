@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from experiments.checks import ConfigError
-from experiments.config import Job
-from experiments.plan import Plan
+from experiments.settings.config import Job
+from experiments.settings.plan import Plan
 from experiments.study.admission import check_study
 from experiments.study.job_folder import job_folder, start_job
 from tests.conftest import files_below

@@ -10,7 +10,7 @@ import pytest
 from experiments.study.finished import is_finished
 from experiments.study.job_folder import is_damaged, job_folder, job_lock, start_job
 from experiments.study.merge import merge_tables
-from experiments.tables import read_table
+from experiments.study.tables import read_table
 from tests.experiments.study.small_study import finish, make
 
 

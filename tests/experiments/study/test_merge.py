@@ -2,7 +2,7 @@
 
 from experiments.study.job_folder import job_folder, start_job
 from experiments.study.merge import merge_tables
-from experiments.tables import EPOCH_COLUMNS, LAYER_COLUMNS, MEMBER_COLUMNS, read_table
+from experiments.study.tables import EPOCH_COLUMNS, LAYER_COLUMNS, MEMBER_COLUMNS, read_table
 from tests.conftest import files_below
 from tests.experiments.command_line import TABLES
 from tests.experiments.study.small_study import finish, make

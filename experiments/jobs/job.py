@@ -1,0 +1,135 @@
+"""Running one job: its members in chunks over all cores, and its tables."""
+
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import lru_cache
+
+import torch
+
+from experiments.data import Data, load_data
+from experiments.jobs.checkpoint import (
+    check_checkpoints,
+    find_checkpoints,
+    remove_checkpoints,
+    split_by_epoch,
+)
+from experiments.jobs.chunk_plan import choose_chunks, plan_chunks
+from experiments.jobs.memory import keep_freed_memory
+from experiments.jobs.progress import job_progress
+from experiments.jobs.workers import run_chunks
+from experiments.measuring.transplant import Twins, add_transplanted_errors, missing_twins
+from experiments.members import Member, member_of
+from experiments.networks import build_network
+from experiments.settings.config import Job
+from experiments.settings.device import choose_device, choose_processes
+from experiments.study.job_folder import finish_job, finished_rows, job_folder, start_job
+from experiments.study.rows import Row, failed_rows
+from experiments.training.stack import site_shapes
+
+
+@lru_cache(maxsize=1)
+def _load(config_items: tuple) -> Data:
+    return load_data(dict(config_items))
+
+
+def cached_data(job: Job) -> Data:
+    """Return a job's data set; jobs of one process that follow each other on the same data load it once."""
+    return _load(tuple(job.config["data"].items()))
+
+
+def job_site_shapes(job: Job, data: Data) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one sample at each noise site of a job's network.
+
+    Raises what torch raises when the network cannot be built, or does not take this data.
+    """
+    network = build_network(job.config["model"], data.sample_shape, data.classes, seed=0)
+    return site_shapes(network, data.train_inputs[:2].cpu())
+
+
+def job_chunks(
+    job: Job, members: Sequence[Member], data: Data, device: torch.device, processes: int
+) -> list[list[Member]]:
+    """Cut `members` of a job into chunks, at least one for each process, the largest first."""
+    capacity = job.config["chunk"]
+    if capacity == "auto":
+        batch = job.config["recipe"]["batch_size"]
+        chunks = choose_chunks(members, job_site_shapes(job, data), batch, device, processes)
+    else:
+        chunks = plan_chunks(members, capacity)
+    return sorted(chunks, key=len, reverse=True)
+
+
+def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
+    """Train and measure every member of a job and write its tables.
+
+    `cores` is how many of this machine's the job has to itself, None means all; `live` allows a moving bar.
+
+    An error takes down the members of its chunk, which become rows that say so; all others go on. The job then
+    counts as unfinished, and the same command runs it again: only what failed.
+    """
+    keep_freed_memory()
+    rows: dict[str, list[Row]] = {**finished_rows(job)}
+    start_job(job)
+    kept = {member_of(row) for row in rows["members.csv"]}
+    members = [member for member in job.members if member not in kept]
+    errors: list[str] = []
+    twins: Twins = {}
+    train_samples = None  # not known when the data cannot be read
+
+    def fail(members: Sequence[Member], error: Exception) -> None:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        rows["members.csv"] += failed_rows(job, list(members), reason)
+        errors.append("".join(traceback.format_exception(error)))
+
+    try:
+        device = choose_device(job.config["device"])
+        processes = choose_processes(job.config["processes"], device.type, cores)
+        data = cached_data(job).to(device)
+        train_samples = len(data.train_labels)
+        check_checkpoints(job_folder(job), job, train_samples)
+        extra = missing_twins(members, job.all_members)  # reported by another shard, or already
+        unreported = set(extra)
+        chunks = job_chunks(job, [*members, *extra], data, device, processes)
+        chunks = split_by_epoch(chunks, find_checkpoints(job_folder(job)))
+        recipe = job.config["recipe"]
+        steps = recipe["epochs"] * (len(data.train_inputs) // recipe["batch_size"])
+        with (
+            threads(processes if device.type == "cpu" else None),
+            job_progress(job.name, len(members) + len(extra), steps, live) as progress,
+            closing(run_chunks(job, chunks, data, processes, progress.add_steps, twins)) as results,
+        ):
+            for chunk, result in results:
+                if isinstance(result, Exception):
+                    fail([member for member in chunk if member not in extra], result)
+                else:
+                    for name, chunk_rows in result.items():
+                        rows[name] += [row for row in chunk_rows if member_of(row) not in unreported]
+                progress.add_members(len(chunk))
+            add_transplanted_errors(job, data, twins, rows, job_site_shapes(job, data))
+    except Exception as error:  # before the first chunk, or between two
+        reached = {member_of(row) for row in rows["members.csv"]}
+        fail([member for member in members if member not in reached], error)
+
+    order = {member: index for index, member in enumerate(job.members)}
+    for table in rows.values():
+        table.sort(key=lambda row: order[member_of(row)])
+        for row in table if train_samples is not None else []:
+            row["train_samples"] = train_samples
+    finish_job(job, rows, errors)
+    if not errors:
+        remove_checkpoints(job_folder(job))
+    if errors:
+        print(f"{job.name}: {len(errors)} errors, see {job_folder(job) / 'errors.txt'}", file=sys.stderr)
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Let this process, which trains a lone chunk by itself, use that many threads; None changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,207 @@
+"""Chunks on all cores: a pool of single-thread processes, and the steps they report.
+
+Small members scale better over processes of one thread than over threads of one process. The processes are
+forked from a server that has imported torch once, while the main process was still reading its configuration.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from experiments.jobs.memory import HUGE_PAGES, keep_freed_memory, look_for_garbage_from_here
+
+if TYPE_CHECKING:
+    from experiments.data import Data
+    from experiments.measuring.transplant import Twins
+    from experiments.members import Member
+    from experiments.settings.config import Job
+
+Rows = dict[str, list[dict]]  # of each table
+NumberedChunk = tuple[int, list["Member"]]
+POLL_SECONDS = 0.2
+_CONTEXT = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+
+# What a worker process was started with.
+_job: Any = None
+_data: Any = None
+_steps: Any = None
+
+
+def start_server() -> None:
+    """Start importing torch in the background, for the worker processes to come."""
+    if sys.platform == "win32":
+        return
+    from multiprocessing import forkserver
+
+    # Every worker reads the program's main module again, whose imports are those of the plan.
+    _CONTEXT.set_forkserver_preload(
+        ["experiments.jobs.chunk", "experiments.settings.plan", "llvmlite.binding"]
+    )
+    for name, value in HUGE_PAGES.items():
+        os.environ.setdefault(name, value)
+    # Ctrl-C reaches the whole process group; the server, which inherits this, leaves it to the main process.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def run_chunks(
+    job: "Job",
+    chunks: Sequence[list["Member"]],
+    data: "Data",
+    processes: int,
+    report_steps: Callable[[int], None],
+    twins: "Twins",
+) -> Generator[tuple[list["Member"], Rows | Exception], None, None]:
+    """Yield each chunk with its rows, or with the error it raised, as they finish.
+
+    One process means this one. `report_steps` is told of finished member-steps several times a second, and `twins`
+    receives the trained noise-free members.
+    """
+    if processes == 1 or len(chunks) == 1:
+        from experiments.jobs.chunk import run_chunk
+
+        for chunk in chunks:
+            try:
+                yield chunk, run_chunk(job, chunk, data, report_steps, twins)
+            except Exception as error:
+                yield chunk, error
+        return
+    arrays = {name: getattr(data, name).numpy() for name in _TENSORS}  # shared memory may be small
+    # Finished member-steps of each chunk. Only the process that runs a chunk writes its number, without a lock,
+    # which a killed process would never give back.
+    steps = _CONTEXT.RawArray("q", len(chunks))
+    start = (job, replace(data, **arrays), steps)
+    left = list(enumerate(chunks))
+    # A process that is killed, for want of memory say, takes the pool with it, and every chunk that is not done.
+    # These run once more; then each in a pool of its own, so that a chunk which kills its process fails alone.
+    for alone in (False, False, True):
+        broken = []
+        for group in [[chunk] for chunk in left] if alone else [left]:
+            for chunk, result in _run_pool(group, min(processes, len(group)), start, report_steps, twins):
+                if isinstance(result, BrokenProcessPool) and not alone:
+                    broken.append(chunk)
+                else:
+                    yield chunk[1], result
+        left = sorted(broken, key=lambda chunk: chunk[0])
+        if left:
+            print(f"{job.name}: a worker process was killed; {len(left)} chunks run again", file=sys.stderr)
+        else:
+            return
+
+
+def _run_pool(
+    chunks: Sequence[NumberedChunk],
+    processes: int,
+    start: tuple,
+    report_steps: Callable[[int], None],
+    twins: "Twins",
+) -> Iterator[tuple[NumberedChunk, Rows | Exception]]:
+    """Run chunks in a pool of processes, each started with `start`: the job, its data, the counts of steps."""
+    pool = ProcessPoolExecutor(processes, _CONTEXT, _start_worker, start)
+    futures: dict[Future, NumberedChunk] = {}
+    try:
+        try:
+            for chunk in chunks:
+                futures[pool.submit(_run_chunk, *chunk)] = chunk
+        except (BrokenProcessPool, OSError) as error:  # a process was killed before it had begun
+            _abandon(pool)
+            yield from ((chunk, BrokenProcessPool(str(error))) for chunk in chunks)
+            return
+        yield from _as_completed(futures, start[2], report_steps, twins)
+        pool.shutdown()
+    except BaseException:  # Ctrl-C too: nobody waits for the chunks under way
+        _abandon(pool)
+        raise
+
+
+def _abandon(pool: ProcessPoolExecutor) -> None:
+    """End a pool's processes at once."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in multiprocessing.active_children():
+        process.terminate()
+
+
+def _as_completed(
+    futures: dict[Future, NumberedChunk],
+    steps: Sequence[int],
+    report_steps: Callable[[int], None],
+    twins: "Twins",
+) -> Iterator[tuple[NumberedChunk, Rows | Exception]]:
+    reported, pending = sum(steps), set(futures)
+    while pending:
+        done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+        count = sum(steps)
+        report_steps(count - reported)
+        reported = count
+        for future in done:
+            error = future.exception()
+            if isinstance(error, Exception):
+                yield futures[future], error
+            else:
+                rows, arrays = future.result()
+                twins.update({member: _to_tensors(state) for member, state in arrays.items()})
+                yield futures[future], rows
+
+
+_TENSORS = tuple(
+    f"{part}_{what}" for part in ("train", "validation", "test") for what in ("inputs", "labels")
+)
+
+
+def _start_worker(job: "Job", arrays: "Data", steps: Any) -> None:
+    """Prepare a worker process: one thread, its data, and an end when the main process ends."""
+    import numpy as np
+    import torch
+
+    global _job, _data, _steps
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    look_for_garbage_from_here()
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    _job, _steps = job, steps
+    # What is no array are images that stay on disk.
+    tensors = {
+        name: torch.from_numpy(value) if isinstance(value := getattr(arrays, name), np.ndarray) else value
+        for name in _TENSORS
+    }
+    _data = replace(arrays, **tensors).to("cpu")
+
+
+def _exit_with_parent() -> None:
+    """End this process as soon as the main process is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _to_tensors(state: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in state.items()}
+
+
+def _run_chunk(number: int, chunk: list["Member"]) -> tuple[Rows, dict]:
+    from experiments.jobs.chunk import run_chunk
+
+    _steps[number] = 0
+
+    def report(steps: int) -> None:
+        _steps[number] += steps
+
+    twins: Twins = {}
+    rows = run_chunk(_job, chunk, _data, report, twins)
+    # Plain bytes again.
+    arrays = {m: {name: value.numpy() for name, value in state.items()} for m, state in twins.items()}
+    return rows, arrays

@@ -1,0 +1,102 @@
+"""The columns of layers.csv: what was measured of each normalisation layer, before and after BN adjustment."""
+
+import torch
+from torch import Tensor
+
+from analysis.theory import shift_magnitude
+from experiments.layers.norms import stores_statistics
+from experiments.measuring.evaluate import Evaluation
+from experiments.measuring.measure import (
+    OwnNoise,
+    TrainModePass,
+    predicted_train_variance,
+    source_columns,
+    weight_columns,
+)
+from experiments.networks.network import Network, NormInput
+from experiments.training.stack import ChunkNoise
+
+
+def moving_variances(stack: Network) -> dict[str, Tensor]:
+    """Return the channel mean of each layer's running variance, [members] in double precision.
+
+    Only of layers that have one.
+    """
+    norms = {norm_input.norm: stack.get_submodule(norm_input.norm) for norm_input in stack.norm_inputs()}
+    return {
+        name: norm.running_var.double().mean(1)  # type: ignore[union-attr, operator]
+        for name, norm in norms.items()
+        if stores_statistics(norm)
+    }
+
+
+def layer_columns(
+    stack: Network,
+    noise: ChunkNoise,
+    in_train_mode: TrainModePass,
+    train: Evaluation,
+    moving: dict[str, Tensor],
+) -> list[dict]:
+    """Return for each normalisation layer its columns of layers.csv, each a tensor [members] or one for all.
+
+    A layer without stored statistics has no column of what they are compared with.
+    """
+    layers = []
+    for index, norm_input in enumerate(stack.norm_inputs(), start=1):
+        name = norm_input.norm
+        train_var = in_train_mode.norm_moments[name].variance
+        test_var = train.norm_moments[name].variance.mean(1)
+        columns = {
+            "layer_index": index,
+            "layer_name": name,
+            "channels": train_var.shape[1],
+            "train_var": train_var.mean(1),
+            "test_var": test_var,
+            **weight_columns(stack, norm_input),
+        }
+        if name in moving:
+            ratio = test_var / moving[name]
+            columns |= {
+                "moving_var": moving[name],
+                "shift_ratio": ratio,
+                "shift_magnitude": shift_magnitude(ratio),
+            }
+        if name in in_train_mode.own_noise:
+            own = in_train_mode.own_noise[name]
+            columns.update(own_noise_columns(own, norm_input, noise, train_var, columns))
+        layers.append(columns)
+    return layers
+
+
+def own_noise_columns(
+    own: OwnNoise, norm_input: NormInput, noise: ChunkNoise, train_var: Tensor, weights: dict
+) -> dict[str, Tensor]:
+    """Return the local columns [members] of a BN with noise of its own; nan for members that have none there."""
+    clean = own.clean.variance.mean(1)
+    columns = {
+        "local_ratio": clean / train_var.mean(1),
+        "local_ratio_exact": clean / predicted_train_variance(own, noise).mean(1),
+    }
+    has_noise = torch.stack([noise.active[source.site].noise_variance > 0 for source in own.sources])
+    for key in ("input_mean", "input_var", "input_corr", "ratio_paper"):
+        columns[key] = torch.full_like(clean, torch.nan)
+    for source, has_source in zip(own.sources, has_noise, strict=True):  # has_noise [sources, members]
+        # Several sources at once have no single input to describe.
+        single = has_source & (has_noise.sum(0) == 1)
+        for key, value in source_columns(own, source, noise, weights).items():
+            columns[key] = torch.where(single, value, columns[key])
+    for key in ("local_ratio", "local_ratio_exact"):
+        columns[key] = torch.where(has_noise.any(0), columns[key], torch.nan)
+    return columns
+
+
+def add_adjusted_columns(layers: list[dict], moving: dict[str, Tensor], train: Evaluation) -> None:
+    """Add to each layer's columns what its shift is after adjustment, where there was something to adjust."""
+    for columns in layers:
+        name = columns["layer_name"]
+        if name not in moving:
+            continue
+        test_var = train.norm_moments[name].variance.mean(1)
+        columns["moving_var_adjusted"] = moving[name]
+        columns["test_var_adjusted"] = test_var
+        columns["shift_ratio_adjusted"] = test_var / moving[name]

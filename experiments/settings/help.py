@@ -1,0 +1,60 @@
+"""`--help`: every configuration group and key with its line of explanation, read from the files in conf."""
+
+from pathlib import Path
+
+from experiments.settings.options import CONF, groups
+
+LAUNCHERS = sorted((CONF / "hydra" / "launcher").glob("*.yaml"))
+USAGE = """usage: python -m experiments.run [+sweep=NAME] [-m] [GROUP=NAME ...] [KEY=VALUE ...]
+
+  python -m experiments.run                                 one small job, a few members, seconds
+  python -m experiments.run +sweep=variance_shift           the main study
+  python -m experiments.run +sweep=modes                    what train() and eval() really do: 26 statements tested
+  python -m experiments.run +sweep=variance_shift study=wide model.width=32,128 'members.dropout.rate=[0.2,0.4]'
+  python -m experiments.run -m study=depths model.depth=2,4,8    a study of your own
+  python -m experiments.run model.width=128 --cfg job       show the configuration, run nothing
+
+A list in brackets is one value (of `members`, say). Values separated by commas are jobs of their own; they need
+a sweep or -m. A study is resumed by the same command: what is finished is not run again.
+"""
+
+
+def help_text() -> str:
+    """Return the help: usage, groups with their choices, then each file's keys as they stand in it."""
+    lines = [USAGE, "GROUPS (choose with GROUP=NAME; a sweep with +sweep=NAME)"]
+    for group, choices in groups().items():
+        lines.append(f"  {group}")
+        lines += [f"    {name:<20}{_title(CONF / group / f'{name}.yaml')}" for name in choices]
+    lines.append("  hydra/launcher    (where jobs run; without one, in this process one after the other)")
+    lines += [f"    {path.stem:<20}{_title(path)}" for path in LAUNCHERS]
+    lines.append("\nKEYS (with their defaults; the text behind # says what is allowed)")
+    lines += [f"  {line}" for line in _keys(CONF / "config.yaml")]
+    for group, choices in groups().items():
+        for name in choices if group != "sweep" else []:
+            lines.append(f"\n  {group}:    # with {group}={name}")
+            lines += [f"    {line}" for line in _keys(CONF / group / f"{name}.yaml")]
+    for path in sorted(CONF.glob("recipe/*/*.yaml")):
+        lines.append(f"\n  set by {_title(path)}")
+        lines += [f"    {line}" for line in _keys(path)]
+    for path in LAUNCHERS:
+        lines.append(f"\n  hydra.launcher:    # with hydra/launcher={path.stem}")
+        lines += [f"    {line}" for line in _keys(path)]
+    return "\n".join(lines)
+
+
+def _title(path: Path) -> str:
+    """Return a file's first comment that is not a directive of Hydra's."""
+    comments = (line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#"))
+    return next(comment for comment in comments if not comment.startswith("@"))
+
+
+def _keys(path: Path) -> list[str]:
+    """Return a file's lines of keys, without its comment lines and without what is only Hydra's."""
+    lines: list[str] = []
+    hidden = False
+    for line in path.read_text().splitlines():
+        if line and not line[0].isspace():
+            hidden = line.startswith(("defaults:", "hydra:", "#"))
+        if line.strip() and not hidden:
+            lines.append(line)
+    return lines

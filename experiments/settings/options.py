@@ -1,0 +1,91 @@
+"""What can be given on the command line, read from the files in conf, and what is said of all else."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from experiments.checks import ConfigError, no_such_key, not_allowed, shown
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def groups() -> dict[str, list[str]]:
+    """Return the names to choose from in each group: its files."""
+    folders = sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
+    return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
+
+
+def known_keys() -> dict[str, list[str]]:
+    """Return every key, dotted (model, model.width, members.seed ...), with the choices that have it.
+
+    A key such as model.width stands only in the files of its group that are listed with it, such as mlp; keys
+    that are always there have none listed.
+    """
+    keys: dict[str, list[str]] = {key: [] for key in _dotted(CONF / "config.yaml")}
+    for group, choices in groups().items():
+        keys[group] = []
+        for choice in choices if group != "sweep" else []:  # a sweep has no keys of its own
+            for key in _dotted(CONF / group / f"{choice}.yaml", f"{group}."):
+                keys.setdefault(key, []).append(choice)
+    return {key: choices for key, choices in keys.items() if key.split(".")[0] not in ("hydra", "defaults")}
+
+
+def explain(overrides: Sequence[Override], reason: str) -> ConfigError:
+    """Return the error for overrides that Hydra refuses, for a `reason` that only Hydra's users understand."""
+    for override in overrides:
+        if not (override.is_hydra_override() or override.is_delete()):
+            error = _explain_group(override) or _explain_key(override, reason)
+            if error is not None:
+                return error
+    for override in overrides:
+        if override.is_delete() and override.key_or_group in (choices := groups()):
+            group = override.key_or_group
+            return ConfigError(
+                f"~{group}: {group} is missing then: allowed is one of {', '.join(choices[group])}"
+            )
+    culprits = [override for override in overrides if override.key_or_group in reason] or overrides
+    short_reason = re.split(r"\n(?=Config search path|\s*full_key)", reason)[0]
+    return ConfigError(f"{' '.join(map(_as_typed, culprits))}: {short_reason}")
+
+
+def _explain_group(override: Override) -> ConfigError | None:
+    """Return the error of a group's override that cannot be right."""
+    group, value, choices = override.key_or_group, override.value(), groups()
+    if group not in choices:
+        return None
+    for name in value if isinstance(value, list) else [value]:
+        if name not in choices[group]:
+            return not_allowed(group, name, "one of " + ", ".join(choices[group]))
+    if group == "sweep" and not override.is_add():
+        return ConfigError(f"sweep={value}: no sweep is chosen yet; write +sweep={value}")
+    return None
+
+
+def _explain_key(override: Override, reason: str) -> ConfigError | None:
+    """Return the error of a key that no file has, or none of those that are chosen."""
+    key, keys = override.key_or_group, known_keys()
+    if key not in keys and key not in groups():
+        return no_such_key(key, override.value(), keys, "--help lists them all")
+    if keys.get(key) and f"Could not override '{key}'" in reason:
+        group = key.split(".")[0]
+        owners = " or ".join(f"{group}={choice}" for choice in keys[key])
+        return ConfigError(f"{_as_typed(override)}: no key of the chosen {group}, only of {owners}")
+    return None
+
+
+def _as_typed(override: Override) -> str:
+    return override.get_key_element() + ("" if override.is_delete() else f"={shown(override.value())}")
+
+
+def _dotted(config: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a file or section."""
+    if isinstance(config, Path):
+        config = OmegaConf.to_container(OmegaConf.load(config))
+    for key, value in config.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")

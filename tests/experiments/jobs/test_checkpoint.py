@@ -1,0 +1,167 @@
+"""Checkpoints: a killed job goes on from where its training stood, and ends as if nobody had killed it."""
+
+import os
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from experiments.jobs.checkpoint import (
+    check_checkpoints,
+    find_checkpoints,
+    load_state,
+    save_checkpoint,
+    split_by_epoch,
+)
+from experiments.jobs.job import run_job
+from experiments.networks import build_network
+from experiments.study.finished import is_finished
+from experiments.study.job_folder import job_folder, start_job
+from experiments.training.stack import ChunkNoise, site_shapes, stack_members
+from experiments.training.train import TrainingState, train_stack
+from tests.experiments.command_line import TABLES, started, wait_for
+from tests.experiments.small import EVERYTHING, RECIPE, small_data, small_job
+
+DATA = small_data()
+SPEC = EVERYTHING | {"uout": None, "gaussian": None}
+
+
+def train(members, start=None, keep=lambda state: None):
+    job = small_job(SPEC, recipe={"epochs": 4})
+
+    def build(seed):
+        return build_network(job.config["model"], DATA.sample_shape, DATA.classes, seed)
+
+    stack = stack_members(members, build)
+    noise = ChunkNoise(stack, site_shapes(build(0), DATA.train_inputs[:2]), members, torch.device("cpu"))
+    outcome = train_stack(stack, members, noise, DATA, RECIPE | {"epochs": 4}, start=start, keep=keep)
+    return stack.state_dict(), outcome
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A job in tmp_path whose members stand after epoch 3, in one file."""
+    job = small_job(SPEC)
+    job.config["output"] = str(tmp_path)
+    start_job(job)
+
+    def keep(state: TrainingState) -> None:
+        if state.epoch == 3:
+            save_checkpoint(job_folder(job), job, 200, job.members, state)
+
+    weights, outcome = train(job.members, keep=keep)
+    return job, weights, outcome
+
+
+def test_training_from_a_checkpoint_ends_where_unbroken_training_does(saved):
+    job, weights, outcome = saved
+    places = find_checkpoints(job_folder(job))
+    assert {place.epoch for place in places.values()} == {3}
+    again, same_outcome = train(job.members, start=load_state(job.members, places))
+    assert same_outcome == outcome
+    assert len(outcome.epochs) == 4
+    assert all(value.equal(again[name]) for name, value in weights.items())
+
+
+def test_members_are_found_when_chunks_are_cut_otherwise(saved):
+    job, weights, outcome = saved
+    places = find_checkpoints(job_folder(job))
+    some = [job.members[index] for index in (5, 2)]
+    again, same_outcome = train(some, start=load_state(some, places))
+    for row, member in enumerate(some):
+        index = job.members.index(member)
+        for name, value in weights.items():
+            torch.testing.assert_close(again[name][row], value[index], rtol=1e-5, atol=1e-5)
+        assert [len(epoch["train_loss"]) for epoch in same_outcome.epochs] == [2] * 4
+        first = same_outcome.epochs[0]["train_loss"][row]
+        assert first == outcome.epochs[0]["train_loss"][index]
+
+
+def test_the_latest_epoch_counts_and_chunks_are_cut_where_it_differs(saved):
+    job, _, _ = saved
+    few = job.members[:2]
+    train(few, keep=lambda state: save_checkpoint(job_folder(job), job, 200, few, state))
+    places = find_checkpoints(job_folder(job))
+    assert [places[member].epoch for member in job.members] == [4, 4] + [3] * (len(job.members) - 2)
+    chunks = split_by_epoch([job.members[:4], job.members[4:]], places)
+    assert chunks == [job.members[2:4], job.members[:2], job.members[4:]]
+    del places[job.members[5]]
+    assert load_state(job.members[4:], places) is None
+    assert split_by_epoch([job.members[4:6]], places) == [[job.members[5]], [job.members[4]]]
+
+
+def cut(content: bytes) -> bytes:
+    return content[:-1]
+
+
+def flip(content: bytes) -> bytes:
+    return content[:-1000] + bytes([content[-1000] ^ 1]) + content[-999:]
+
+
+@pytest.mark.parametrize(
+    "damage", [cut, flip, lambda content: b"", lambda content: b"x" * 99, lambda content: b"[]\n{}"]
+)
+def test_a_damaged_checkpoint_is_never_used_and_said_to_be(saved, damage, capsys):
+    job, _, _ = saved
+    (file,) = (job_folder(job) / "checkpoints").iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    check_checkpoints(job_folder(job), job, 200)
+    assert capsys.readouterr().err.startswith(f"{file}: removed, its members start over: ")
+    assert find_checkpoints(job_folder(job)) == {}
+
+
+def test_a_checkpoint_of_other_settings_or_data_is_never_used(saved, capsys):
+    job, _, _ = saved
+    check_checkpoints(job_folder(job), job, 200)
+    assert len(find_checkpoints(job_folder(job))) == len(job.members)
+    (file,) = (job_folder(job) / "checkpoints").iterdir()
+    content = file.read_bytes()
+    for other, samples in ((small_job(SPEC, recipe={"lr": 0.2}), 200), (job, 199)):
+        file.write_bytes(content)
+        check_checkpoints(job_folder(job), other, samples)
+        assert find_checkpoints(job_folder(job)) == {}
+        assert "start over: it is of other settings or data\n" in capsys.readouterr().err
+
+
+def test_how_often_is_saved_changes_no_name_and_a_job_that_is_done_keeps_no_checkpoint(tmp_path):
+    job = small_job({"seed": [0], "none": True}, recipe={"checkpoint_every": 1})
+    assert job.name == small_job({"seed": [0], "none": True}).name
+    job.config["output"] = str(tmp_path)
+    run_job(job)
+    assert is_finished(job)
+    assert not (job_folder(job) / "checkpoints").exists()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="kills a process group")
+def test_a_job_killed_in_training_ends_with_the_tables_of_one_that_was_not(tmp_path):
+    arguments = ["recipe.epochs=60", "processes=2", "model.width=8", "recipe.checkpoint_every=5"]
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    killed.mkdir()
+    undisturbed.mkdir()
+
+    def epochs_done() -> list[int]:
+        (folder,) = list(killed.glob("outputs/first_look/jobs/*")) or [Path("nowhere")]
+        return sorted(place.epoch for place in find_checkpoints(folder).values())
+
+    with started(killed, *arguments) as process:
+        wait_for(lambda: len(epochs_done()) == 10)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert 5 <= epochs_done()[0] < 60
+    assert not list(killed.glob("outputs/first_look/jobs/*/members.csv"))
+    with started(killed, *arguments) as again, started(undisturbed, *arguments[:-1]) as other:
+        for process in (again, other):
+            _, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+    for name in TABLES:
+        one, two = (
+            pd.read_csv(folder / "outputs/first_look" / name).drop(
+                columns=["seconds", "seconds_measuring"], errors="ignore"
+            )
+            for folder in (killed, undisturbed)
+        )
+        pd.testing.assert_frame_equal(one, two, check_exact=True)
+    assert not list(killed.glob("outputs/first_look/jobs/*/checkpoints"))

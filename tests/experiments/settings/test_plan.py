@@ -1,0 +1,178 @@
+"""What a command line will do, found without doing it."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from tests.experiments.command_line import plan
+from tests.places import CONF
+
+GROUPS = {
+    folder.name: [path.stem for path in folder.glob("*.yaml")] for folder in CONF.iterdir() if folder.is_dir()
+}
+SWEEP = "+sweep=variance_shift"
+
+
+def test_without_arguments_one_small_job_of_the_defaults():
+    (job,) = plan().jobs
+    assert job.folder == Path("outputs/first_look")
+    assert (job.config["data"]["name"], job.config["model"]["width"]) == ("digits", 64)
+    # 2 seeds of: no noise, and 2 rates at 2 placements
+    assert len(job.members) == 2 * (1 + 2 * 2)
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"),
+    [(group, choice) for group, choices in GROUPS.items() if group != "sweep" for choice in choices],
+)
+def test_every_choice_of_every_group_composes(group, choice):
+    (job,) = plan(f"{group}={choice}").jobs
+    # Every value of the file arrives, unless the environment fills it in.
+    for key, value in OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choice}.yaml")).items():
+        assert job.config[group][key] == value or "${" in str(value)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONF.glob("recipe/*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_what_a_recipe_sets_for_one_network_or_data_set_arrives(path):
+    recipe, choice = path.stem.split("_", maxsplit=1)
+    group = path.parent.name.removeprefix("for_")
+    other = "data=cifar10" if group == "model" else "model=convnet"
+    (job,) = plan(f"recipe={recipe}", f"{group}={choice}", other).jobs
+    for section, values in OmegaConf.to_container(OmegaConf.load(path)).items():
+        for key, value in values.items():
+            assert job.config[section][key] == value or "${" in str(value)
+
+
+@pytest.mark.parametrize(
+    ("model", "epochs", "drops", "factor", "decay", "batch"),
+    [
+        ("preresnet_paper", 164, [81, 122], 0.1, 1e-4, 128),
+        ("resnext29_8x64d", 300, [150, 225], 0.1, 5e-4, 128),
+        ("wrn28_10", 200, [60, 120, 160], 0.2, 5e-4, 128),
+        ("densenet_bc_100", 300, [150, 225], 0.1, 1e-4, 64),
+    ],
+)
+def test_the_papers_recipe_is_that_of_each_of_its_networks(model, epochs, drops, factor, decay, batch):
+    (job,) = plan("recipe=paper", f"model={model}", "data=cifar10").jobs
+    assert job.config["recipe"].items() >= {
+        "epochs": epochs, "schedule": "step", "drops": drops, "drop_factor": factor, "weight_decay": decay,
+        "batch_size": batch, "lr": 0.1, "momentum": 0.9, "nesterov": False, "scaled_down": None,
+    }.items()  # fmt: skip
+    (small,) = plan("recipe=paper", f"model={job.config['model']['name']}", "data=cifar10").jobs
+    assert small.config["recipe"] == job.config["recipe"]
+
+
+def test_a_scaled_down_recipe_says_what_it_does():
+    (job,) = plan("recipe=cpu", "model=wrn28_10", "data=cifar10", "data.image_size=8", "recipe.epochs=3").jobs
+    assert job.config["recipe"]["scaled_down"].startswith("5000 training images of 8x8 pixels")
+    assert "3 epochs of one_cycle" in job.config["recipe"]["scaled_down"]
+    assert plan("recipe=cpu").jobs[0].config["recipe"]["scaled_down"].startswith("fewer blocks")
+
+
+def test_the_command_line_has_the_last_word_over_a_recipe_s_network():
+    (job,) = plan("recipe=cpu", "model=wrn28_10", "model.width=20", "data=cifar10", "data.image_size=8").jobs
+    assert (job.config["model"]["width"], job.config["model"]["depth"]) == (20, 1)
+    assert (job.config["data"]["image_size"], job.config["data"]["train_size"]) == (8, 5000)
+
+
+@pytest.mark.parametrize("sweep", GROUPS["sweep"])
+def test_every_sweep_composes_into_distinct_jobs_of_a_study_of_its_name(sweep):
+    planned = plan(f"+sweep={sweep}")
+    assert {job.folder for job in planned.jobs} == {Path("outputs") / sweep}
+    trains = planned.kind == "members"  # statements need no jobs
+    assert len({job.name for job in planned.jobs}) == len(planned.jobs) >= trains
+
+
+@pytest.mark.parametrize("sweep", [sweep for sweep in GROUPS["sweep"] if sweep.startswith("paper_")])
+def test_the_paper_s_sweeps_train_its_networks_at_its_scale_or_scaled_down(sweep):
+    at_paper_scale, scaled_down = (
+        plan(f"+sweep={sweep}", recipe).jobs for recipe in ("recipe=paper", "recipe=cpu")
+    )
+    assert plan(f"+sweep={sweep}").jobs == at_paper_scale
+    for large, small in zip(at_paper_scale, scaled_down, strict=True):
+        assert large.config["model"]["name"] == small.config["model"]["name"]
+        assert large.members[0].placement == small.members[0].placement == "none"
+        epochs = 90 if sweep == "paper_table5" else 164  # of ImageNet the paper tells no number
+        assert large.config["recipe"]["epochs"] >= epochs > 20 >= small.config["recipe"]["epochs"]
+        assert large.config["model"]["depth"] > small.config["model"]["depth"]
+        assert large.config["data"]["train_size"] is None
+        assert small.config["data"]["train_size"] == 5000
+        assert [(m.placement, m.noise, m.strength, m.seed) for m in large.members] == [
+            (m.placement, m.noise, m.strength, m.seed) for m in small.members
+        ]
+
+
+def test_the_main_sweep_is_what_its_description_says():
+    jobs = plan(SWEEP).jobs
+    assert [job.config["model"]["width"] for job in jobs] == [16, 64, 256]
+    noises = [("none", "none", 0.0)]
+    for family, strengths, places in [
+        ("dropout", [0.1, 0.3, 0.5, 0.7], ["before_bn", "before_weight", "after_last_bn"]),
+        ("uout", [0.1, 0.3, 0.5, 1.0], ["before_bn", "before_weight"]),
+        ("gaussian", [0.333, 0.655, 1.0, 1.528], ["before_bn", "before_weight"]),
+    ]:
+        noises += itertools.product(places, [family], strengths)
+    for job in jobs:
+        members = [(m.placement, m.noise, m.strength, m.seed) for m in job.members]
+        assert sorted(members) == sorted((*noise, seed) for noise in noises for seed in range(5))
+        assert job.config["recipe"].items() >= {
+            "epochs": 40, "batch_size": 64, "lr": 0.1, "schedule": "one_cycle",
+            "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "track_modes": False,
+        }.items()  # fmt: skip
+
+
+@pytest.mark.parametrize("flag", [[], ["-m"]])
+def test_values_of_the_command_line_replace_those_of_the_sweep(flag):
+    jobs = plan(
+        *flag, SWEEP, "model.width=32,128", "members.dropout.rate=[0.2,0.4]", "members.seed=[0,1]"
+    ).jobs
+    assert [job.config["model"]["width"] for job in jobs] == [32, 128]
+    for job in jobs:
+        assert {m.strength for m in job.members if m.noise == "dropout"} == {0.2, 0.4}
+        assert {m.seed for m in job.members} == {0, 1}
+    (job,) = plan(*flag, SWEEP, "model.width=32").jobs
+    assert job.config["model"]["width"] == 32
+
+
+def test_swept_values_multiply_into_jobs():
+    planned = plan(
+        "-m", "model.width=8,16", "model.depth=range(1,4)", "recipe.lr=0.1,0.2", "members.seed=[0],[1]"
+    )
+    settings = {
+        (
+            job.config["model"]["width"],
+            job.config["model"]["depth"],
+            job.config["recipe"]["lr"],
+            *job.config["members"]["seed"],
+        )
+        for job in planned.jobs
+    }
+    assert settings == set(itertools.product([8, 16], [1, 2, 3], [0.1, 0.2], [0, 1]))
+    assert len(planned.jobs) == 2 * 3 * 2 * 2
+    assert planned.swept_keys == ["model.width", "model.depth", "recipe.lr", "members.seed"]
+    data = plan("-m", "data=glob(*)").jobs
+    assert {job.config["data"]["name"] for job in data} == set(GROUPS["data"])
+
+
+@pytest.mark.parametrize("flag", [[], ["-m"]])
+def test_of_two_values_for_one_key_the_last_one_counts(flag):
+    (job,) = plan(*flag, "data=digits", "data=gaussian", "model.width=3", "model.width=4").jobs
+    assert (job.config["data"]["name"], job.config["model"]["width"]) == ("gaussian", 4)
+
+
+def test_a_family_is_left_out_by_null_and_by_deletion():
+    for override in ("members.dropout=null", "members.dropout.rate=null", "~members.dropout"):
+        for flag in ([], ["-m"]):
+            (job,) = plan(*flag, override, "members.gaussian.std=[1]").jobs
+            assert {m.noise for m in job.members} == {"none", "gaussian"}
+
+
+def test_a_whole_number_serves_where_a_fraction_may_stand():
+    (job,) = plan("members.uout.beta=[1]", "recipe.lr=1", "recipe.weight_decay=0").jobs
+    (same,) = plan("members.uout.beta=[1.0]", "recipe.lr=1.0", "recipe.weight_decay=0.0").jobs
+    assert job.name == same.name
+    assert {m.strength for m in job.members if m.noise == "uout"} == {1.0}

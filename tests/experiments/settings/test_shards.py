@@ -1,0 +1,132 @@
+"""Shards: how members are cut, which folders hold them, and that nothing depends on the cut."""
+
+import shutil
+from itertools import chain
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.checks import ConfigError
+from experiments.members import Member
+from experiments.settings.shards import read_shard_name, shard_members, shard_name
+from tests.experiments.command_line import plan, results
+
+
+def members(seeds: int, each: int) -> list[Member]:
+    return [
+        Member("before_bn", "dropout", rate / 100, seed, 0.1, 0.0)
+        for seed in range(seeds)
+        for rate in range(each)
+    ]
+
+
+@given(st.integers(1, 7), st.integers(1, 9), st.data())
+def test_shards_hold_every_member_once_in_order_and_are_even(seeds, each, data):
+    whole = members(seeds, each)
+    shards = data.draw(st.integers(1, len(whole)))
+    cut = shard_members(whole, shards)
+    assert len(cut) == shards
+    assert list(chain.from_iterable(cut)) == whole
+    if shards <= seeds:  # whole seeds
+        assert sum(len({member.seed for member in shard}) for shard in cut) == seeds
+        assert max(map(len, cut)) - min(map(len, cut)) in (0, each)
+    else:  # never two seeds in one shard
+        assert all(len({member.seed for member in shard}) == 1 for shard in cut)
+
+
+@given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 5), st.integers(2, 4))
+def test_more_seeds_than_shards_or_a_single_seed_a_multiple_of_shards_cuts_the_same_shards_again(
+    seeds, each, shards, factor
+):
+    whole = members(seeds, each)
+    if shards * factor > len(whole) or (shards * factor > seeds and seeds > 1):
+        return
+    coarse = [set(shard) for shard in shard_members(whole, shards)]
+    for fine in shard_members(whole, shards * factor):
+        assert sum(set(fine) <= shard for shard in coarse) == 1
+
+
+def test_too_many_shards_are_refused():
+    with pytest.raises(ValueError, match="6 members are too few for 7 shards"):
+        shard_members(members(2, 3), 7)
+
+
+def test_names_of_shards_are_read_back_and_sort_in_their_order():
+    assert shard_name("job", None, 12) == shard_name("job", 1, 1) == "job"
+    names = [shard_name("digits-mlp-0f", number, 12) for number in range(1, 13)]
+    assert names == sorted(names)
+    assert [read_shard_name(name) for name in names] == [("digits-mlp-0f", n, 12) for n in range(1, 13)]
+    assert read_shard_name("digits-mlp-0f") == ("digits-mlp-0f", 1, 1)
+
+
+def test_a_plan_knows_every_shard_of_every_job_and_tells_hydra():
+    planned = plan("+sweep=variance_shift", "model.width=16,64", "job.shards=3")
+    assert [(job.config["model"]["width"], job.config["job"]["shard"]) for job in planned.jobs] == [
+        (width, shard) for width in (16, 64) for shard in (1, 2, 3)
+    ]
+    assert [sorted({m.seed for m in job.members}) for job in planned.jobs[:3]] == [[0], [1, 2], [3, 4]]
+    assert len({job.name for job in planned.jobs}) == 6
+    assert {job.whole_name for job in planned.jobs} == {
+        job.name for job in plan("+sweep=variance_shift", "model.width=16,64").jobs
+    }
+    assert (planned.multirun, planned.added) == (True, ["job.shard=range(1,4)"])
+    assert not plan().multirun
+    (single,) = plan("job.shards=3", "job.shard=2").jobs
+    assert single.config["job"]["shard"] == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("job.shards=11", "job.shards=11: allowed is at most 10, the members of a job"),
+        ("job.shards=0", "job.shards=0: allowed is a whole number of at least 1"),
+        (
+            "job.shards=2 job.shard=3",
+            "job.shard=3: allowed is null, or a whole number from 1 to job.shards=2",
+        ),
+        ("job.retry=always", "job.retry=always: allowed is one of failed, none"),
+        ("study.retry=failed", "study.retry=failed: no such key; did you mean job.retry?"),
+        ("+sweep=variance_shift job.shards=2,3", "job.shards=2,3: allowed is one number for all jobs"),
+        ("job=2", "job=2: allowed is null (jobs are whole) or a section of keys, written {key: value}"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused_in_a_line(typed, line):
+    with pytest.raises(ConfigError) as raised:
+        plan(*typed.split())
+    assert str(raised.value) == line
+
+
+@pytest.mark.long
+def test_tables_are_the_same_to_the_bit_however_a_job_is_cut_and_finished_members_stay(run, tmp_path, tiny):
+    arguments = [*tiny, "members.seed=[0,1]", "members.dropout.rate=[0.5]"]  # 6 members, not all alike
+    study = tmp_path / "out" / "first_look"
+    assert run(*arguments, "study=whole").status == 0
+    expected = results(tmp_path / "out" / "whole")
+    for shards in (2, 5):
+        assert run(*arguments, f"study=cut{shards}", f"job.shards={shards}").status == 0
+        assert len(list((tmp_path / "out" / f"cut{shards}" / "jobs").iterdir())) == shards
+        assert results(tmp_path / "out" / f"cut{shards}") == expected
+
+    # One shard first; another cut goes on from there if it keeps to the border, and is refused if not.
+    one = run(*arguments, "job.shards=2", "job.shard=1")
+    assert one.status == 0
+    assert results(study)["members.csv"] == expected["members.csv"][:3]
+    refused = run(*arguments)
+    assert refused.status == 2
+    assert "holds some of the members of" in refused.err
+    assert "go on with job.shards=2 or a multiple of it" in refused.err
+    finer = run(*arguments, "job.shards=6")
+    assert finer.status == 0
+    assert "3 of 6 jobs are finished already" in finer.err
+    assert results(study) == expected
+    # Now every member is there, and any cut is content.
+    for shards in (1, 2, 3):
+        again = run(*arguments, f"job.shards={shards}")
+        assert again.status == 0
+        assert f"{shards} of {shards} jobs are finished already" in again.err
+        assert results(study) == expected
+    # A cut's shard that is lost, and one that never finished, are made up for, and nothing is there twice.
+    shutil.rmtree(next((study / "jobs").glob("*-shard1of2")))
+    assert run(*arguments, "job.shards=6").status == 0
+    assert results(study) == expected
