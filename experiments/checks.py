@@ -3,9 +3,13 @@
 import difflib
 import json
 import math
+import signal
+import sys
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from dataclasses import field, fields
+from typing import Any, NamedTuple, TypeVar
 
+S = TypeVar("S")
 LONGEST_SHOWN = 80  # characters of a value that an error line repeats
 
 
@@ -19,6 +23,26 @@ class ConfigError(ValueError):
     def __init__(self, message: str):
         printable = "".join(character if character.isprintable() else " " for character in message)
         super().__init__(" ".join(printable.split()))
+
+
+def exit_status(work: Callable[[], int]) -> int:
+    """Do the `work` of a command and return its exit status.
+
+    That is what `work` returns, 2 for bad input, 1 for a full disk, 130 for Ctrl-C; one line on stderr says why.
+    """
+    resumes = "what is finished is kept, and the same command goes on from there"
+    try:
+        return work()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # the disk is full, say, while tables are merged
+        print(f"error: {error}; {resumes}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print(f"interrupted: {resumes}", file=sys.stderr)
+        return 130
 
 
 class Rule(NamedTuple):
@@ -98,3 +122,21 @@ def check_section(section: str, config: Any, rules: Mapping[str, Rule]) -> dict[
                 raise ConfigError(f"{prefix}{key} is missing: allowed is {rule.allowed}")
             raise not_allowed(prefix + key, value, rule.allowed)
     return {key: config.get(key) for key in rules}
+
+
+def ruled(rule: Rule) -> Any:
+    """Return a field of a dataclass that is a section of the configuration; `rule` says what its key allows."""
+    return field(metadata={"rule": rule})
+
+
+def rules_of(section_class: type) -> dict[str, Rule]:
+    """Return the rules of the keys of a section, given as a dataclass with `ruled` fields."""
+    return {key.name: key.metadata["rule"] for key in fields(section_class)}
+
+
+def typed_section(section_class: type[S], section: str, config: Any) -> S:
+    """Return a section of the configuration as an object of its dataclass, if it obeys the rules of its fields.
+
+    Raises ConfigError as `check_section` does.
+    """
+    return section_class(**check_section(section, config, rules_of(section_class)))

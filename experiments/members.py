@@ -66,15 +66,15 @@ def member_of(row: Mapping[str, Any]) -> Member:
     return Member(**{field.name: field.type(row[field.name]) for field in fields(Member)})  # type: ignore[operator]
 
 
-def expand_members(spec: Any, recipe: Mapping) -> list[Member]:
+def expand_members(spec: Any, lr: float, weight_decay: float) -> list[Member]:
     """Return every member that `spec` (the config's `members`) names, the baseline of each seed first.
 
-    `lr` and `weight_decay` of the members are lists too; null means the recipe's own value.
+    Its `lr` and `weight_decay` are lists too; where they are null, the recipe's own values are taken, given here.
     Raises ConfigError for an unknown name, a value out of range, an empty list or a duplicate.
     """
     spec = check_section("members", spec, MEMBERS_RULES)
     seeds = _values("members.seed", spec["seed"], SEED)
-    rates, decays = [recipe["lr"]], [recipe["weight_decay"]]
+    rates, decays = [lr], [weight_decay]
     if spec["lr"] is not None:
         rates = _values("members.lr", spec["lr"], POSITIVE)
     if spec["weight_decay"] is not None:

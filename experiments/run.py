@@ -1,7 +1,7 @@
 """The command line: `python -m experiments.run +sweep=variance_shift`, or one job without a sweep.
 
 Order of events: compose and check every job of the command, let Hydra launch them, merge their tables, and
-print what came out; or, with +sweep=modes, test statements about train() and eval(). See `--help` for every key.
+print what came out. See `--help` for every key.
 """
 
 import gc
@@ -9,14 +9,13 @@ import os
 import signal
 import sys
 from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.checks import ConfigError
+from experiments.checks import ConfigError, exit_status
 from experiments.settings.options import CONF
 
 if TYPE_CHECKING:
@@ -42,7 +41,8 @@ def launch(config: DictConfig) -> None:
     from experiments.settings.config import make_job
     from experiments.settings.launchers import cores_of_job, is_parallel
     from experiments.study.finished import is_finished, is_left_alone
-    from experiments.study.job_folder import job_lock
+    from experiments.study.job_folder import job_folder
+    from experiments.study.locks import job_lock
 
     # Relative paths start where the command was typed, wherever the launcher runs this.
     os.chdir(HydraConfig.get().runtime.cwd)
@@ -50,7 +50,7 @@ def launch(config: DictConfig) -> None:
     parallel = is_parallel(launcher)
     job = make_job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
     try:
-        with job_lock(job):
+        with job_lock(job_folder(job)):
             if is_finished(job) or is_left_alone(job):
                 return
             run_job(job, cores_of_job(launcher), live=not parallel)
@@ -65,79 +65,54 @@ def main() -> int:
     """Run the command line and return its exit status: 0, 1 when members failed, 2 for bad input."""
     # A polite kill ends the worker processes as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    arguments = sys.argv[1:]
-    flags = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
-    try:
-        if flags & {"--help", "-h"}:
-            from experiments.settings.help import help_text
+    return exit_status(lambda: answer(sys.argv[1:]))
 
-            if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough, such as head, is no error
-                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            print(help_text())
-            return 0
-        if flags & SHOW_FLAGS:
-            launch()
-            return 0
-        if unknown := flags - SWEEP_FLAGS:
-            known = ", ".join(sorted({"--help"} | SWEEP_FLAGS | SHOW_FLAGS))
-            raise ConfigError(f"{min(unknown)}: no such flag here; known are {known}")
-        overrides = [argument for argument in arguments if not argument.startswith("-")]
-        sys.argv[1:] = overrides
-        return run(overrides, multirun=bool(flags))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # the disk is full, say, while tables are merged
-        print(
-            f"error: {error}; what is finished is kept, and the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print(
-            "interrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr
-        )
-        return 130
+
+def answer(arguments: list[str]) -> int:
+    """Show what was asked for, or run; return the exit status."""
+    flags = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
+    if flags & {"--help", "-h"}:
+        from experiments.settings.help import help_text
+
+        if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough, such as head, is no error
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        print(help_text())
+        return 0
+    if flags & SHOW_FLAGS:
+        launch()
+        return 0
+    if unknown := flags - SWEEP_FLAGS:
+        known = ", ".join(sorted({"--help"} | SWEEP_FLAGS | SHOW_FLAGS))
+        raise ConfigError(f"{min(unknown)}: no such flag here; known are {known}")
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    sys.argv[1:] = overrides
+    return run(overrides, multirun=bool(flags))
 
 
 def run(overrides: list[str], multirun: bool) -> int:
     """Check a command line, run what is not finished yet, and sum up; return the exit status."""
-    from filelock import FileLock, Timeout
-
     from experiments.jobs.memory import look_for_garbage_from_here
     from experiments.settings.plan import plan_jobs
-    from experiments.study.admission import check_writable
+    from experiments.study.locks import study_lock
 
     plan = plan_jobs(overrides, multirun)
-    if plan.kind == "modes":
-        from experiments.modes.study import run_statements
-
-        check_writable(plan.folder)
-        work = partial(run_statements, plan.folder)
-    else:
-        check_plan(plan)
-        work = partial(run_plan, plan)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(plan.folder / ".lock", timeout=0):
-            if not gc.isenabled():
-                look_for_garbage_from_here()
-            return work()
-    except Timeout as error:
-        raise ConfigError(f"study={plan.folder.name}: another process is at work in {plan.folder}") from error
+    check_plan(plan)
+    with study_lock(plan.folder):
+        if not gc.isenabled():
+            look_for_garbage_from_here()
+        return run_plan(plan)
 
 
 def check_plan(plan: "Plan") -> None:
     """Raise ConfigError unless every job may join the study, and its data is there."""
+    from experiments.jobs.job_data import check_data
     from experiments.jobs.workers import start_server
     from experiments.loggers.live import check_login
-    from experiments.settings.plan import check_data
     from experiments.study.admission import check_study
 
     check_study(plan)
     check_login(plan.jobs[0])
-    if not plan.parallel and any(job.config["processes"] != 1 for job in plan.jobs):
+    if not plan.parallel and any(job.processes != 1 for job in plan.jobs):
         start_server()  # it gets ready while the data is read
     check_data(plan.jobs)
 

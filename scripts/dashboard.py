@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.checks import ConfigError
 from experiments.loggers.login import login_problem
-from experiments.settings.logger import check_logger_config, wandb_defaults
+from experiments.settings.logger import wandb_settings
 
 NAME = "Variance shift"
 MEAN = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
@@ -20,11 +20,11 @@ MEAN = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
 
 def main(arguments: list[str] | None = None) -> int:
     """Save the workspace, or print it; return the exit status, 2 for bad input."""
-    defaults = wandb_defaults()
+    defaults = wandb_settings()
     parser = argparse.ArgumentParser(
         prog="python -m scripts.dashboard", description="Build the project's workspace in W&B."
     )
-    parser.add_argument("--project", default=defaults["project"], help="W&B's project (default: %(default)s)")
+    parser.add_argument("--project", default=defaults.project, help="W&B's project (default: %(default)s)")
     parser.add_argument("--entity", help="user or team that owns the project (default: the account's own)")
     parser.add_argument("--study", help="show the runs of this study alone")
     parser.add_argument(
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--print", action="store_true", help="print the specification, save nothing")
     options = parser.parse_args(arguments)
     try:
-        check_logger_config({**defaults, "project": options.project, "entity": options.entity})
+        wandb_settings(project=options.project, entity=options.entity)
         workspace_library()
     except ConfigError as error:
         print(f"dashboard: {error}", file=sys.stderr)

@@ -7,37 +7,45 @@ Runs that are there already are not made again.
 import argparse
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
 
+from analysis.summary import summary_table
+from analysis.tables import read_study
 from experiments.checks import ConfigError
 from experiments.loggers.export import ExportError, export_study
 from experiments.loggers.offline import wandb_folder
+from experiments.loggers.run_record import RunRecord
+from experiments.loggers.study_record import study_record
 from experiments.loggers.upload import UploadError
-from experiments.settings.logger import Destination, check_logger_config, wandb_defaults
+from experiments.settings.logger import wandb_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Export a study; return the exit status: 0, 1 when runs could not be uploaded, 2 for bad input."""
-    defaults = wandb_defaults()
+    defaults = wandb_settings()
     parser = argparse.ArgumentParser(
         prog="python -m scripts.export_wandb", description="Make the W&B runs of a study from its tables."
     )
     parser.add_argument("study", type=Path, help="the study's folder, for example outputs/variance_shift")
     parser.add_argument("--online", action="store_true", help="upload them too (log in first: wandb login)")
-    parser.add_argument("--project", default=defaults["project"], help="W&B's project (default: %(default)s)")
-    parser.add_argument("--entity", default=defaults["entity"], help="user or team that owns the project")
+    parser.add_argument("--project", default=defaults.project, help="W&B's project (default: %(default)s)")
+    parser.add_argument("--entity", default=defaults.entity, help="user or team that owns the project")
     parser.add_argument(
         "--job", action="append", help="only this job, a folder's name in STUDY/jobs; repeatable"
     )
     options = parser.parse_args(arguments)
+    report, left_out = None, ""
+    if options.job is None:
+        try:
+            report = report_record(options.study)
+        except ValueError as error:  # its jobs differ in something over which no mean can be taken
+            left_out = str(error)
     try:
-        check_logger_config({**defaults, "project": options.project, "entity": options.entity})
-        exported = export_study(
-            options.study,
-            Destination(options.project, options.entity),
-            online=options.online,
-            jobs=options.job,
+        wandb = wandb_settings(
+            mode="online" if options.online else "offline", project=options.project, entity=options.entity
         )
+        exported = export_study(options.study, wandb, options.job, report)
     except (ConfigError, ExportError) as error:
         print(f"export_wandb: {error}", file=sys.stderr)
         return 2
@@ -47,12 +55,23 @@ def main(arguments: list[str] | None = None) -> int:
     folder = wandb_folder(options.study)
     uploaded = f", {exported.uploaded} uploaded now" if options.online else ""
     print(f"{exported.runs} runs in {folder}: {exported.written} written now{uploaded}")
-    if exported.left_out:
-        print(f"none for the study as a whole: {exported.left_out}")
+    if left_out:
+        print(f"none for the study as a whole: {left_out}")
     print(f"look at them: wandb leet {folder}")
     if not options.online:
         print(f"upload them:  wandb sync {folder}")
     return 0
+
+
+def report_record(folder: Path) -> RunRecord:
+    """Return the run that shows a study as a whole.
+
+    Raises StudyError, a ValueError, where the study's tables are none that means can be taken over.
+    """
+    study = read_study(folder)
+    means = summary_table(study.members, study.layers, by=["width"])
+    networks = [network.name for network in study.networks()]
+    return study_record(folder, Counter(study.members["status"]), networks, means)
 
 
 if __name__ == "__main__":

@@ -55,13 +55,23 @@ def run(
     """`python -m experiments.run ARGUMENTS` in `tmp_path`, but within this process, which spares its imports."""
     from experiments.run import main
 
+    return in_this_process(main, tmp_path, monkeypatch, capsys)
+
+
+def in_this_process(
+    main: Callable[[], int],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., Ended]:
+    """A command, given as its `main`, as a function of its arguments that runs it in `folder`."""
     handlers = {
         number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE)
     }
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
 
     def call(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
         capsys.readouterr()
         try:
             status = main()

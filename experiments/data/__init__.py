@@ -1,10 +1,9 @@
-"""Data sets as whole tensors: `load_data` takes a configuration from `conf/data` and gives a `Data`."""
+"""Data sets as whole tensors: `load_data` takes the section `data` of a configuration and gives a `Data`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from .cifar import CIFAR10, CIFAR100, load_cifar
 from .dataset import Data
@@ -13,9 +12,9 @@ from .fashion_mnist import load_fashion_mnist
 from .gaussian import load_gaussian
 from .image_files import ImageFiles
 from .image_folder import load_image_folder
-from .settings import DATA_NAMES, validate_data_config
+from .settings import DATA_NAMES, DataSettings, check_data_config
 
-__all__ = ["DATA_NAMES", "Data", "ImageFiles", "load_data", "validate_data_config"]
+__all__ = ["DATA_NAMES", "Data", "DataSettings", "ImageFiles", "check_data_config", "load_data"]
 
 LOADERS: dict[str, Callable[..., Data]] = {
     "digits": load_digits,
@@ -27,12 +26,10 @@ LOADERS: dict[str, Callable[..., Data]] = {
 }
 
 
-def load_data(config: Mapping[str, Any]) -> Data:
-    """Load the data set of a configuration onto the CPU; equal configuration and files give equal tensors.
+def load_data(settings: DataSettings) -> Data:
+    """Load a data set onto the CPU; equal settings and files give equal tensors.
 
     Raises:
-        ConfigError: a bad key or value, or files that are missing, damaged or of the wrong kind.
+        ConfigError: files that are missing, damaged or of the wrong kind.
     """
-    settings = validate_data_config(config)
-    validation = settings.pop("validation")
-    return LOADERS[settings.pop("name")](**settings).hold_out(validation)
+    return LOADERS[settings.name](**settings.options).hold_out(settings.validation)

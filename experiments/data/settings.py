@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.checks import (
@@ -58,8 +59,22 @@ DATA_NAMES = tuple(RULES)
 NAME = one_of(*DATA_NAMES)
 
 
-def validate_data_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Check names, types and ranges of a data configuration; give it as a plain dict, values resolved.
+@dataclass(frozen=True)
+class DataSettings:
+    """The section `data` of the configuration; `options` are the keyword arguments of the set's own loader."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    validation: float = 0
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """The section as it is written in the configuration."""
+        return {"name": self.name, **self.options, "validation": self.validation}
+
+
+def check_data_config(config: Any) -> DataSettings:
+    """Return the section `data` of the configuration, its names, types and ranges checked.
 
     Raises:
         ConfigError: the first key that is unknown, missing or out of range. No file is looked at.
@@ -68,4 +83,5 @@ def validate_data_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if not NAME.accepts(name):
         raise not_allowed("data.name", name, NAME.allowed)
     given = WITHOUT_KEY | dict(config) if isinstance(config, Mapping) else config
-    return check_section("data", given, {"name": NAME, **RULES[name], "validation": VALIDATION})
+    section = check_section("data", given, {"name": NAME, **RULES[name], "validation": VALIDATION})
+    return DataSettings(name, {key: section[key] for key in RULES[name]}, section["validation"])

@@ -37,11 +37,11 @@ def run_chunk(
     `twins`, where it is given, receives the trained noise-free members.
     """
     start = time.perf_counter()
-    recipe, count = job.config["recipe"], len(members)
+    recipe, count = job.recipe, len(members)
     device = data.train_inputs.device
 
     def build(seed: int) -> Network:
-        return build_network(job.config["model"], data.sample_shape, data.classes, seed).to(device)
+        return build_network(job.model, data.sample_shape, data.classes, seed).to(device)
 
     stack = stack_members(members, build)
     noise = ChunkNoise(stack, site_shapes(build(members[0].seed), data.train_inputs[:2]), members, device)
@@ -49,18 +49,18 @@ def run_chunk(
     measured = measured_data(data, recipe)
 
     def track(epoch: int) -> dict[str, Tensor]:
-        return mode_errors(stack, members, noise, measured, recipe, epoch) if recipe["track_modes"] else {}
+        return mode_errors(stack, members, noise, measured, recipe, epoch) if recipe.track_modes else {}
 
     def keep(state: TrainingState) -> None:
-        every = recipe["checkpoint_every"]
-        if every and (state.epoch % every == 0 or state.epoch == recipe["epochs"]):
+        every = recipe.checkpoint_every
+        if every and (state.epoch % every == 0 or state.epoch == recipe.epochs):
             save_checkpoint(job_folder(job), job, len(data.train_labels), members, state)
 
     begin = load_state(members, find_checkpoints(job_folder(job)))
     outcome = train_stack(stack, members, noise, data, recipe, report_steps, track, begin, keep)
     trained, data = time.perf_counter(), measured
-    in_train_mode = measure_train_mode(stack, members, noise, data, recipe, job.config["measure"]["draws"])
-    wanted = job.config["measure"]["flips"]
+    in_train_mode = measure_train_mode(stack, members, noise, data, recipe, job.measure.draws)
+    wanted = job.measure.flips
     flips = find_flips(stack, members, noise, data, recipe, wanted) if wanted else []
     moving = moving_variances(stack)
     train = evaluate(stack, count, data.train_inputs, data.train_labels)

@@ -4,11 +4,10 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import lru_cache
 
 import torch
 
-from experiments.data import Data, load_data
+from experiments.data import Data
 from experiments.jobs.checkpoint import (
     check_checkpoints,
     find_checkpoints,
@@ -16,45 +15,25 @@ from experiments.jobs.checkpoint import (
     split_by_epoch,
 )
 from experiments.jobs.chunk_plan import choose_chunks, plan_chunks
+from experiments.jobs.job_data import cached_data, job_site_shapes
 from experiments.jobs.memory import keep_freed_memory
 from experiments.jobs.progress import job_progress
 from experiments.jobs.workers import run_chunks
 from experiments.measuring.transplant import Twins, add_transplanted_errors, missing_twins
 from experiments.members import Member, member_of
-from experiments.networks import build_network
 from experiments.settings.config import Job
 from experiments.settings.device import choose_device, choose_processes
 from experiments.study.job_folder import finish_job, finished_rows, job_folder, start_job
 from experiments.study.rows import Row, failed_rows
-from experiments.training.stack import site_shapes
-
-
-@lru_cache(maxsize=1)
-def _load(config_items: tuple) -> Data:
-    return load_data(dict(config_items))
-
-
-def cached_data(job: Job) -> Data:
-    """Return a job's data set; jobs of one process that follow each other on the same data load it once."""
-    return _load(tuple(job.config["data"].items()))
-
-
-def job_site_shapes(job: Job, data: Data) -> dict[str, tuple[int, ...]]:
-    """Return the shape of one sample at each noise site of a job's network.
-
-    Raises what torch raises when the network cannot be built, or does not take this data.
-    """
-    network = build_network(job.config["model"], data.sample_shape, data.classes, seed=0)
-    return site_shapes(network, data.train_inputs[:2].cpu())
 
 
 def job_chunks(
     job: Job, members: Sequence[Member], data: Data, device: torch.device, processes: int
 ) -> list[list[Member]]:
     """Cut `members` of a job into chunks, at least one for each process, the largest first."""
-    capacity = job.config["chunk"]
+    capacity = job.chunk
     if capacity == "auto":
-        batch = job.config["recipe"]["batch_size"]
+        batch = job.recipe.batch_size
         chunks = choose_chunks(members, job_site_shapes(job, data), batch, device, processes)
     else:
         chunks = plan_chunks(members, capacity)
@@ -84,17 +63,16 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         errors.append("".join(traceback.format_exception(error)))
 
     try:
-        device = choose_device(job.config["device"])
-        processes = choose_processes(job.config["processes"], device.type, cores)
-        data = cached_data(job).to(device)
+        device = choose_device(job.device)
+        processes = choose_processes(job.processes, device.type, cores)
+        data = cached_data(job.data).to(device)
         train_samples = len(data.train_labels)
         check_checkpoints(job_folder(job), job, train_samples)
         extra = missing_twins(members, job.all_members)  # reported by another shard, or already
         unreported = set(extra)
         chunks = job_chunks(job, [*members, *extra], data, device, processes)
         chunks = split_by_epoch(chunks, find_checkpoints(job_folder(job)))
-        recipe = job.config["recipe"]
-        steps = recipe["epochs"] * (len(data.train_inputs) // recipe["batch_size"])
+        steps = job.recipe.epochs * (len(data.train_inputs) // job.recipe.batch_size)
         with (
             threads(processes if device.type == "cpu" else None),
             job_progress(job.name, len(members) + len(extra), steps, live) as progress,

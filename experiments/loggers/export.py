@@ -9,9 +9,8 @@ from filelock import FileLock
 from experiments.loggers.member_records import member_records
 from experiments.loggers.offline import wandb_folder, write_missing_runs
 from experiments.loggers.run_record import RunRecord
-from experiments.loggers.study_record import study_record
 from experiments.loggers.upload import upload
-from experiments.settings.logger import Destination
+from experiments.settings.logger import WandbSettings
 from experiments.study.job_folder import is_damaged
 
 
@@ -25,28 +24,29 @@ class Exported(NamedTuple):
     Attributes:
         runs: how many runs there are now.
         written, uploaded: how many of them were written, and uploaded, just now.
-        left_out: why there is no run for the study as a whole; empty when there is.
     """
 
     runs: int
     written: int
     uploaded: int
-    left_out: str = ""
 
 
 def export_study(
-    study: Path, destination: Destination, *, online: bool, jobs: Sequence[str] | None = None
+    study: Path,
+    destination: WandbSettings,
+    jobs: Sequence[str] | None = None,
+    report: RunRecord | None = None,
 ) -> Exported:
-    """Make the runs of W&B that a study lacks: one for each member, and one of job type `report` for all.
+    """Make the runs of W&B that a study lacks: one for each member, and `report`, one for the study as a whole.
 
     A run that is there already with the same content is left alone; one with other content, or that a killed
     process left incomplete, is replaced. So it does no harm to export twice, or two processes at once.
 
     Args:
         study: the study's folder.
-        destination: project and entity of the runs.
-        online: upload what is not uploaded yet.
-        jobs: the names of jobs to export, without the study's own run; None for all.
+        destination: project and entity of the runs; in mode online, what is not uploaded yet is.
+        jobs: the names of the jobs to export; None for all.
+        report: the run of job type `report`; None for none.
 
     Raises:
         ExportError: no job's tables to read, or a folder that cannot be written.
@@ -64,27 +64,21 @@ def export_study(
             records = member_records(study / "jobs" / name)
         except (OSError, ValueError, LookupError) as error:
             raise ExportError(f"{study / 'jobs' / name}: not readable as a job's folder ({error})") from error
-        exported.append(_export_records(study, name, records, destination, online))
-    left_out = ""
-    if jobs is None:
-        try:
-            records = [study_record(study)]
-        except ValueError as error:  # its jobs differ in something over which no mean can be taken
-            left_out = str(error)
-        else:
-            exported.append(_export_records(study, "report", records, destination, online))
+        exported.append(_export_records(study, name, records, destination))
+    if report is not None:
+        exported.append(_export_records(study, "report", [report], destination))
     runs, written, uploaded = (sum(counts) for counts in zip(*exported, strict=True))
-    return Exported(runs, written, uploaded, left_out)
+    return Exported(runs, written, uploaded)
 
 
 def _export_records(
-    study: Path, name: str, records: Sequence[RunRecord], destination: Destination, online: bool
+    study: Path, name: str, records: Sequence[RunRecord], destination: WandbSettings
 ) -> tuple[int, int, int]:
     """Write and upload the runs of one job, or of the study as a whole; only one process at a time does."""
     try:
         wandb_folder(study).mkdir(exist_ok=True)
         with FileLock(wandb_folder(study) / f".{name}.lock"):
             folders, written = write_missing_runs(study, records, destination)
-            return len(folders), written, upload(folders) if online else 0
+            return len(folders), written, upload(folders) if destination.mode == "online" else 0
     except OSError as error:
         raise ExportError(f"{wandb_folder(study)}: cannot be written ({error.strerror or error})") from error

@@ -21,7 +21,7 @@ def check_login(job: Job) -> None:
 
     A server that does not answer may do so when the first job is finished: that is no error yet.
     """
-    if job.config["logger"].get("mode") == "online":
+    if job.logger is not None and job.logger.mode == "online":
         problem = login_problem()
         if problem is not None and not problem.may_pass:
             raise ConfigError(f"logger.mode=online: {problem.text}, or set logger.mode=offline")
@@ -29,13 +29,13 @@ def check_login(job: Job) -> None:
 
 def log_job(job: Job) -> None:
     """Log a job that has just written its tables; what fails now is made up by `log_study`."""
-    if job.config["logger"]["name"] == "wandb":
+    if job.logger is not None:
         _export(job, ["--job", job.name])
 
 
 def log_study(job: Job) -> None:
     """Log all that the study of `job` holds and its logger does not, and say so if that fails."""
-    if job.config["logger"]["name"] == "wandb":
+    if job.logger is not None:
         failure, output = _export(job, [])
         if not failure:
             print("\n".join(output.splitlines()[1:]))
@@ -59,6 +59,7 @@ def _export(job: Job, more: list[str]) -> tuple[str, str]:
 
 
 def _options(job: Job) -> list[str]:
-    logger = job.config["logger"]
-    entity = ["--entity", logger["entity"]] if logger["entity"] else []
-    return ["--project", logger["project"], *entity, *(["--online"] if logger["mode"] == "online" else [])]
+    logger = job.logger
+    assert logger is not None
+    entity = ["--entity", logger.entity] if logger.entity else []
+    return ["--project", logger.project, *entity, *(["--online"] if logger.mode == "online" else [])]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.loggers.run_record import RunRecord
-from experiments.settings.logger import Destination
+from experiments.settings.logger import WandbSettings
 
 if TYPE_CHECKING:
     import wandb
@@ -54,7 +54,7 @@ def run_id(folder: Path) -> str:
 
 
 def write_missing_runs(
-    study: Path, records: Iterable[RunRecord], destination: Destination
+    study: Path, records: Iterable[RunRecord], destination: WandbSettings
 ) -> tuple[list[Path], int]:
     """Write each record that the study's folder does not hold as it is now; replace older and incomplete ones.
 
@@ -77,7 +77,7 @@ def write_missing_runs(
     return folders, written
 
 
-def write_run(study: Path, record: RunRecord, destination: Destination) -> Path:
+def write_run(study: Path, record: RunRecord, destination: WandbSettings) -> Path:
     """Write one offline run and return its folder. Raises OSError."""
     try:
         return _write_run(study, record, destination)
@@ -87,7 +87,7 @@ def write_run(study: Path, record: RunRecord, destination: Destination) -> Path:
         raise OSError(f"{type(error).__name__} {' '.join(str(error).split())}".rstrip()) from error
 
 
-def _write_run(study: Path, record: RunRecord, destination: Destination) -> Path:
+def _write_run(study: Path, record: RunRecord, destination: WandbSettings) -> Path:
     import wandb
     from wandb.plot.custom_chart import CustomChart
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,19 +16,17 @@ if TYPE_CHECKING:
 DRAWN = {"test_error": "Test error in percent", "shift_ratio": "Shift ratio, mean over layers"}
 
 
-def study_record(folder: Path) -> RunRecord:
+def study_record(
+    folder: Path, counts: Mapping[str, int], networks: Sequence[str], means: "pd.DataFrame"
+) -> RunRecord:
     """Return what the run of job type `report` of the study in `folder` holds.
 
-    Its figures are those that `python -m analysis.report` left in the study's folder `report`.
-    Raises StudyError where the study's tables are none that means can be taken over.
+    `counts` are its members by status, `networks` the names of its networks, `means` the table of
+    `analysis.summary` by width. Its figures are those that `python -m analysis.report` left in the study's folder
+    `report`.
     """
-    from analysis.summary import summary_table
-    from analysis.tables import read_study
-
-    study = read_study(folder)
-    means = summary_table(study.members, study.layers, by=["width"])
+    study = folder.resolve().name
     environment = folder / "environment.json"
-    networks = [network.name for network in study.networks()]
     history: list[Row] = []
     axes: dict[str, str] = {}
     pictures: dict[str, Lines] = {}
@@ -40,17 +39,16 @@ def study_record(folder: Path) -> RunRecord:
                 axes[f"{prefix}/*"] = axis
                 pictures[f"tables/{prefix}"] = Lines(f"{title}, by {noise} {strength_name}", axis, lines)
                 history += _rows(lines, axis, prefix)
-    name = re.sub(r"[^\w.-]+", "-", study.name, flags=re.ASCII)[:40]
-    counts = study.members["status"].value_counts()
+    name = re.sub(r"[^\w.-]+", "-", study, flags=re.ASCII)[:40]
     return RunRecord(
-        run_id=f"report-{name}-{hashlib.sha256(study.name.encode()).hexdigest()[:10]}",
-        name=f"{study.name}: report",
-        group=study.name,
+        run_id=f"report-{name}-{hashlib.sha256(study.encode()).hexdigest()[:10]}",
+        name=f"{study}: report",
+        group=study,
         job_type="report",
         tags=["report"],
         config={
-            "study": study.name,
-            "networks": networks,
+            "study": study,
+            "networks": list(networks),
             "environment": json.loads(environment.read_text(encoding="utf-8"))
             if environment.exists()
             else None,

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from experiments.data import Data
 from experiments.measuring.measure import frozen_statistics
 from experiments.members import Member
 from experiments.networks.network import Network
+from experiments.settings.recipe import Recipe
 from experiments.training.stack import ChunkNoise
 from experiments.training.train import epoch_batches, stacked_batches
 
@@ -20,7 +20,7 @@ LARGEST_SIDE = 64  # pixels of an image as it is kept; larger ones are averaged 
 
 @torch.no_grad()
 def find_flips(
-    stack: Network, members: list[Member], noise: ChunkNoise, data: Data, recipe: Mapping, wanted: int
+    stack: Network, members: list[Member], noise: ChunkNoise, data: Data, recipe: Recipe, wanted: int
 ) -> list[list[dict]]:
     """Return for each member the rows of flips.csv: at most `wanted` images, the paper's Figure 6.
 
@@ -29,7 +29,7 @@ def find_flips(
     opposite; the rows are the first lost images in the order of the batches, which is that of the seed. A member
     that loses none has no row.
     """
-    device, batch = data.train_inputs.device, recipe["batch_size"]
+    device, batch = data.train_inputs.device, recipe.batch_size
     order = {m.seed: epoch_batches(m.seed, "flips", len(data.train_inputs), batch, device) for m in members}
     logits: dict[str, list[Tensor]] = {"train_mode": [], "eval_mode": []}
     with frozen_statistics(stack):

@@ -21,6 +21,7 @@ from experiments.measuring.evaluate import capture_inputs
 from experiments.measuring.moments import Moments, PatchMoments
 from experiments.members import Member
 from experiments.networks.network import Network, NormInput, Source
+from experiments.settings.recipe import Recipe
 from experiments.training.stack import ChunkNoise
 from experiments.training.train import stacked_batches
 
@@ -104,7 +105,7 @@ def frozen_statistics(stack: Network) -> Iterator[None]:
 
 @torch.no_grad()
 def measure_train_mode(
-    stack: Network, members: list[Member], noise: ChunkNoise, data: Data, recipe: Mapping, draws: int
+    stack: Network, members: list[Member], noise: ChunkNoise, data: Data, recipe: Recipe, draws: int
 ) -> TrainModePass:
     """Run the stack in train mode over one epoch of batches, `draws` times with fresh noise and order."""
     norm_inputs = stack.norm_inputs()
@@ -123,7 +124,7 @@ def measure_train_mode(
     }
     wrong = torch.zeros(len(members), dtype=torch.double, device=data.train_inputs.device)
     seen = 0
-    batch = recipe["batch_size"]
+    batch = recipe.batch_size
     stack.train()
     with (
         frozen_statistics(stack),
@@ -132,7 +133,7 @@ def measure_train_mode(
     ):
         for draw in range(draws):
             # Epochs count on from training's last, so that neither order nor noise is one already trained on.
-            batches = stacked_batches(data, members, recipe["epochs"] + draw, batch)
+            batches = stacked_batches(data, members, recipe.epochs + draw, batch)
             for index, (inputs, labels) in enumerate(batches):
                 with noise.on(f"measure {draw} {index}", batch):
                     logits = stack(inputs)

@@ -1,7 +1,5 @@
 """What is followed from epoch to epoch: the same network, judged in train mode and in eval mode."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -10,13 +8,14 @@ from experiments.measuring.evaluate import evaluate
 from experiments.measuring.measure import frozen_statistics
 from experiments.members import Member
 from experiments.networks.network import Network
+from experiments.settings.recipe import Recipe
 from experiments.training.stack import ChunkNoise
 from experiments.training.train import stacked_batches
 
 
 @torch.no_grad()
 def mode_errors(
-    stack: Network, members: list[Member], noise: ChunkNoise, data: Data, recipe: Mapping, epoch: int
+    stack: Network, members: list[Member], noise: ChunkNoise, data: Data, recipe: Recipe, epoch: int
 ) -> dict[str, Tensor]:
     """Return errors [members] in percent after an epoch (1 = first), weights and statistics as they are.
 
@@ -25,7 +24,7 @@ def mode_errors(
     order and the noise of the pass in train mode are its own, used for nothing else.
     """
     wrong = torch.zeros(len(members), dtype=torch.double, device=data.train_inputs.device)
-    seen, batch = 0, recipe["batch_size"]
+    seen, batch = 0, recipe.batch_size
     stack.train()
     with frozen_statistics(stack):
         for index, (inputs, labels) in enumerate(stacked_batches(data, members, f"modes {epoch}", batch)):

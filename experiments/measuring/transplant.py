@@ -102,7 +102,7 @@ def add_transplanted_errors(
     for row in rows["layers.csv"]:
         ratios.setdefault(member_of(row), {})[str(row["layer_name"])] = _number(row.get("shift_ratio"))
     # Of the samples over which the ratios were measured, evenly: a folder's first images may all be of one class.
-    measured = measured_data(data, job.config["recipe"]).train_inputs
+    measured = measured_data(data, job.recipe).train_inputs
     count = min(len(measured), batch_samples(shapes))
     inputs = measured[torch.arange(count) * len(measured) // count]
     loaded, stack = None, None
@@ -131,7 +131,7 @@ def batch_samples(shapes: Mapping[str, Sequence[int]]) -> int:
 
 def _load(job: Job, data: Data, twin: Member, state: State) -> Network:
     def build(seed: int) -> Network:
-        return build_network(job.config["model"], data.sample_shape, data.classes, seed)
+        return build_network(job.model, data.sample_shape, data.classes, seed)
 
     stack = stack_members([twin], build)
     stack.load_state_dict(state)

@@ -1,7 +1,7 @@
 """What train() and eval() really do: one small experiment for each statement that tutorials make about them.
 
 A statement is its experiment's docstring. The experiment measures, and its verdict follows from what it measured.
-`python -m experiments.run +sweep=modes` runs them all.
+`python -m experiments.modes` runs them all.
 """
 
 from experiments.modes import autograd, batches, batchnorm, both, dropout, stored_statistics

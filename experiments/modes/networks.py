@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.data import Data, load_data
+from experiments.data import Data, DataSettings, load_data
 
 
 def mlp() -> nn.Sequential:
@@ -48,7 +48,7 @@ def bn_dropout_network() -> nn.Sequential:
 @lru_cache(maxsize=1)
 def digits() -> Data:
     """1,437 training and 360 test scans of handwritten digits, [samples, 64]."""
-    return load_data({"name": "digits"})
+    return load_data(DataSettings("digits"))
 
 
 def as_images(inputs: Tensor) -> Tensor:

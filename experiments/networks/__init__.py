@@ -1,6 +1,7 @@
 """The networks, by the name that the configuration gives them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,31 +31,48 @@ NETWORKS: dict[str, type[Network]] = {
 RULES: dict[str, Rule] = {"name": one_of(*NETWORKS), "width": COUNT, "depth": COUNT, "norm": one_of(*NORMS)}
 
 
-def check_model_config(config: Mapping) -> dict:
-    """Return the section `model` of the configuration as a dict, or raise ConfigError."""
+@dataclass(frozen=True)
+class ModelSettings:
+    """The section `model` of the configuration; `options` are the network's own keys."""
+
+    name: str
+    width: int
+    depth: int
+    norm: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """The section as it is written in the configuration."""
+        return {key: getattr(self, key) for key in RULES} | dict(self.options)
+
+
+def check_model_config(config: Any) -> ModelSettings:
+    """Return the section `model` of the configuration, or raise ConfigError."""
     name: Any = config.get("name") if isinstance(config, Mapping) else config
     if not RULES["name"].accepts(name):
         raise not_allowed("model.name", name, RULES["name"].allowed)
-    return check_section("model", config, {**RULES, **NETWORKS[name].OPTIONS})
+    section = check_section("model", config, {**RULES, **NETWORKS[name].OPTIONS})
+    options = {key: section.pop(key) for key in [*section] if key not in RULES}
+    return ModelSettings(**section, options=options)
 
 
-def check_sample_shape(config: Mapping, sample_shape: tuple[int, ...]) -> None:
-    """Raise ConfigError unless the network of a checked `model` section can read samples of this shape."""
-    if NETWORKS[config["name"]].needs_images and len(sample_shape) != 3:
+def check_sample_shape(model: ModelSettings, sample_shape: tuple[int, ...]) -> None:
+    """Raise ConfigError unless a network can read samples of this shape."""
+    if NETWORKS[model.name].needs_images and len(sample_shape) != 3:
         flat = ", ".join(name for name, network in NETWORKS.items() if not network.needs_images)
-        raise not_allowed("model.name", config["name"], f"{flat}, because these data are not images")
+        raise not_allowed("model.name", model.name, f"{flat}, because these data are not images")
 
 
-def build_network(config: Mapping, sample_shape: tuple[int, ...], classes: int, seed: int) -> Network:
-    """Return the network of a checked `model` section with the initial weights of `seed`.
+def build_network(model: ModelSettings, sample_shape: tuple[int, ...], classes: int, seed: int) -> Network:
+    """Return a network with the initial weights of `seed`.
 
     Raises ConfigError when it cannot read samples of this shape.
     """
-    check_sample_shape(config, sample_shape)
-    network_class = NETWORKS[config["name"]]
-    options = {key: config[key] for key in ("width", "depth", "norm", *network_class.OPTIONS)}
+    check_sample_shape(model, sample_shape)
+    options = {"width": model.width, "depth": model.depth, "norm": model.norm, **model.options}
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws numbers too; they are replaced
-        network = network_class(sample_shape, classes, **options)
+        network = NETWORKS[model.name](sample_shape, classes, **options)
     initialise(network, generator(seed, "weights"))
     return network
 

@@ -4,10 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from experiments.checks import (
     COUNT,
@@ -19,13 +19,15 @@ from experiments.checks import (
     not_allowed,
     null_or,
     one_of,
+    ruled,
+    typed_section,
 )
-from experiments.data import validate_data_config
+from experiments.data import DataSettings, check_data_config
 from experiments.members import Member, expand_members
-from experiments.networks import NETWORKS, check_model_config
+from experiments.networks import NETWORKS, ModelSettings, check_model_config
 from experiments.settings.device import DEVICE
-from experiments.settings.logger import check_logger_config
-from experiments.settings.recipe import check_recipe_config
+from experiments.settings.logger import WandbSettings, check_logger_config
+from experiments.settings.recipe import Recipe, check_recipe_config
 from experiments.settings.shards import shard_members, shard_name
 
 # What a job computes; everything else says only where and how fast.
@@ -37,45 +39,83 @@ RECIPE_KEYS_WITHOUT_EFFECT = ("checkpoint_every",)
 _AUTO_COUNT = Rule(
     "auto, or a whole number of at least 1", lambda value: value == "auto" or COUNT.accepts(value)
 )
-KINDS = ("members", "modes")
+STUDY = Rule(
+    "the name of a folder: letters, digits, blanks and _ + - . only, not a dot in front",
+    lambda value: isinstance(value, str) and re.fullmatch(r"[\w+-][\w+. -]{0,99}", value) is not None,
+)
 TOP_RULES = {
     **dict.fromkeys(RESULT_KEYS, SECTION),
     "logger": null_or(SECTION, "none"),
-    "kind": one_of(*KINDS),
-    "study": Rule(
-        "the name of a folder: letters, digits, blanks and _ + - . only, not a dot in front",
-        lambda value: isinstance(value, str) and re.fullmatch(r"[\w+-][\w+. -]{0,99}", value) is not None,
-    ),
+    "study": STUDY,
     "output": TEXT,
     "device": DEVICE,
     "processes": _AUTO_COUNT,
     "chunk": _AUTO_COUNT,
     "job": null_or(SECTION, "jobs are whole"),
 }
-JOB_RULES = {
-    "shards": COUNT,
-    "shard": null_or(COUNT, "every one of them"),
-    "retry": one_of("failed", "none"),
-}
-JOB_DEFAULTS = {"shards": 1, "shard": None, "retry": "failed"}  # of studies from before there were shards
-MEASURE_RULES = {
-    "draws": COUNT,
-    "flips": Rule("a whole number of at least 0", lambda value: is_whole(value) and value >= 0),
-}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The section `job`: how a job is cut into shards, and what becomes of its failures."""
+
+    shards: int = ruled(COUNT)
+    shard: int | None = ruled(null_or(COUNT, "every one of them"))
+    retry: str = ruled(one_of("failed", "none"))
+
+
+WHOLE = {"shards": 1, "shard": None, "retry": "failed"}  # what the section is where it is missing
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The section `measure`: how the shift is measured once a member is trained."""
+
+    draws: int = ruled(COUNT)
+    flips: int = ruled(Rule("a whole number of at least 0", lambda value: is_whole(value) and value >= 0))
 
 
 @dataclass(frozen=True)
 class Job:
-    """One architecture on one data set with one recipe, and all its members or a shard of them; all checked."""
+    """One architecture on one data set with one recipe, and all its members or a shard of them; all checked.
 
-    config: dict[str, Any]  # the resolved configuration as plain containers
+    `spec` is the section `members` as it was typed, `all_members` are those of the whole job, `members` those that
+    this job trains: the same list unless it is a shard.
+    """
+
+    data: DataSettings
+    model: ModelSettings
+    recipe: Recipe
+    spec: Mapping[str, Any]
+    measure: Measure
+    logger: WandbSettings | None
+    study: str
+    output: str
+    device: str
+    processes: int | Literal["auto"]
+    chunk: int | Literal["auto"]
+    cut: Cut
     members: list[Member]
-    all_members: list[Member]  # of the whole job; the same list unless the job is a shard
+    all_members: list[Member]
 
     @property
     def folder(self) -> Path:
         """Where the study lies."""
-        return Path(self.config["output"]) / self.config["study"]
+        return Path(self.output) / self.study
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration as plain containers: what `make_job` makes this job of."""
+        return {
+            "data": self.data.section,
+            "model": self.model.section,
+            "recipe": asdict(self.recipe),
+            "members": dict(self.spec),
+            "measure": asdict(self.measure),
+            "logger": {"name": "none"} if self.logger is None else asdict(self.logger),
+            **{key: getattr(self, key) for key in ("study", "output", "device", "processes", "chunk")},
+            "job": asdict(self.cut),
+        }
 
     @cached_property
     def setting(self) -> str:
@@ -88,16 +128,16 @@ class Job:
     @cached_property
     def name(self) -> str:
         """The job's folder within the study: the name of the whole job, and which shard of it this is."""
-        return shard_name(self.whole_name, self.config["job"]["shard"], self.config["job"]["shards"])
+        return shard_name(self.whole_name, self.cut.shard, self.cut.shards)
 
     @cached_property
     def whole_name(self) -> str:
         """The name that tables know the job by: readable, and different for every different result."""
-        model = self.config["model"]
+        model = self.model
         results = self.setting + json.dumps(sorted(astuple(member) for member in self.all_members))
         return (
-            f"{self.config['data']['name']}-{model['name']}-width{model['width']}-depth{model['depth']}"
-            f"-{model['norm']}-{hashlib.sha256(results.encode()).hexdigest()[:8]}"
+            f"{self.data.name}-{model.name}-width{model.width}-depth{model.depth}"
+            f"-{model.norm}-{hashlib.sha256(results.encode()).hexdigest()[:8]}"
         )
 
     def overlaps(self, other: "Job") -> bool:
@@ -108,38 +148,44 @@ class Job:
 def make_job(config: Mapping[str, Any]) -> Job:
     """Check a resolved configuration and return its job. Raises ConfigError."""
     config = check_section("", config, TOP_RULES)
-    config["data"] = validate_data_config(config["data"])
-    config["model"] = check_model_config(config["model"])
-    recipe = config["recipe"] = check_recipe_config(config["recipe"])
-    if recipe["precision"] != "float32" and not NETWORKS[name := config["model"]["name"]].needs_images:
+    data, model = check_data_config(config["data"]), check_model_config(config["model"])
+    recipe = check_recipe_config(config["recipe"])
+    if recipe.precision != "float32" and not NETWORKS[model.name].needs_images:
         raise not_allowed(
-            "recipe.precision", recipe["precision"], f"float32, because {name} has no convolution"
+            "recipe.precision", recipe.precision, f"float32, because {model.name} has no convolution"
         )
-    config["logger"] = check_logger_config(config["logger"])
-    measure = config["measure"]
-    if isinstance(measure, Mapping):  # a job that was run before there were flips kept none
-        measure = {"flips": 0} | dict(measure)
-    config["measure"] = check_section("measure", measure, MEASURE_RULES)
-    config["job"] = check_section("job", JOB_DEFAULTS | dict(config["job"] or {}), JOB_RULES)
-    members = expand_members(config["members"], recipe)
-    shards, shard = config["job"]["shards"], config["job"]["shard"]
-    if shards > len(members):
-        raise not_allowed("job.shards", shards, f"at most {len(members)}, the members of a job")
-    if shard is None:
-        return Job(config, members, members)
-    if shard > shards:
-        raise not_allowed("job.shard", shard, f"null, or a whole number from 1 to job.shards={shards}")
-    return Job(config, shard_members(members, shards)[shard - 1], members)
+    logger = check_logger_config(config["logger"])
+    measure = typed_section(Measure, "measure", {"flips": 0} | dict(config["measure"]))
+    cut = typed_section(Cut, "job", WHOLE | dict(config["job"] or {}))
+    members = expand_members(config["members"], recipe.lr, recipe.weight_decay)
+    if cut.shards > len(members):
+        raise not_allowed("job.shards", cut.shards, f"at most {len(members)}, the members of a job")
+    if cut.shard is not None and cut.shard > cut.shards:
+        raise not_allowed(
+            "job.shard", cut.shard, f"null, or a whole number from 1 to job.shards={cut.shards}"
+        )
+    own = members if cut.shard is None else shard_members(members, cut.shards)[cut.shard - 1]
+    return Job(
+        data=data,
+        model=model,
+        recipe=recipe,
+        spec=config["members"],
+        measure=measure,
+        logger=logger,
+        **{key: config[key] for key in ("study", "output", "device", "processes", "chunk")},
+        cut=cut,
+        members=own,
+        all_members=members,
+    )
 
 
 def split_job(job: Job) -> list[Job]:
     """Return the shards of a whole job, as its key job.shards wants them; a job that is a shard stays as it is."""
-    shards = job.config["job"]["shards"]
-    if shards == 1 or job.config["job"]["shard"] is not None:
+    if job.cut.shards == 1 or job.cut.shard is not None:
         return [job]
     return [
-        replace(job, config=job.config | {"job": job.config["job"] | {"shard": shard}}, members=members)
-        for shard, members in enumerate(shard_members(job.all_members, shards), start=1)
+        replace(job, cut=replace(job.cut, shard=shard), members=members)
+        for shard, members in enumerate(shard_members(job.all_members, job.cut.shards), start=1)
     ]
 
 

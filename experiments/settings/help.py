@@ -9,7 +9,7 @@ USAGE = """usage: python -m experiments.run [+sweep=NAME] [-m] [GROUP=NAME ...] 
 
   python -m experiments.run                                 one small job, a few members, seconds
   python -m experiments.run +sweep=variance_shift           the main study
-  python -m experiments.run +sweep=modes                    what train() and eval() really do: 26 statements tested
+  python -m experiments.modes                               what train() and eval() really do: 26 statements tested
   python -m experiments.run +sweep=variance_shift study=wide model.width=32,128 'members.dropout.rate=[0.2,0.4]'
   python -m experiments.run -m study=depths model.depth=2,4,8    a study of your own
   python -m experiments.run model.width=128 --cfg job       show the configuration, run nothing

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.checks import Rule, check_section, null_or, one_of
+from experiments.checks import Rule, check_section, null_or, one_of, ruled, typed_section
 from experiments.settings.options import CONF
 
 PROJECT = Rule(
@@ -17,31 +18,29 @@ ENTITY = Rule(
     "the name of a user or team: letters, digits and _ -",
     lambda value: isinstance(value, str) and re.fullmatch(r"[\w-]{1,128}", value, re.ASCII) is not None,
 )
-LOGGER_RULES = {
-    "none": {"name": one_of("none", "wandb")},
-    "wandb": {
-        "name": one_of("none", "wandb"),
-        "mode": one_of("offline", "online"),
-        "project": PROJECT,
-        "entity": null_or(ENTITY, "W&B's default for the account"),
-    },
-}
+NAME = one_of("none", "wandb")
 
 
-class Destination(NamedTuple):
-    """Where in W&B runs belong."""
+@dataclass(frozen=True)
+class WandbSettings:
+    """The section `logger` of a configuration that logs to W&B."""
 
-    project: str
-    entity: str | None
-
-
-def check_logger_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the configuration's section `logger`, checked; without one nothing is logged. Raises ConfigError."""
-    config = {"name": "none"} if config is None else config
-    name = config.get("name")
-    return check_section("logger", config, LOGGER_RULES["wandb" if name == "wandb" else "none"])
+    name: str = ruled(NAME)
+    mode: str = ruled(one_of("offline", "online"))
+    project: str = ruled(PROJECT)
+    entity: str | None = ruled(null_or(ENTITY, "W&B's default for the account"))
 
 
-def wandb_defaults() -> dict[str, Any]:
-    """Return the values of conf/logger/wandb.yaml."""
-    return dict(OmegaConf.load(CONF / "logger" / "wandb.yaml"))
+def check_logger_config(config: Mapping[str, Any] | None) -> WandbSettings | None:
+    """Return the section `logger` of the configuration; None where nothing is logged. Raises ConfigError."""
+    if config is not None and config.get("name") == "wandb":
+        return typed_section(WandbSettings, "logger", config)
+    if config is not None:
+        check_section("logger", config, {"name": NAME})
+    return None
+
+
+def wandb_settings(**changes: Any) -> WandbSettings:
+    """Return the settings of conf/logger/wandb.yaml with some `changes`, checked. Raises ConfigError."""
+    defaults = dict(OmegaConf.load(CONF / "logger" / "wandb.yaml"))
+    return typed_section(WandbSettings, "logger", defaults | changes)

@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 from experiments.checks import ConfigError, no_such_key, not_allowed, shown
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+# Choices that have become commands of their own.
+COMMANDS = {("sweep", "modes"): "python -m experiments.modes"}
 
 
 def groups() -> dict[str, list[str]]:
@@ -58,6 +60,8 @@ def _explain_group(override: Override) -> ConfigError | None:
     if group not in choices:
         return None
     for name in value if isinstance(value, list) else [value]:
+        if (group, str(name)) in COMMANDS:
+            return ConfigError(f"+{group}={name}: this is a command of its own: {COMMANDS[group, str(name)]}")
         if name not in choices[group]:
             return not_allowed(group, name, "one of " + ", ".join(choices[group]))
     if group == "sweep" and not override.is_add():

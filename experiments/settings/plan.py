@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from experiments.checks import ConfigError, not_allowed
+from experiments.checks import ConfigError
 from experiments.members import Member
 from experiments.settings.config import Job, make_job, split_job
 from experiments.settings.launchers import check_launcher, is_parallel, launcher_overrides
@@ -40,11 +40,6 @@ class Plan:
     def folder(self) -> Path:
         """Where the study lies."""
         return self.jobs[0].folder
-
-    @property
-    def kind(self) -> str:
-        """What runs: `members` trains the jobs' networks, `modes` tests statements and needs no jobs."""
-        return self.jobs[0].config["kind"]
 
 
 def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
@@ -76,39 +71,7 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
     swept_keys = [key.lstrip("+") for key, choices in sweeps.items() if len(choices) > 1]
     plan = Plan(jobs, swept_keys, several or len(jobs) > 1, added, is_parallel(launcher))
     _check_distinct(plan)
-    if plan.kind == "modes":
-        _check_effect([*overrides, *swept])
     return plan
-
-
-def check_data(jobs: Sequence[Job]) -> None:
-    """Raise ConfigError unless every job's data is there, large enough, and of a kind that its network takes.
-
-    Fetches data that is missing, if its configuration says so: check everything else before.
-    """
-    from experiments.jobs.job import cached_data, job_site_shapes
-    from experiments.settings.device import choose_device
-
-    for job in {job.setting: job for job in jobs}.values():
-        choose_device(job.config["device"])
-        data, batch = cached_data(job), job.config["recipe"]["batch_size"]
-        if batch > (samples := len(data.train_inputs)):
-            raise not_allowed(
-                "recipe.batch_size", batch, f"at most {samples}, {data.name}'s training samples"
-            )
-        if job.config["recipe"]["augment"] != "none" and data.pixel_mean is None:
-            raise not_allowed(
-                "recipe.augment",
-                job.config["recipe"]["augment"],
-                f"none, because {data.name} holds no images",
-            )
-        try:
-            job_site_shapes(job, data)
-        except Exception as error:  # whatever torch has to say of a network too large, or of another shape
-            name, shape = job.config["model"]["name"], list(data.sample_shape)
-            raise ConfigError(
-                f"model={name}: cannot be built for data={data.name}, samples of shape {shape} ({error})"
-            ) from error
 
 
 def _parse(argument: str) -> Override:
@@ -139,7 +102,7 @@ def _hydra_settings(
 
 def _shard_sweep(wholes: Sequence[Job]) -> list[str]:
     """Return the override by which Hydra launches every shard of every job; none when jobs stay whole."""
-    numbers = sorted({job.config["job"]["shards"] for job in wholes if job.config["job"]["shard"] is None})
+    numbers = sorted({job.cut.shards for job in wholes if job.cut.shard is None})
     if len(numbers) > 1:
         raise ConfigError(f"job.shards={','.join(map(str, numbers))}: allowed is one number for all jobs")
     return [f"job.shard=range(1,{numbers[0] + 1})"] if numbers and numbers[0] > 1 else []
@@ -189,8 +152,6 @@ def _explained(overrides: Sequence[str]) -> Iterator[None]:
 def _check_distinct(plan: Plan) -> None:
     """Raise ConfigError when jobs belong to several studies, or train the same member twice."""
     swept = " and ".join(plan.swept_keys)
-    if {job.config["kind"] for job in plan.jobs} != {plan.kind}:
-        raise ConfigError("kind: one command runs one kind of study")
     if studies := {str(job.folder) for job in plan.jobs if job.folder != plan.folder}:
         raise ConfigError(f"study={plan.folder}: one command makes one study, not also {', '.join(studies)}")
     trained: dict[str, set[Member]] = {}
@@ -201,12 +162,3 @@ def _check_distinct(plan: Plan) -> None:
                 f"{swept}: two of the {len(plan.jobs)} jobs train the same members ({job.name})"
             )
         others.update(job.members)
-
-
-def _check_effect(overrides: Sequence[Override]) -> None:
-    """Raise ConfigError for the first override that would change nothing, because no network is configured."""
-    for override in overrides:
-        if override.key_or_group not in ("kind", "sweep", "study", "output"):
-            raise ConfigError(
-                f"{override.input_line}: without effect, kind=modes takes only study and output"
-            )

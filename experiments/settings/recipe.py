@@ -1,6 +1,7 @@
 """The section `recipe` of the configuration: how members are trained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from experiments.checks import (
@@ -13,44 +14,61 @@ from experiments.checks import (
     TEXT,
     ConfigError,
     Rule,
-    check_section,
     is_real,
     is_whole,
+    not_allowed,
     null_or,
     one_of,
+    ruled,
+    typed_section,
 )
-from experiments.training.augment import AUGMENTATIONS
-from experiments.training.precision import PRECISIONS
-from experiments.training.schedule import SCHEDULES, check_drops
 
-RULES = {
-    "name": TEXT,
-    "epochs": COUNT,
-    "batch_size": Rule(
-        "a whole number of at least 2, because BN needs two samples", lambda v: is_whole(v) and v >= 2
-    ),
-    "lr": POSITIVE,
-    "schedule": one_of(*SCHEDULES),
-    "drops": ANYTHING,  # checked with the schedule
-    "drop_factor": Rule("a number in (0, 1]", lambda value: is_real(value) and 0 < value <= 1),
-    "momentum": FRACTION,
-    "nesterov": SWITCH,
-    "weight_decay": NOT_NEGATIVE,
-    "augment": one_of(*AUGMENTATIONS),
-    "precision": one_of(*PRECISIONS),
-    "track_modes": SWITCH,
-    "checkpoint_every": null_or(COUNT, "no checkpoints"),
-    "scaled_down": null_or(TEXT, "as published, or no published recipe"),
-}
-# What a recipe did that was written before these keys were there.
+SCHEDULES = ("one_cycle", "step", "constant")
+AUGMENTATIONS = ("none", "crop_flip")
+PRECISIONS = ("float32", "bfloat16")
+BATCH = Rule(
+    "a whole number of at least 2, because BN needs two samples", lambda value: is_whole(value) and value >= 2
+)
+DROP_FACTOR = Rule("a number in (0, 1]", lambda value: is_real(value) and 0 < value <= 1)
+# The values of a recipe that was written before these keys existed.
 WITHOUT_KEY = {"drop_factor": 0.1, "augment": "none", "precision": "float32", "track_modes": False}
 
 
-def check_recipe_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the section `recipe` as a dict with every key, or raise ConfigError."""
-    recipe = check_section("recipe", WITHOUT_KEY | dict(config), RULES)
-    if recipe["nesterov"] and recipe["momentum"] == 0:
+@dataclass(frozen=True)
+class Recipe:
+    """How members are trained; conf/recipe says what each key means."""
+
+    name: str = ruled(TEXT)
+    epochs: int = ruled(COUNT)
+    batch_size: int = ruled(BATCH)
+    lr: float = ruled(POSITIVE)
+    schedule: str = ruled(one_of(*SCHEDULES))
+    drops: Sequence[int] | None = ruled(ANYTHING)  # checked with the schedule
+    drop_factor: float = ruled(DROP_FACTOR)
+    momentum: float = ruled(FRACTION)
+    nesterov: bool = ruled(SWITCH)
+    weight_decay: float = ruled(NOT_NEGATIVE)
+    augment: str = ruled(one_of(*AUGMENTATIONS))
+    precision: str = ruled(one_of(*PRECISIONS))
+    track_modes: bool = ruled(SWITCH)
+    checkpoint_every: int | None = ruled(null_or(COUNT, "no checkpoints"))
+    scaled_down: str | None = ruled(null_or(TEXT, "as published, or no published recipe"))
+
+
+def check_recipe_config(config: Mapping[str, Any]) -> Recipe:
+    """Return the section `recipe`, or raise ConfigError."""
+    recipe = typed_section(Recipe, "recipe", WITHOUT_KEY | dict(config))
+    if recipe.nesterov and recipe.momentum == 0:
         raise ConfigError("recipe.nesterov=true: allowed is false while recipe.momentum=0")
-    if recipe["schedule"] == "step":
-        check_drops(recipe["drops"], recipe["epochs"])
+    if recipe.schedule == "step":
+        _check_drops(recipe.drops, recipe.epochs)
     return recipe
+
+
+def _check_drops(drops: Any, epochs: int) -> None:
+    """Raise ConfigError unless `drops` are numbers of epochs after which a drop can come."""
+    allowed = f"a list of increasing epochs below recipe.epochs={epochs}, written 'recipe.drops=[...]'"
+    if not isinstance(drops, list) or not drops or not all(map(COUNT.accepts, drops)):
+        raise not_allowed("recipe.drops", drops, f"{allowed}, while recipe.schedule=step")
+    if sorted(set(drops)) != drops or drops[-1] >= epochs:
+        raise not_allowed("recipe.drops", drops, allowed)

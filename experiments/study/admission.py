@@ -1,14 +1,13 @@
 """Which jobs may join a study: they differ in nothing but what its rows tell apart, and repeat no member."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from experiments.checks import ConfigError, shown
 from experiments.settings.config import DATA_KEYS_WITHOUT_EFFECT, RECIPE_KEYS_WITHOUT_EFFECT, RESULT_KEYS
 from experiments.settings.plan import Plan
 from experiments.settings.shards import read_shard_name
+from experiments.study.files import check_writable
 from experiments.study.finished import cuts_of_jobs, finished_cuts, unfinished
 from experiments.study.job_folder import has_ended, read_job
 
@@ -42,20 +41,6 @@ def check_study(plan: Plan) -> None:
                 )
 
 
-def check_writable(folder: Path) -> None:
-    """Raise ConfigError unless `folder` is, or can be made, a folder to write in."""
-    existing = folder
-    try:
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        # Access rights tell only half: file systems can be read-only, and root is told that all is allowed.
-        with TemporaryDirectory(prefix=".", dir=existing):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"output={folder.parent}: allowed is a folder that can be written ({existing}: {error.strerror})"
-        ) from error
-
-
 def _check_cuts(plan: Plan) -> None:
     """Raise ConfigError when a job would train members again that a shard of another cut has finished."""
     cuts = cuts_of_jobs(plan.folder)
@@ -64,7 +49,7 @@ def _check_cuts(plan: Plan) -> None:
             if not members.isdisjoint(job.members):
                 shards = read_shard_name(folder.name)[2]
                 raise ConfigError(
-                    f"job.shards={job.config['job']['shards']}: {folder} holds some of the members of {job.name} "
+                    f"job.shards={job.cut.shards}: {folder} holds some of the members of {job.name} "
                     f"already; go on with job.shards={shards} or a multiple of it, or choose another study=NAME"
                 )
 

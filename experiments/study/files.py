@@ -1,10 +1,13 @@
-"""Files that appear complete or not at all, whenever this process or the machine stops."""
+"""Writing: files that appear complete or not at all, whenever this process or the machine stops."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
+
+from experiments.checks import ConfigError
 
 
 @contextmanager
@@ -23,3 +26,17 @@ def write_text(path: Path, text: str) -> None:
     """Write a small file, all or nothing."""
     with all_or_nothing(path) as file:
         file.write(text)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ConfigError unless `folder` is, or can be made, a folder to write in."""
+    existing = folder
+    try:
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        # Access rights tell only half: file systems can be read-only, and root is told that all is allowed.
+        with TemporaryDirectory(prefix=".", dir=existing):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"output={folder.parent}: allowed is a folder that can be written ({existing}: {error.strerror})"
+        ) from error

@@ -27,7 +27,7 @@ def unfinished(jobs: Sequence[Job]) -> list[Job]:
 
 def is_left_alone(job: Job) -> bool:
     """Say whether some of a job's members failed, and are not to be trained again."""
-    return job.config["job"]["retry"] == "none" and has_failed(job_folder(job))
+    return job.cut.retry == "none" and has_failed(job_folder(job))
 
 
 def cuts_of_jobs(study: Path) -> dict[str, list[Path]]:
@@ -40,7 +40,7 @@ def cuts_of_jobs(study: Path) -> dict[str, list[Path]]:
 
 def finished_cuts(job: Job, cuts: Mapping[str, list[Path]]) -> dict[Path, set[Member]]:
     """Return the finished shards of other cuts of the same whole job, each with its members."""
-    shards = 1 if job.config["job"]["shard"] is None else job.config["job"]["shards"]
+    shards = 1 if job.cut.shard is None else job.cut.shards
     others = {folder: read_shard_name(folder.name) for folder in cuts.get(job.whole_name, [])}
     return {
         folder: set(shard_members(job.all_members, other)[shard - 1])

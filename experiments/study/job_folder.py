@@ -2,14 +2,11 @@
 
 import hashlib
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from experiments.checks import ConfigError
@@ -29,27 +26,7 @@ def job_folder(job: Job) -> Path:
 
 def job_tables(job: Job) -> list[str]:
     """Return which of TABLES a job writes: flips.csv only when it is asked for."""
-    return [name for name in TABLES if name != "flips.csv" or job.config["measure"]["flips"]]
-
-
-@contextmanager
-def job_lock(job: Job) -> Iterator[None]:
-    """Keep a job to this process; wait while another one is at work on it.
-
-    On a cluster a job may still run when the command that launched it has been stopped and typed again.
-    """
-    folder = job_folder(job)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{job.name}: another process is at work on it; waiting for its end", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    return [name for name in TABLES if name != "flips.csv" or job.measure.flips]
 
 
 def start_job(job: Job) -> None:
@@ -133,8 +110,10 @@ def read_job(folder: Path) -> Job:
     """Return the job that ran in `folder`, by its config.yaml. Raises ConfigError for one of another version."""
     config_file = folder / "config.yaml"
     try:
-        return make_job(OmegaConf.to_container(OmegaConf.load(config_file)))  # type: ignore[arg-type]
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        config: Any = OmegaConf.to_container(OmegaConf.load(config_file))
+        config.pop("kind", None)  # of studies from before the mode study had a command of its own
+        return make_job(config)
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"study={folder.parents[1].name}: {config_file} is none of this version's ({error}); "
             "choose another study=NAME"

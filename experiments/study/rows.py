@@ -13,15 +13,15 @@ Row = dict[str, object]
 
 def identity(job: Job, member: Member) -> Row:
     """Return the columns that say which member a row is of."""
-    model = job.config["model"]
+    model = job.model
     return {
-        "data": job.config["data"]["name"],
-        "model": model["name"],
-        "width": model["width"],
-        "depth": model["depth"],
-        "norm": model["norm"],
+        "data": job.data.name,
+        "model": model.name,
+        "width": model.width,
+        "depth": model.depth,
+        "norm": model.norm,
         "noise_variance": member.noise_variance,
-        "batch_size": job.config["recipe"]["batch_size"],
+        "batch_size": job.recipe.batch_size,
         "job": job.whole_name,
         **asdict(member),
     }

@@ -1,6 +1,6 @@
 """Augmentation on the device: whole batches at once, from draws that members of one seed share."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -9,8 +9,8 @@ from torch import Tensor
 from experiments.data import Data, ImageFiles
 from experiments.members import Member
 from experiments.seeds import generator
+from experiments.settings.recipe import Recipe
 
-AUGMENTATIONS = ("none", "crop_flip")
 PADDING = 4  # pixels on each side
 PIECE = 4096  # images of a whole training set that are moved at a time
 
@@ -72,14 +72,14 @@ def augmented_batches(
             yield crop_flip(inputs.flatten(0, 1), corners, mirrored, black).view(inputs.shape), labels
 
 
-def measured_data(data: Data, recipe: Mapping) -> Data:
+def measured_data(data: Data, recipe: Recipe) -> Data:
     """Return the data with training samples as networks saw them in training, which they are measured on.
 
     Augmented images have other moments than plain ones: against the variance of plain ones, the variance that
     BN stored would be off without any noise. One draw serves all members, so that train mode, eval mode and BN
     adjustment see the very same images.
     """
-    if recipe["augment"] == "none":
+    if recipe.augment == "none":
         return data
     images, black = data.train_inputs, black_pixel(data)
     corners, mirrored = (draw.to(images.device) for draw in draw_moves(len(images), "measure"))

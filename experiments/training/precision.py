@@ -4,8 +4,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-PRECISIONS = ("float32", "bfloat16")
-
 
 def products_in(precision: str, device: torch.device) -> AbstractContextManager:
     """Return a context in which convolutions multiply in `precision`.

@@ -13,6 +13,7 @@ from experiments.data import Data
 from experiments.members import Member
 from experiments.networks.network import Network
 from experiments.seeds import generator
+from experiments.settings.recipe import Recipe
 from experiments.training.augment import augmented_batches
 from experiments.training.precision import products_in
 from experiments.training.schedule import learning_rate_factor
@@ -168,7 +169,7 @@ def train_stack(
     members: Sequence[Member],
     noise: ChunkNoise,
     data: Data,
-    recipe: Mapping,
+    recipe: Recipe,
     report_steps: Callable[[int], None] = lambda steps: None,
     track: Callable[[int], Mapping[str, Tensor]] = lambda epoch: {},
     start: TrainingState | None = None,
@@ -183,8 +184,8 @@ def train_stack(
     A member whose loss is not finite has diverged; members share no arithmetic, so its neighbours do not notice.
     """
     params = list(stack.parameters())
-    optimizer = StackedSGD(params, members, recipe["momentum"], recipe["nesterov"])
-    batch, epochs = recipe["batch_size"], recipe["epochs"]
+    optimizer = StackedSGD(params, members, recipe.momentum, recipe.nesterov)
+    batch, epochs = recipe.batch_size, recipe.epochs
     steps_per_epoch = len(data.train_inputs) // batch
     total_steps = epochs * steps_per_epoch
     finite_epochs = torch.zeros(len(members), device=data.train_inputs.device)
@@ -205,10 +206,10 @@ def train_stack(
         loss_sum = torch.zeros(len(members), device=data.train_inputs.device)
         factor = learning_rate_factor(recipe, step, total_steps)
         batches = stacked_batches(data, members, epoch, batch)
-        if recipe["augment"] != "none":
+        if recipe.augment != "none":
             batches = augmented_batches(batches, data, members, epoch)
         for inputs, labels in batches:
-            with noise.on(step, batch), products_in(recipe["precision"], inputs.device):
+            with noise.on(step, batch), products_in(recipe.precision, inputs.device):
                 logits = stack(inputs)
             losses = member_losses(logits, labels)
             # A sum, so that each member's gradient is that of its own loss alone.

@@ -57,7 +57,7 @@ def bench_convolutions(turns: int = 5) -> dict:
 
 def loop_epoch(job: Job, data: Data, layout: torch.memory_format) -> Callable[[], None]:
     """Return an epoch of plain torch's training of one member, in a memory layout of weights and images."""
-    network = build_network(job.config["model"], data.sample_shape, data.classes, seed=0)
+    network = build_network(job.model, data.sample_shape, data.classes, seed=0)
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=layout)

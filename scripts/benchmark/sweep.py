@@ -25,32 +25,32 @@ _CPU = torch.device("cpu")
 
 def flops_per_member_step(job: Job, data: Data) -> float:
     """Return the floating-point operations of the matrix products of one member's step."""
-    model, batch = job.config["model"], job.config["recipe"]["batch_size"]
-    sizes = [data.sample_shape[0], *[model["width"]] * model["depth"], data.classes]
+    model, batch = job.model, job.recipe.batch_size
+    sizes = [data.sample_shape[0], *[model.width] * model.depth, data.classes]
     products = [2 * batch * a * b for a, b in pairwise(sizes)]
     return 3 * sum(products) - products[0]
 
 
 def loop_seconds(job: Job, data: Data, count: int) -> tuple[float, float]:
     """Return the seconds a member takes in the plain loop: training, and measuring; the mean over `count`."""
-    recipe, model = job.config["recipe"], job.config["model"]
+    recipe, model = job.recipe, job.model
     chosen = job.members[:: max(1, len(job.members) // count)][:count]
     training = measuring = 0.0
     for member in chosen:
         network = reference.MLP(
-            data.sample_shape[0], data.classes, model["width"], model["depth"],
+            data.sample_shape[0], data.classes, model.width, model.depth,
             member.placement, member.noise, member.strength,
         )  # fmt: skip
         batches = [
             (data.train_inputs[index], data.train_labels[index])
-            for epoch in range(recipe["epochs"])
-            for index in epoch_batches(member.seed, epoch, len(data.train_inputs), recipe["batch_size"], _CPU)
+            for epoch in range(recipe.epochs)
+            for index in epoch_batches(member.seed, epoch, len(data.train_inputs), recipe.batch_size, _CPU)
         ]
         training += seconds_of(
-            lambda network=network, batches=batches: reference.train(network, batches, recipe["lr"])
+            lambda network=network, batches=batches: reference.train(network, batches, recipe.lr)
         )
-        per_epoch = len(batches) // recipe["epochs"]
-        passes = [(i, x, y) for i, (x, y) in enumerate(batches[: job.config["measure"]["draws"] * per_epoch])]
+        per_epoch = len(batches) // recipe.epochs
+        passes = [(i, x, y) for i, (x, y) in enumerate(batches[: job.measure.draws * per_epoch])]
         train_set, test_set = (data.train_inputs, data.train_labels), (data.test_inputs, data.test_labels)
 
         def measure(network=network, passes=passes, train_set=train_set, test_set=test_set) -> None:
@@ -73,8 +73,8 @@ def bench_width(width: int, extra: list[str], loop_members: int, folder: str) ->
     """Time one width of the sweep and the loop beside it."""
     overrides = [*SWEEP, *extra, f"model.width={width}", f"output={folder}", f"study=width{width}"]
     (job,) = plan_jobs(overrides, multirun=False).jobs
-    data = load_data(job.config["data"])
-    steps = job.config["recipe"]["epochs"] * (len(data.train_inputs) // job.config["recipe"]["batch_size"])
+    data = load_data(job.data)
+    steps = job.recipe.epochs * (len(data.train_inputs) // job.recipe.batch_size)
     loop_training, loop_measuring = loop_seconds(job, data, loop_members)
     wall = seconds_of(lambda: run_job(job))
     rows = [row for file in job.folder.glob("jobs/*/members.csv") for row in read_table(file)]
@@ -106,8 +106,8 @@ def bench_scaling(width: int, extra: list[str], folder: str, counts=(1, 4, 16, 6
             "members.dropout.placement=[before_bn]", "recipe.epochs=5",
         ]  # fmt: skip
         (job,) = plan_jobs(overrides, multirun=False).jobs
-        data = load_data(job.config["data"])
-        steps = 5 * (len(data.train_inputs) // job.config["recipe"]["batch_size"])
+        data = load_data(job.data)
+        steps = 5 * (len(data.train_inputs) // job.recipe.batch_size)
         wall = seconds_of(lambda job=job: run_job(job))
         rows.append({"width": width, "members": count, "ms_per_member_step": 1e3 * wall / steps / count})
     return rows

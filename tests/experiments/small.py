@@ -4,17 +4,18 @@ from collections.abc import Sequence
 
 import torch
 
-from experiments.data import Data
+from experiments.data import Data, check_data_config, load_data
 from experiments.members import Member
-from experiments.networks import build_network
+from experiments.networks import build_network, check_model_config
 from experiments.networks.network import Network
 from experiments.settings.config import Job, make_job
+from experiments.settings.recipe import check_recipe_config
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members
 from experiments.training.train import Outcome, train_stack
 
 CPU = torch.device("cpu")
 MODEL = {"name": "mlp", "width": 12, "depth": 3, "norm": "batch"}
-RECIPE = {
+RECIPE_SECTION = {
     "name": "test",
     "epochs": 2,
     "batch_size": 16,
@@ -31,6 +32,7 @@ RECIPE = {
     "drop_factor": 0.1,
     "scaled_down": None,
 }
+RECIPE = check_recipe_config(RECIPE_SECTION)
 EVERYTHING = {
     "seed": [0, 1],
     "none": True,
@@ -43,7 +45,6 @@ EVERYTHING = {
 def small_job(members: dict, width: int = 12, recipe: dict | None = None, draws: int = 1) -> Job:
     return make_job(
         {
-            "kind": "members",
             "study": "test",
             "output": "outputs",
             "device": "cpu",
@@ -52,7 +53,7 @@ def small_job(members: dict, width: int = 12, recipe: dict | None = None, draws:
             "job": {"shards": 1, "shard": None, "retry": "failed"},
             "data": {"name": "digits"},
             "model": MODEL | {"width": width},
-            "recipe": RECIPE | (recipe or {}),
+            "recipe": RECIPE_SECTION | (recipe or {}),
             "members": members,
             "measure": {"draws": draws},
         }
@@ -68,9 +69,19 @@ def small_data(samples: int = 200, features: int = 20, dtype: torch.dtype = torc
     return Data("small", inputs[:samples], labels[:samples], inputs[samples:], labels[samples:], 10)
 
 
+def loaded(section: dict) -> Data:
+    """The data set of a section `data`, checked as the command line's is."""
+    return load_data(check_data_config(section))
+
+
+def built(section: dict, sample_shape: tuple[int, ...], classes: int, seed: int) -> Network:
+    """The network of a section `model`, checked as the command line's is."""
+    return build_network(check_model_config(section), sample_shape, classes, seed)
+
+
 def double_network(seed: int) -> Network:
     """The network of a small job on small data, in double precision."""
-    return build_network(MODEL, (20,), 10, seed).double()
+    return built(MODEL, (20,), 10, seed).double()
 
 
 def trained_stack(members: Sequence[Member], data: Data) -> tuple[Network, ChunkNoise, Outcome]:

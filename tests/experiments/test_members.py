@@ -11,12 +11,11 @@ from analysis.theory import noise_variance
 from experiments.checks import ConfigError
 from experiments.members import Member, expand_members
 
-RECIPE = {"lr": 0.1, "weight_decay": 5e-4}
 NAMES = {"dropout": "rate", "uout": "beta", "gaussian": "std"}
 
 
 def members(**spec: object) -> list[Member]:
-    return expand_members({"seed": [0], "none": True} | spec, RECIPE)
+    return expand_members({"seed": [0], "none": True} | spec, lr=0.1, weight_decay=5e-4)
 
 
 def family(noise: str, strengths: object, placements: object = ("before_bn",)) -> dict:

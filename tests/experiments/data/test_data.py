@@ -14,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from experiments.checks import ConfigError
-from experiments.data import DATA_NAMES, load_data, validate_data_config
+from experiments.data import DATA_NAMES, check_data_config
+from tests.experiments.small import loaded
 from tests.places import CONF, ROOT
 
 GAUSSIAN = {
@@ -35,13 +36,13 @@ CIFAR |= {"image_size": None}
 def error_line(config) -> str:
     """The message of the ConfigError that `config` must raise, after checking that it is one line."""
     with pytest.raises(ConfigError) as raised:
-        load_data(config)
+        loaded(config)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
 
 def test_digits_are_scikit_learns():
-    data = load_data({"name": "digits"})
+    data = loaded({"name": "digits"})
     arrays = load_digits()
     train_x, test_x, train_y, test_y = train_test_split(
         arrays.data, arrays.target, test_size=360, stratify=arrays.target, random_state=0
@@ -58,7 +59,7 @@ def test_digits_are_scikit_learns():
 
 
 def test_digits_split_is_stratified_and_always_the_same():
-    first, second = load_data({"name": "digits"}), load_data({"name": "digits"})
+    first, second = loaded({"name": "digits"}), loaded({"name": "digits"})
     assert torch.equal(first.train_inputs, second.train_inputs)
     share = first.train_labels.bincount() / (first.train_labels.bincount() + first.test_labels.bincount())
     np.testing.assert_allclose(share, 1437 / 1797, atol=0.005)
@@ -74,7 +75,7 @@ def test_digits_split_is_stratified_and_always_the_same():
 )
 def test_gaussian_has_the_moments_it_is_asked_for(features, mean, variance, correlation, seed):
     wanted = {"features": features, "mean": mean, "variance": variance, "correlation": correlation}
-    inputs = load_data(GAUSSIAN | wanted | {"seed": seed}).train_inputs.double()
+    inputs = loaded(GAUSSIAN | wanted | {"seed": seed}).train_inputs.double()
     samples = len(inputs)
     of_sum = variance * features * (1 + (features - 1) * correlation)  # Var(sum_i x_i)
     # Five standard errors each; a normal sample's variance has the relative one of sqrt(2 / N).
@@ -87,7 +88,7 @@ def test_gaussian_has_the_moments_it_is_asked_for(features, mean, variance, corr
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
 def test_gaussian_labels_are_balanced_and_learnable(correlation):
-    data = load_data(GAUSSIAN | {"correlation": correlation})
+    data = loaded(GAUSSIAN | {"correlation": correlation})
     shares = data.train_labels.bincount(minlength=4) / len(data.train_labels)
     assert shares.min() > 0.1
     model = LogisticRegression(C=1e4, max_iter=1000).fit(data.train_inputs.numpy(), data.train_labels.numpy())
@@ -97,16 +98,16 @@ def test_gaussian_labels_are_balanced_and_learnable(correlation):
 def test_gaussian_depends_on_its_seed_alone():
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = load_data(GAUSSIAN)
+    first = loaded(GAUSSIAN)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert torch.equal(load_data(GAUSSIAN).train_inputs, first.train_inputs)
-    assert not torch.equal(load_data(GAUSSIAN | {"seed": 1}).train_inputs, first.train_inputs)
+    assert torch.equal(loaded(GAUSSIAN).train_inputs, first.train_inputs)
+    assert not torch.equal(loaded(GAUSSIAN | {"seed": 1}).train_inputs, first.train_inputs)
     assert not torch.equal(first.train_inputs[:1000], first.test_inputs)
 
 
 def test_to_moves_every_tensor():
-    data = load_data(GAUSSIAN).to("meta")
+    data = loaded(GAUSSIAN).to("meta")
     tensors = (data.train_inputs, data.train_labels, data.test_inputs, data.test_labels)
     assert all(tensor.device.type == "meta" for tensor in tensors)
     assert (data.name, data.classes, data.sample_shape) == ("gaussian", 4, (8,))
@@ -119,7 +120,7 @@ def test_every_set_has_a_config_file_that_explains_each_key():
         assert first.startswith("# ")
         assert all(line.partition("  # ")[2] for line in keys)
         config = OmegaConf.load(CONF / "data" / f"{name}.yaml")
-        assert validate_data_config(config)["name"] == name
+        assert check_data_config(config).name == name
 
 
 def test_the_root_of_the_config_files_follows_the_environment(monkeypatch):
@@ -127,7 +128,7 @@ def test_the_root_of_the_config_files_follows_the_environment(monkeypatch):
     monkeypatch.delenv("VARIANCE_SHIFT_DATA", raising=False)
     assert config.root == "data"
     monkeypatch.setenv("VARIANCE_SHIFT_DATA", "/elsewhere")
-    assert validate_data_config(config)["root"] == "/elsewhere"
+    assert check_data_config(config).options["root"] == "/elsewhere"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_any_setting_is_accepted_unchanged_or_refused_in_one_line(key, value, ba
     config = base | {key: value}
     line = None
     try:
-        assert validate_data_config(config) == {"validation": 0} | config
+        assert check_data_config(config).section == {"validation": 0} | config
     except ConfigError as error:
         line = str(error)
     assert line is None or (line.startswith("data") and len(line.splitlines()) == 1)

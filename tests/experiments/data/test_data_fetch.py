@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import experiments.data
-from experiments.data import cifar, fashion_mnist, load_data
+from experiments.data import cifar, fashion_mnist
 from experiments.data.fetch import Remote, place
 from tests.experiments.data.image_files import cifar_files, tar_gz, write_fashion
 from tests.experiments.data.test_data import error_line
 from tests.experiments.data.test_data_images import FOLDERS, config
+from tests.experiments.small import loaded
 
 LAYOUTS = {"cifar10": cifar.CIFAR10, "cifar100": cifar.CIFAR100}
 
@@ -77,8 +78,8 @@ def test_an_absent_set_is_downloaded_once(tmp_path, monkeypatch, capsys, site, n
     site.files["set.tar.gz"] = archive = archive_of(name)
     publish(monkeypatch, name, f"{site.address}/set.tar.gz", archive)
     root = tmp_path / "new"
-    first = load_data(config(name, root, download=True))
-    second = load_data(config(name, root))
+    first = loaded(config(name, root, download=True))
+    second = loaded(config(name, root))
     assert site.requests == ["set.tar.gz"]
     assert "set.tar.gz" in capsys.readouterr().err  # the progress bar
     assert [path.name for path in root.iterdir()] == [FOLDERS[name]]
@@ -90,7 +91,7 @@ def test_jobs_side_by_side_download_once(tmp_path, monkeypatch, site):
     site.files["set.tar.gz"] = archive = archive_of("cifar10")
     publish(monkeypatch, "cifar10", f"{site.address}/set.tar.gz", archive)
     with ThreadPoolExecutor(4) as pool:
-        sets = list(pool.map(load_data, [config("cifar10", tmp_path, download=True)] * 4))
+        sets = list(pool.map(loaded, [config("cifar10", tmp_path, download=True)] * 4))
     assert [len(data.train_labels) for data in sets] == [20] * 4
     assert site.requests == ["set.tar.gz"]
 
@@ -132,7 +133,7 @@ def test_an_archive_in_the_root_needs_no_network(tmp_path, monkeypatch, name):
     root = tmp_path / "a" / "root"
     root.mkdir(parents=True)
     (root / "set.tar.gz").write_bytes(archive)
-    assert len(load_data(config(name, root)).train_labels) == 20
+    assert len(loaded(config(name, root)).train_labels) == 20
     assert {path.name for path in root.iterdir()} == {"set.tar.gz", FOLDERS[name]}
     assert {path.name for path in (root / FOLDERS[name]).iterdir()} == set(cifar_files(name))
     assert [path.name for path in tmp_path.rglob("*outside*")] == []
@@ -170,7 +171,7 @@ def test_fashion_mnist_is_downloaded_as_a_whole_or_not_at_all(tmp_path, monkeypa
     assert not (tmp_path / "root").exists()
 
     site.files["t10k-labels-idx1-ubyte.gz"] = last
-    assert len(load_data(settings).train_labels) == 30
+    assert len(loaded(settings).train_labels) == 30
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["fashion-mnist"]
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from experiments.data import fashion_mnist, load_data
+from experiments.data import fashion_mnist
 from experiments.data.idx import read_idx
 from tests.experiments.data.image_files import (
     FASHION_FILES,
@@ -19,6 +19,7 @@ from tests.experiments.data.image_files import (
     write_fashion,
 )
 from tests.experiments.data.test_data import error_line
+from tests.experiments.small import loaded
 from tests.places import real_images
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -62,7 +63,7 @@ def test_real_cifar_is_read_as_numpy_reads_it(name, train_files, test_file, labe
     )
     train_pixels, test_pixels = (part[:, label_bytes:].reshape(-1, 3, 32, 32) for part in (train, test))
 
-    data = load_data(config(name, folder.parent))
+    data = loaded(config(name, folder.parent))
     assert (len(data.train_labels), len(data.test_labels)) == counts
     assert (data.name, data.classes, data.sample_shape) == (name, classes, (3, 32, 32))
     assert (data.train_inputs.dtype, data.train_labels.dtype) == (torch.float32, torch.int64)
@@ -76,7 +77,7 @@ def test_sizes_keep_the_first_records_and_standardise_by_them(tmp_path):
     write_cifar(tmp_path / FOLDERS["cifar100"], "cifar100")
     raw = np.fromfile(tmp_path / FOLDERS["cifar100"] / "train.bin", np.uint8).reshape(20, 3074)[:7]
     pixels = raw[:, 2:].reshape(7, 3, 32, 32)
-    data = load_data(config("cifar100", tmp_path, train_size=7, test_size=8))
+    data = loaded(config("cifar100", tmp_path, train_size=7, test_size=8))
     np.testing.assert_allclose(data.train_inputs, standardised(pixels, pixels), atol=1e-5)
     np.testing.assert_array_equal(data.train_labels, raw[:, 1])
     assert len(data.test_labels) == 8
@@ -113,7 +114,7 @@ def test_image_size_averages_pixels_before_they_are_standardised(tmp_path):
         for names in files
     ]
     small = [part.reshape(-1, 3073)[:, 1:].reshape(-1, 3, 16, 2, 16, 2).mean((3, 5)) for part in records]
-    data = load_data(config("cifar10", tmp_path, image_size=16))
+    data = loaded(config("cifar10", tmp_path, image_size=16))
     assert data.sample_shape == (3, 16, 16)
     for inputs, part in zip((data.train_inputs, data.test_inputs), small, strict=True):
         np.testing.assert_allclose(inputs.numpy(), standardised(part, small[0]), atol=1e-5)
@@ -147,7 +148,7 @@ def test_any_idx_file_comes_back(tmp_path_factory, array):
 def test_fashion_mnist_is_read_as_it_was_written(tmp_path):
     written = write_fashion(tmp_path / "fashion-mnist")
     train_pixels, train_labels, test_pixels, test_labels = (written[name] for name in FASHION_FILES)
-    data = load_data(config("fashion_mnist", tmp_path))
+    data = loaded(config("fashion_mnist", tmp_path))
     assert (data.name, data.classes, data.sample_shape) == ("fashion_mnist", 10, (1, 28, 28))
     np.testing.assert_allclose(
         data.train_inputs, standardised(train_pixels[:, None], train_pixels[:, None]), atol=1e-5
@@ -162,16 +163,16 @@ def test_fashion_mnist_is_read_as_it_was_written(tmp_path):
 def test_fashion_mnist_falls_back_to_the_debian_package(tmp_path, monkeypatch):
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "package")
     write_fashion(tmp_path / "package", train=5)
-    assert len(load_data(config("fashion_mnist", tmp_path / "root")).train_labels) == 5
+    assert len(loaded(config("fashion_mnist", tmp_path / "root")).train_labels) == 5
     write_fashion(tmp_path / "root" / "fashion-mnist", train=6)
-    assert len(load_data(config("fashion_mnist", tmp_path / "root")).train_labels) == 6
+    assert len(loaded(config("fashion_mnist", tmp_path / "root")).train_labels) == 6
 
 
 def test_real_fashion_mnist_has_its_published_moments(monkeypatch):
     if not DEBIAN.is_dir():
         pytest.skip(f"Debian's package dataset-fashion-mnist is not installed: no {DEBIAN}")
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", DEBIAN)
-    data = load_data(config("fashion_mnist", Path("nowhere")))
+    data = loaded(config("fashion_mnist", Path("nowhere")))
     assert data.train_labels.bincount().tolist() == [6000] * 10
     assert data.test_labels.bincount().tolist() == [1000] * 10
     # Black and white at the widely used moments of pixels in [0, 1]: mean 0.2860, standard deviation 0.3530.

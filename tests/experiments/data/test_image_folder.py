@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from experiments.checks import ConfigError
-from experiments.data import Data, load_data
+from experiments.data import Data
 from experiments.data.image_files import MEAN, STD
 from experiments.training.augment import black_pixel, crop_flip, draw_moves, measured_data
+from tests.experiments.small import loaded
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow comes with the extra imagenet")
 
@@ -38,7 +39,7 @@ def folder(tmp_path) -> Path:
 
 def load(folder: Path, **changes: object) -> Data:
     settings = {"name": "image_folder", "root": str(folder), "image_size": 28}
-    return load_data({"train_size": None, "test_size": None} | settings | changes)
+    return loaded({"train_size": None, "test_size": None} | settings | changes)
 
 
 def standardised(pixels: np.ndarray) -> torch.Tensor:

@@ -52,7 +52,7 @@ def batches_of(member: Member, epochs) -> list[tuple[torch.Tensor, torch.Tensor]
     return [
         (DATA.train_inputs[index], DATA.train_labels[index])
         for epoch in epochs
-        for index in epoch_batches(member.seed, epoch, 200, RECIPE["batch_size"], CPU)
+        for index in epoch_batches(member.seed, epoch, 200, RECIPE.batch_size, CPU)
     ]
 
 
@@ -63,7 +63,7 @@ def trained():
     assert outcome.steps == [24] * len(MEMBERS)
     oracles = [oracle_of(member) for member in MEMBERS]
     for member, oracle in zip(MEMBERS, oracles, strict=True):
-        reference.train(oracle, batches_of(member, range(2)), RECIPE["lr"])
+        reference.train(oracle, batches_of(member, range(2)), RECIPE.lr)
     return stack, noise, oracles
 
 
@@ -82,10 +82,10 @@ def test_single_precision_agrees_over_several_steps(member):
     few = replace(SINGLE, train_inputs=SINGLE.train_inputs[:80], train_labels=SINGLE.train_labels[:80])
     stack = stack_members([member], lambda seed: double_network(seed).float())
     noise = ChunkNoise(stack, site_shapes(double_network(0), DATA.train_inputs[:2]), [member], CPU)
-    train_stack(stack, [member], noise, few, RECIPE | {"epochs": 1})
+    train_stack(stack, [member], noise, few, replace(RECIPE, epochs=1))
     oracle = oracle_of(member).float()
-    order = epoch_batches(member.seed, 0, 80, RECIPE["batch_size"], CPU)
-    reference.train(oracle, [(few.train_inputs[i], few.train_labels[i]) for i in order], RECIPE["lr"])
+    order = epoch_batches(member.seed, 0, 80, RECIPE.batch_size, CPU)
+    reference.train(oracle, [(few.train_inputs[i], few.train_labels[i]) for i in order], RECIPE.lr)
     for name, value in oracle.state_dict().items():
         torch.testing.assert_close(stack.state_dict()[name][0], value, rtol=1e-5, atol=1e-5)
 
@@ -114,7 +114,7 @@ def test_measurement_and_adjustment_agree(trained):
         batches = [
             (f"measure {draw} {step}", x, y)
             for draw in range(2)
-            for step, (x, y) in enumerate(batches_of(member, [RECIPE["epochs"] + draw]))
+            for step, (x, y) in enumerate(batches_of(member, [RECIPE.epochs + draw]))
         ]
         expected = reference.measure(
             oracle, batches, (DATA.train_inputs, DATA.train_labels), (DATA.test_inputs, DATA.test_labels)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -32,11 +33,11 @@ def train(members, start=None, keep=lambda state: None):
     job = small_job(SPEC, recipe={"epochs": 4})
 
     def build(seed):
-        return build_network(job.config["model"], DATA.sample_shape, DATA.classes, seed)
+        return build_network(job.model, DATA.sample_shape, DATA.classes, seed)
 
     stack = stack_members(members, build)
     noise = ChunkNoise(stack, site_shapes(build(0), DATA.train_inputs[:2]), members, torch.device("cpu"))
-    outcome = train_stack(stack, members, noise, DATA, RECIPE | {"epochs": 4}, start=start, keep=keep)
+    outcome = train_stack(stack, members, noise, DATA, replace(RECIPE, epochs=4), start=start, keep=keep)
     return stack.state_dict(), outcome
 
 
@@ -44,7 +45,7 @@ def train(members, start=None, keep=lambda state: None):
 def saved(tmp_path):
     """A job in tmp_path whose members stand after epoch 3, in one file."""
     job = small_job(SPEC)
-    job.config["output"] = str(tmp_path)
+    job = replace(job, output=str(tmp_path))
     start_job(job)
 
     def keep(state: TrainingState) -> None:
@@ -128,7 +129,7 @@ def test_a_checkpoint_of_other_settings_or_data_is_never_used(saved, capsys):
 def test_how_often_is_saved_changes_no_name_and_a_job_that_is_done_keeps_no_checkpoint(tmp_path):
     job = small_job({"seed": [0], "none": True}, recipe={"checkpoint_every": 1})
     assert job.name == small_job({"seed": [0], "none": True}).name
-    job.config["output"] = str(tmp_path)
+    job = replace(job, output=str(tmp_path))
     run_job(job)
     assert is_finished(job)
     assert not (job_folder(job) / "checkpoints").exists()

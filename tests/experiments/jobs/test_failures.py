@@ -14,7 +14,7 @@ def test_a_chunk_that_raises_is_rows_with_a_reason_and_the_rest_goes_on(run, tmp
     broken = True
 
     def run_or_break(job, members, *arguments):
-        if broken and job.config["model"]["width"] == 8 and members[0].placement == "before_bn":
+        if broken and job.model.width == 8 and members[0].placement == "before_bn":
             raise RuntimeError("no more\n memory")
         return run_chunk(job, members, *arguments)
 

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.data import load_data, validate_data_config
+from experiments.data import check_data_config
 from experiments.jobs.chunk import run_chunk
-from tests.experiments.small import small_data, small_job
+from tests.experiments.small import loaded, small_data, small_job
 
 NONE_ONLY = {"seed": [0], "none": True, "dropout": None, "uout": None, "gaussian": None}
 
@@ -36,14 +36,14 @@ def test_inputs_keep_their_labels():
 
 
 def test_every_load_holds_out_the_same_samples():
-    first, second = (load_data({"name": "digits", "validation": 0.2}) for _ in range(2))
+    first, second = (loaded({"name": "digits", "validation": 0.2}) for _ in range(2))
     assert torch.equal(first.validation_inputs, second.validation_inputs)
     assert len(first.validation_labels) == round(0.2 * 1437)
     assert len(set(first.validation_labels.tolist())) == 10  # not the first samples of a sorted set
 
 
 def test_old_configurations_hold_out_nothing():
-    assert validate_data_config({"name": "digits"})["validation"] == 0
+    assert check_data_config({"name": "digits"}).validation == 0
 
 
 @pytest.mark.parametrize("value", ["-0.1", "1.5", "lots", "null", "true"])

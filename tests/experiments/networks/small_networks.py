@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.members import Member
-from experiments.networks import build_network
 from experiments.networks.network import Network
+from tests.experiments.small import built
 
 CPU = torch.device("cpu")
 SITES = ("before_bn", "before_weight")
@@ -38,7 +38,7 @@ def small_network(key: str, seed: int, norm: str = "batch", size: int = 8) -> Ne
 
     Freshly made, all their channels would have scale 1, shift 0 and equal statistics, which hides swapped ones.
     """
-    network = build_network(ALL[key] | {"norm": norm}, (3, size, size), 10, seed).double()
+    network = built(ALL[key] | {"norm": norm}, (3, size, size), 10, seed).double()
     random = torch.Generator().manual_seed(100 + seed)
     with torch.no_grad():
         for name, value in network.state_dict().items():

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from experiments.networks import NETWORKS, build_network
+from experiments.networks import NETWORKS
 from experiments.settings.plan import plan_jobs
+from tests.experiments.small import built
 
 # Parameters and BN layers, by the papers and by the library pytorchcv.
 PUBLISHED = {
@@ -21,10 +22,10 @@ WRITTEN_BY_OTHERS = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_sizes_are_the_published_ones(name):
-    config = plan_jobs([f"model={name}", "data=cifar10"], multirun=False).jobs[0].config["model"]
-    options = {key: value for key, value in config.items() if key != "name"}
+    model = plan_jobs([f"model={name}", "data=cifar10"], multirun=False).jobs[0].model
+    options = {key: value for key, value in model.section.items() if key != "name"}
     with torch.device("meta"):
-        network = NETWORKS[config["name"]]((3, 224, 224), 1000, **options)
+        network = NETWORKS[model.name]((3, 224, 224), 1000, **options)
     parameters, norms = PUBLISHED[name]
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert len(network.norm_inputs()) == norms
@@ -35,7 +36,7 @@ def test_forward_is_that_of_a_network_that_others_wrote(name):
     models = pytest.importorskip("pytorchcv.model_provider", reason="pytorchcv comes with the extra zoo")
     theirs = models.get_model(name)
     random = torch.Generator().manual_seed(0)
-    ours = build_network(
+    ours = built(
         {"name": "imagenet_net", "width": 64, "depth": 14, "norm": "batch"} | WRITTEN_BY_OTHERS[name],
         (3, 224, 224), 1000, seed=1,
     )  # fmt: skip
@@ -55,5 +56,5 @@ def test_forward_is_that_of_a_network_that_others_wrote(name):
 
 def test_the_scaled_down_table_5_can_be_told_apart_by_its_rows():
     jobs = plan_jobs(["+sweep=paper_table5", "recipe=cpu"], multirun=False).jobs
-    sizes = {(job.config["model"]["width"], job.config["model"]["depth"]) for job in jobs}
+    sizes = {(job.model.width, job.model.depth) for job in jobs}
     assert len(sizes) == len(jobs) == 3

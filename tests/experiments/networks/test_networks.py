@@ -11,7 +11,7 @@ from experiments.layers.convolution import Conv2d
 from experiments.layers.layout import batch_last, takes_batch_last
 from experiments.layers.norms import BatchNorm, BatchNorm2d, GroupNorm, group_count
 from experiments.members import PLACEMENTS
-from experiments.networks import NETWORKS, NORMS, build_network, check_model_config
+from experiments.networks import NETWORKS, NORMS, check_model_config
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members
 from tests import reference_networks
 from tests.experiments.networks.small_networks import (
@@ -23,6 +23,7 @@ from tests.experiments.networks.small_networks import (
     recorded_inputs,
     small_network,
 )
+from tests.experiments.small import built
 from tests.places import CONF
 
 ALL_CONFIGS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
@@ -42,7 +43,8 @@ EXACT = {"preresnet_paper": 1_703_258, "wrn28_10": 36_479_194, "densenet_bc_100"
 
 
 def model_config(file: str) -> dict:
-    return check_model_config(OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{file}.yaml")))  # type: ignore[arg-type]
+    config = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{file}.yaml"))
+    return check_model_config(config).section
 
 
 def build_without_memory(config: dict, classes: int):
@@ -125,7 +127,7 @@ def test_networks_for_images_refuse_flat_samples(key):
     with pytest.raises(
         ConfigError, match=r"^model.name=\w+: allowed is mlp, because these data are not images"
     ):
-        build_network(SMALL[key] | {"norm": "batch"}, (64,), 10, seed=0)
+        built(SMALL[key] | {"norm": "batch"}, (64,), 10, seed=0)
 
 
 # --- the forward pass

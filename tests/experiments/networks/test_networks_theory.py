@@ -16,7 +16,7 @@ from experiments.measuring.evaluate import evaluate
 from experiments.measuring.layer_columns import layer_columns, moving_variances
 from experiments.measuring.measure import measure_train_mode
 from experiments.members import Member
-from experiments.networks import NORMS, build_network
+from experiments.networks import NORMS, check_model_config
 from experiments.networks.network import Network
 from experiments.training.noise import uniform_draws
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members
@@ -32,7 +32,7 @@ from tests.experiments.networks.small_networks import (
     recorded_inputs,
     small_network,
 )
-from tests.experiments.small import RECIPE, small_job
+from tests.experiments.small import RECIPE, built, small_job
 from tests.photographs import pieces
 
 # --- local_ratio by brute force
@@ -50,7 +50,7 @@ def measured_columns(
     """The columns of layers.csv of members with the weights that they begin with; test_var of a few samples."""
     stack = stack_members(members, build)
     noise = ChunkNoise(stack, site_shapes(build(members[0].seed), data.train_inputs[:2]), members, CPU)
-    in_train_mode = measure_train_mode(stack, members, noise, data, RECIPE | {"batch_size": batch}, draws)
+    in_train_mode = measure_train_mode(stack, members, noise, data, replace(RECIPE, batch_size=batch), draws)
     train = evaluate(stack, len(members), data.train_inputs[:50], data.train_labels[:50])
     return layer_columns(stack, noise, in_train_mode, train, moving_variances(stack))
 
@@ -90,7 +90,7 @@ def brute_force(network: Network, noisy: Member, data: Data, batch: int, draws: 
     network.train()
     with_all, without_own = defaultdict(list), defaultdict(list)
     for draw in range(draws):
-        order = epoch_batches(noisy.seed, RECIPE["epochs"] + draw, len(data.train_inputs), batch, CPU)
+        order = epoch_batches(noisy.seed, RECIPE.epochs + draw, len(data.train_inputs), batch, CPU)
         for index, samples in enumerate(order):
             x = data.train_inputs[samples]
             factors = draw_factors(network, noisy, f"measure {draw} {index}", x)
@@ -155,7 +155,7 @@ def test_exact_law_holds_in_every_network(key, placement, noise, strength, photo
     config = ALL[key] | {"norm": "batch"}
 
     def build(seed: int) -> Network:
-        return build_network(config, (3, 32, 32), 10, seed)
+        return built(config, (3, 32, 32), 10, seed)
 
     # A feature is one sample an image, a channel one at every position, of which imagenet_net leaves a single one.
     draws = {"mlp": 100, "imagenet_net": 16}.get(key, 4)
@@ -202,7 +202,7 @@ def test_the_moments_of_eq_12_are_those_of_the_patches_that_the_convolution_read
     (columns,) = [columns for columns in layers if columns["layer_name"] == "blocks.1.norm"]
     network.train()
     patches = []
-    for index, samples in enumerate(epoch_batches(noisy.seed, RECIPE["epochs"], 64, batch, CPU)):
+    for index, samples in enumerate(epoch_batches(noisy.seed, RECIPE.epochs, 64, batch, CPU)):
         x = data.train_inputs[samples]
         switch(network, draw_factors(network, noisy, f"measure 0 {index}", x))
         with recorded_inputs(network) as inputs, torch.no_grad():
@@ -231,7 +231,7 @@ def test_tables_of_a_network_without_stored_statistics(norm):
     """Run a chunk to its rows: no stored variance, no shift against it, and nothing for adjustment to change."""
     job = small_job({"seed": [0], "none": True, "dropout": {"rate": [0.5], "placement": list(SITES)}})
     model = {"name": "densenet", "width": 2, "depth": 2, "norm": norm}
-    job = replace(job, config=job.config | {"model": model})
+    job = replace(job, model=check_model_config(model))
     tables = run_chunk(job, job.members, small_images(dtype=torch.float))
     member_rows, layer_rows = tables["members.csv"], tables["layers.csv"]
     assert [row["status"] for row in member_rows] == ["ok"] * 3

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from experiments.checks import ConfigError
-from experiments.settings.plan import check_data, plan_jobs
+from experiments.jobs.job_data import check_data
+from experiments.settings.plan import plan_jobs
 from tests.experiments.command_line import plan
 
 SWEEP = "+sweep=variance_shift"

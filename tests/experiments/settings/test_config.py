@@ -6,10 +6,9 @@ import pytest
 
 from experiments.checks import ConfigError, check_section, is_real, is_whole, null_or, one_of, shown
 from experiments.settings.config import Job, make_job
-from tests.experiments.small import RECIPE
+from tests.experiments.small import RECIPE_SECTION
 
 CONFIG = {
-    "kind": "members",
     "study": "test",
     "output": "outputs",
     "device": "cpu",
@@ -23,7 +22,7 @@ CONFIG = {
         "test_size": None,
     },
     "model": {"name": "mlp", "width": 16, "depth": 3, "norm": "batch"},
-    "recipe": RECIPE | {"weight_decay": 0.0},
+    "recipe": RECIPE_SECTION | {"weight_decay": 0.0},
     "members": {
         "seed": [0, 1],
         "none": True,
@@ -154,7 +153,7 @@ def test_a_bad_value_is_named_with_what_is_allowed(changes, text):
 
 
 def test_nesterov_may_be_off_without_momentum():
-    assert job(recipe__momentum=0, recipe__nesterov=False).config["recipe"]["momentum"] == 0
+    assert job(recipe__momentum=0, recipe__nesterov=False).recipe.momentum == 0
 
 
 def test_an_error_is_one_printable_line():

@@ -62,7 +62,7 @@ def test_names_of_shards_are_read_back_and_sort_in_their_order():
 
 def test_a_plan_knows_every_shard_of_every_job_and_tells_hydra():
     planned = plan("+sweep=variance_shift", "model.width=16,64", "job.shards=3")
-    assert [(job.config["model"]["width"], job.config["job"]["shard"]) for job in planned.jobs] == [
+    assert [(job.model.width, job.cut.shard) for job in planned.jobs] == [
         (width, shard) for width in (16, 64) for shard in (1, 2, 3)
     ]
     assert [sorted({m.seed for m in job.members}) for job in planned.jobs[:3]] == [[0], [1, 2], [3, 4]]
@@ -73,7 +73,7 @@ def test_a_plan_knows_every_shard_of_every_job_and_tells_hydra():
     assert (planned.multirun, planned.added) == (True, ["job.shard=range(1,4)"])
     assert not plan().multirun
     (single,) = plan("job.shards=3", "job.shard=2").jobs
-    assert single.config["job"]["shard"] == 2
+    assert single.cut.shard == 2
 
 
 @pytest.mark.parametrize(

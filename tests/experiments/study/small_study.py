@@ -25,7 +25,7 @@ def make(folder: Path, members: dict | None = None, **changes: object) -> Job:
 
 
 def row(job: Job, member: Member) -> dict:
-    return {"job": job.name, "width": job.config["model"]["width"], "seed": member.seed}
+    return {"job": job.name, "width": job.model.width, "seed": member.seed}
 
 
 def finish(job: Job, errors: tuple[str, ...] = ()) -> Job:

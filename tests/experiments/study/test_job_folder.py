@@ -8,7 +8,8 @@ import time
 import pytest
 
 from experiments.study.finished import is_finished
-from experiments.study.job_folder import is_damaged, job_folder, job_lock, start_job
+from experiments.study.job_folder import is_damaged, job_folder, start_job
+from experiments.study.locks import job_lock
 from experiments.study.merge import merge_tables
 from experiments.study.tables import read_table
 from tests.experiments.study.small_study import finish, make
@@ -75,13 +76,13 @@ def test_the_environment_of_a_job_is_recorded(study):
 
 def test_a_job_that_runs_elsewhere_is_waited_for(study, capsys):
     job = make(study)
-    with job_lock(job):
+    with job_lock(job_folder(job)):
         pass
     assert capsys.readouterr().err == ""
     elsewhere = (job_folder(job) / ".lock").open("w")
     fcntl.flock(elsewhere, fcntl.LOCK_EX)
     threading.Timer(0.3, elsewhere.close).start()
     begin = time.monotonic()
-    with job_lock(job):
+    with job_lock(job_folder(job)):
         assert time.monotonic() - begin > 0.2
     assert capsys.readouterr().err == (f"{job.name}: another process is at work on it; waiting for its end\n")

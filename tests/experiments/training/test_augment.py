@@ -9,6 +9,7 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.data.images import Images, image_data
 from experiments.jobs.chunk import run_chunk
+from experiments.networks import ModelSettings
 from experiments.training.augment import augmented_batches, black_pixel, crop_flip, draw_moves, measured_data
 from experiments.training.train import stacked_batches
 from tests.experiments.data.raw_images import DATA, RAW
@@ -86,9 +87,7 @@ def test_without_noise_nothing_is_shifted_by_augmentation():
     for augment in ("crop_flip", "none"):
         recipe = {"augment": augment, "epochs": 6, "lr": 1e-6, "schedule": "constant", "batch_size": 50}
         job = small_job({"seed": [0], "none": True}, recipe=recipe)
-        job = replace(
-            job, config=job.config | {"model": {"name": "convnet", "width": 4, "depth": 1, "norm": "batch"}}
-        )
+        job = replace(job, model=ModelSettings("convnet", width=4, depth=1, norm="batch"))
         rows = run_chunk(job, job.members, data)
         ratios[augment] = [row["shift_ratio"] for row in rows["layers.csv"]]
         assert rows["members.csv"][0]["status"] == "ok"

@@ -1,24 +1,25 @@
 """Training with convolutions in bfloat16: nearly the gradients of float32, and all that is kept in float32."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from experiments.checks import ConfigError
-from experiments.networks import build_network
 from experiments.settings.config import make_job
 from experiments.training.precision import products_in
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members
 from experiments.training.train import member_losses, train_stack
 from tests.experiments.data.raw_images import DATA
 from tests.experiments.networks.small_networks import CPU, SMALL, member
-from tests.experiments.small import RECIPE, small_job
+from tests.experiments.small import RECIPE, built, small_job
 
 MEMBERS = [member("before_bn", "dropout", 0.3), member("none", seed=1)]
 
 
 def prepared(key: str, norm: str = "batch"):
     def build(seed: int):
-        return build_network(SMALL[key] | {"norm": norm}, (3, 8, 10), 10, seed)
+        return built(SMALL[key] | {"norm": norm}, (3, 8, 10), 10, seed)
 
     stack = stack_members(MEMBERS, build)
     return stack, ChunkNoise(stack, site_shapes(build(0), DATA.train_inputs[:2]), MEMBERS, CPU)
@@ -49,7 +50,7 @@ def test_gradients_are_nearly_those_of_float32_and_of_its_type(key, norm):
     assert not exact.equal(rounded)
 
     # The second member is one that torch by itself trains with its own autocast.
-    plain = build_network(SMALL[key] | {"norm": norm}, (3, 8, 10), 10, seed=1).train()
+    plain = built(SMALL[key] | {"norm": norm}, (3, 8, 10), 10, seed=1).train()
     with torch.autocast("cpu", torch.bfloat16):
         logits = plain(DATA.train_inputs[:32])
     plain_gradients = torch.autograd.grad(
@@ -64,7 +65,7 @@ def test_training_in_bfloat16_learns_as_in_float32_and_keeps_its_statistics_in_f
     losses, variances = [], []
     for precision in ("float32", "bfloat16"):
         stack, noise = prepared("preresnet-basic")
-        recipe = RECIPE | {"epochs": 8, "batch_size": 20, "precision": precision}
+        recipe = replace(RECIPE, epochs=8, batch_size=20, precision=precision)
         outcome = train_stack(stack, MEMBERS, noise, DATA, recipe)
         losses.append(outcome.epochs[-1]["train_loss"])
         assert {value.dtype for value in stack.state_dict().values()} == {torch.float32, torch.int64}

@@ -1,5 +1,7 @@
 """Stacks: a member is the same alone, in any company, in any chunk; and neighbours do not touch each other."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,12 +29,12 @@ def train(members: list[Member], epochs: int = 5, **recipe):
     data = small_data()
 
     def build(seed):
-        return build_network(job.config["model"], data.sample_shape, data.classes, seed).double()
+        return build_network(job.model, data.sample_shape, data.classes, seed).double()
 
     object.__setattr__(data, "train_inputs", data.train_inputs.double())
     stack = stack_members(members, build)
     noise = ChunkNoise(stack, site_shapes(build(0), data.train_inputs[:2]), members, CPU)
-    outcome = train_stack(stack, members, noise, data, job.config["recipe"])
+    outcome = train_stack(stack, members, noise, data, job.recipe)
     return stack, outcome, build
 
 
@@ -62,7 +64,7 @@ def small_images(layout: torch.memory_format) -> Data:
 def train_images(key: str, members: list[Member], data: Data, epochs: int) -> dict[str, Tensor]:
     stack = stack_members(members, lambda seed: small_network(key, seed))
     noise = ChunkNoise(stack, site_shapes(small_network(key, 0), data.train_inputs[:2]), members, CPU)
-    train_stack(stack, members, noise, data, RECIPE | {"epochs": epochs, "batch_size": 8})
+    train_stack(stack, members, noise, data, replace(RECIPE, epochs=epochs, batch_size=8))
     return stack.state_dict()
 
 
@@ -154,7 +156,7 @@ def test_a_diverging_member_leaves_its_neighbours_alone():
 @pytest.mark.parametrize("batch", [5, 16], ids=["less than a vector", "a vector"])
 def test_stacked_layers_agree_with_vmap_over_plain_ones(batch):
     job = small_job(EVERYTHING)
-    build = lambda seed: build_network(job.config["model"], (20,), 10, seed).double()  # noqa: E731
+    build = lambda seed: build_network(job.model, (20,), 10, seed).double()  # noqa: E731
     members = [Member("none", "none", 0.0, seed, 0.1, 0.0) for seed in range(4)]
     stack, plain = stack_members(members, build), [build(seed) for seed in range(4)]
     x = torch.randn(4, batch, 20, dtype=torch.double)
@@ -183,7 +185,7 @@ def test_stacked_layers_agree_with_vmap_over_plain_ones(batch):
 @pytest.mark.parametrize("batch", [5, 16], ids=["less than a vector", "a vector"])
 def test_stored_statistics_move_as_those_of_plain_networks(batch):
     job = small_job(EVERYTHING)
-    build = lambda seed: build_network(job.config["model"], (20,), 10, seed).double()  # noqa: E731
+    build = lambda seed: build_network(job.model, (20,), 10, seed).double()  # noqa: E731
     stack = stack_members([Member("none", "none", 0.0, s, 0.1, 0.0) for s in range(3)], build)
     x = torch.randn(3, batch, 20, dtype=torch.double)
     for _ in range(2):
@@ -205,7 +207,7 @@ def test_gradient_reaches_a_shared_input_that_wants_one():
 
 
 def _net(seed: int):
-    return build_network(small_job(EVERYTHING).config["model"], (20,), 10, seed).double()
+    return build_network(small_job(EVERYTHING).model, (20,), 10, seed).double()
 
 
 def test_unstacked_member_is_an_ordinary_network():
@@ -235,11 +237,11 @@ def stacked_states(job, members, data) -> list[dict[str, torch.Tensor]]:
     """Train members side by side; return the weights and statistics of each."""
 
     def build(seed: int):
-        return build_network(job.config["model"], data.sample_shape, data.classes, seed)
+        return build_network(job.model, data.sample_shape, data.classes, seed)
 
     stack = stack_members(members, build)
     noise = ChunkNoise(stack, site_shapes(build(0), data.train_inputs[:2]), members, torch.device("cpu"))
-    train_stack(stack, members, noise, data, job.config["recipe"])
+    train_stack(stack, members, noise, data, job.recipe)
     return [
         {name: value[index] for name, value in stack.state_dict().items()} for index in range(len(members))
     ]

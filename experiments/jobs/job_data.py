@@ -1,0 +1,49 @@
+"""A job's data set: loaded once a process, and checked before anything is trained."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from experiments.checks import ConfigError, not_allowed
+from experiments.data import Data, DataSettings, load_data
+from experiments.networks import build_network
+from experiments.settings.config import Job
+from experiments.settings.device import choose_device
+from experiments.training.stack import site_shapes
+
+
+@lru_cache(maxsize=1)
+def cached_data(settings: DataSettings) -> Data:
+    """Return a data set; jobs of one process that follow each other on the same data load it once."""
+    return load_data(settings)
+
+
+def job_site_shapes(job: Job, data: Data) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one sample at each noise site of a job's network.
+
+    Raises what torch raises when the network cannot be built, or does not take this data.
+    """
+    network = build_network(job.model, data.sample_shape, data.classes, seed=0)
+    return site_shapes(network, data.train_inputs[:2].cpu())
+
+
+def check_data(jobs: Sequence[Job]) -> None:
+    """Raise ConfigError unless every job's data is there, large enough, and of a kind that its network takes.
+
+    Fetches data that is missing, if its configuration says so: check everything else before.
+    """
+    for job in {job.setting: job for job in jobs}.values():
+        choose_device(job.device)
+        data, recipe = cached_data(job.data), job.recipe
+        if recipe.batch_size > (samples := len(data.train_inputs)):
+            raise not_allowed(
+                "recipe.batch_size", recipe.batch_size, f"at most {samples}, {data.name}'s training samples"
+            )
+        if recipe.augment != "none" and data.pixel_mean is None:
+            raise not_allowed("recipe.augment", recipe.augment, f"none, because {data.name} holds no images")
+        try:
+            job_site_shapes(job, data)
+        except Exception as error:  # whatever torch has to say of a network too large, or of another shape
+            raise ConfigError(
+                f"model={job.model.name}: cannot be built for data={data.name}, samples of shape "
+                f"{list(data.sample_shape)} ({error})"
+            ) from error

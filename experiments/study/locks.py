@@ -1,0 +1,44 @@
+"""Who is at work on a study, and on a job of it: one process at a time."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from experiments.checks import ConfigError
+
+
+@contextmanager
+def study_lock(folder: Path) -> Iterator[None]:
+    """Keep a study to this process. Raises ConfigError while another one is at work in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(f"study={folder.name}: another process is at work in {folder}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def job_lock(folder: Path) -> Iterator[None]:
+    """Keep the job in `folder` to this process; wait while another one is at work on it.
+
+    On a cluster a job may still run when the command that launched it has been stopped and typed again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{folder.name}: another process is at work on it; waiting for its end", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
