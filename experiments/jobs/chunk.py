@@ -1,7 +1,7 @@
 """One chunk of members from initial weights to table rows: build, train, measure, adjust, evaluate."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from experiments.study.job_folder import job_folder
 from experiments.study.rows import Row, epoch_rows, flip_rows, layer_rows, member_rows
 from experiments.training.augment import measured_data
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members
-from experiments.training.train import TrainingState, train_stack
+from experiments.training.train import Outcome, TrainingState, train_stack
 
 
 def run_chunk(
@@ -38,15 +38,74 @@ def run_chunk(
     """
     start = time.perf_counter()
     recipe, count = job.recipe, len(members)
+    stack, noise = build_stack(job, members, data)
+    # What networks saw in training is what they are measured on.
+    measured = measured_data(data, recipe)
+    outcome = train(job, members, stack, noise, data, measured, report_steps)
+
+    end_of_training = time.perf_counter()
+    in_train_mode = measure_train_mode(stack, members, noise, measured, recipe, job.measure.draws)
+    flips = find_flips(stack, members, noise, measured, recipe, job.measure.flips)
+    moving = moving_variances(stack)
+    in_train, in_test = measured.train_inputs, measured.test_inputs
+    train_set = evaluate(stack, count, in_train, measured.train_labels)
+    test_set = evaluate(stack, count, in_test, measured.test_labels)
+    errors: dict[str, Tensor] = {}
+    if len(measured.validation_labels):
+        validation_set = evaluate(stack, count, measured.validation_inputs, measured.validation_labels)
+        errors["validation_error"] = validation_set.error
+    layers = layer_columns(stack, noise, in_train_mode, train_set, moving)
+
+    if twins is not None:
+        keep_twins(twins, stack, members)
+    adjust_stack(stack, count, in_train)
+    adjusted_train_set = evaluate(stack, count, in_train, measured.train_labels)
+    adjusted_test_set = evaluate(stack, count, in_test, measured.test_labels)
+    add_adjusted_columns(layers, moving_variances(stack), adjusted_train_set)
+
+    errors |= {
+        "train_error_train_mode": in_train_mode.error,
+        "train_error_eval_mode": train_set.error,
+        "test_error": test_set.error,
+        "test_error_adjusted": adjusted_test_set.error,
+        "test_loss": test_set.loss,
+        "test_loss_adjusted": adjusted_test_set.loss,
+    }
+    end = time.perf_counter()
+    seconds = {"seconds": (end - start) / count, "seconds_measuring": (end - end_of_training) / count}
+    tables = {
+        "members.csv": member_rows(job, members, outcome, errors, seconds),
+        "layers.csv": layer_rows(job, members, outcome, layers),
+        "epochs.csv": epoch_rows(job, members, outcome),
+    }
+    if job.measure.flips:
+        tables["flips.csv"] = flip_rows(job, members, outcome, flips)
+    return tables
+
+
+def build_stack(job: Job, members: Sequence[Member], data: Data) -> tuple[Network, ChunkNoise]:
+    """Return the members as one stack with their initial weights, and their noise, where the data is."""
     device = data.train_inputs.device
 
     def build(seed: int) -> Network:
         return build_network(job.model, data.sample_shape, data.classes, seed).to(device)
 
     stack = stack_members(members, build)
-    noise = ChunkNoise(stack, site_shapes(build(members[0].seed), data.train_inputs[:2]), members, device)
+    shapes = site_shapes(build(members[0].seed), data.train_inputs[:2])
+    return stack, ChunkNoise(stack, shapes, members, device)
 
-    measured = measured_data(data, recipe)
+
+def train(
+    job: Job,
+    members: list[Member],
+    stack: Network,
+    noise: ChunkNoise,
+    data: Data,
+    measured: Data,
+    report_steps: Callable[[int], None],
+) -> Outcome:
+    """Train a stack, from its checkpoint if it has one, tracking and saving what the recipe asks for."""
+    recipe = job.recipe
 
     def track(epoch: int) -> dict[str, Tensor]:
         return mode_errors(stack, members, noise, measured, recipe, epoch) if recipe.track_modes else {}
@@ -56,41 +115,5 @@ def run_chunk(
         if every and (state.epoch % every == 0 or state.epoch == recipe.epochs):
             save_checkpoint(job_folder(job), job, len(data.train_labels), members, state)
 
-    begin = load_state(members, find_checkpoints(job_folder(job)))
-    outcome = train_stack(stack, members, noise, data, recipe, report_steps, track, begin, keep)
-    trained, data = time.perf_counter(), measured
-    in_train_mode = measure_train_mode(stack, members, noise, data, recipe, job.measure.draws)
-    wanted = job.measure.flips
-    flips = find_flips(stack, members, noise, data, recipe, wanted) if wanted else []
-    moving = moving_variances(stack)
-    train = evaluate(stack, count, data.train_inputs, data.train_labels)
-    test = evaluate(stack, count, data.test_inputs, data.test_labels)
-    validation = None
-    if len(data.validation_labels):
-        validation = evaluate(stack, count, data.validation_inputs, data.validation_labels)
-    layers = layer_columns(stack, noise, in_train_mode, train, moving)
-
-    if twins is not None:
-        keep_twins(twins, stack, members)
-    adjust_stack(stack, count, data.train_inputs)
-    adjusted_train = evaluate(stack, count, data.train_inputs, data.train_labels)
-    adjusted_test = evaluate(stack, count, data.test_inputs, data.test_labels)
-    add_adjusted_columns(layers, moving_variances(stack), adjusted_train)
-
-    errors = {} if validation is None else {"validation_error": validation.error}
-    errors |= {
-        "train_error_train_mode": in_train_mode.error,
-        "train_error_eval_mode": train.error,
-        "test_error": test.error,
-        "test_error_adjusted": adjusted_test.error,
-        "test_loss": test.loss,
-        "test_loss_adjusted": adjusted_test.loss,
-    }
-    end = time.perf_counter()
-    seconds = {"seconds": (end - start) / count, "seconds_measuring": (end - trained) / count}
-    tables = {
-        "members.csv": member_rows(job, members, outcome, errors, seconds),
-        "layers.csv": layer_rows(job, members, outcome, layers),
-        "epochs.csv": epoch_rows(job, members, outcome),
-    }
-    return tables | ({"flips.csv": flip_rows(job, members, outcome, flips)} if wanted else {})
+    start = load_state(members, find_checkpoints(job_folder(job)))
+    return train_stack(stack, members, noise, data, recipe, report_steps, track, start, keep)

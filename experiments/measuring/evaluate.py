@@ -1,15 +1,18 @@
-"""Passes over a data set with the weights frozen."""
+"""Passes over a data set with the weights frozen, in train mode and in eval mode."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from experiments.data import Data
 from experiments.measuring.moments import Moments
+from experiments.members import Member
 from experiments.networks.network import Network
-from experiments.training.train import member_losses
+from experiments.training.stack import ChunkNoise
+from experiments.training.train import member_losses, stacked_batches
 
 EVALUATION_BATCH = 256  # in eval mode the batch changes nothing but the memory
 
@@ -39,6 +42,43 @@ def capture_inputs(stack: Network, names: Iterable[str]) -> Iterator[dict[str, T
             hook.remove()
 
 
+@contextmanager
+def frozen_statistics(stack: Network) -> Iterator[None]:
+    """Give every buffer (BN's running statistics) its old value back at the end."""
+    saved = {name: buffer.clone() for name, buffer in stack.named_buffers()}
+    try:
+        yield
+    finally:
+        for name, buffer in stack.named_buffers():
+            buffer.copy_(saved[name])
+
+
+def train_mode_pass(
+    stack: Network,
+    members: Sequence[Member],
+    noise: ChunkNoise,
+    data: Data,
+    batch: int,
+    order: int | str,
+    draw: str,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each batch's logits [members, batch, classes] and labels [members, batch] of one epoch in train mode.
+
+    Noise is on, also while the caller looks at a batch, and every BN normalises by its batch. Stored statistics
+    end as they began. `order` names the order of the samples, as an epoch of training does, `draw` the draws of noise.
+    """
+    stack.train()
+    with frozen_statistics(stack):
+        for index, (inputs, labels) in enumerate(stacked_batches(data, members, order, batch)):
+            with noise.on(f"{draw} {index}", batch):
+                yield stack(inputs), labels
+
+
+def wrong_answers(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return how many samples of a batch each member gets wrong, [members]."""
+    return (logits.argmax(-1) != labels).sum(1)
+
+
 @torch.no_grad()
 def evaluate(stack: Network, members: int, inputs: Tensor, labels: Tensor) -> Evaluation:
     """Run a stack in eval mode over inputs [N, *sample shape] with labels [N], every noise off."""
@@ -49,7 +89,7 @@ def evaluate(stack: Network, members: int, inputs: Tensor, labels: Tensor) -> Ev
     with capture_inputs(stack, moments) as captured:
         for x, y in zip(inputs.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
             logits = stack(x.expand(members, *x.shape))  # [members, batch, classes]
-            wrong += (logits.argmax(-1) != y).sum(1)
+            wrong += wrong_answers(logits, y)
             loss += member_losses(logits, y.expand(members, -1)).double() * len(y)
             for name, moment in moments.items():
                 moment.update(captured[name])

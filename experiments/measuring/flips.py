@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.data import Data
-from experiments.measuring.measure import frozen_statistics
+from experiments.measuring.evaluate import train_mode_pass
 from experiments.members import Member
 from experiments.networks.network import Network
 from experiments.settings.recipe import Recipe
@@ -27,20 +27,17 @@ def find_flips(
     One epoch of batches is judged twice: in train mode (noise on, every BN normalising by its batch) and in eval
     mode. `lost` is the percentage of images right in train mode and wrong in eval mode, `won` that of the
     opposite; the rows are the first lost images in the order of the batches, which is that of the seed. A member
-    that loses none has no row.
+    that loses none has no row. With `wanted` 0 nothing is judged, and there are no lists.
     """
+    if wanted == 0:
+        return []
     device, batch = data.train_inputs.device, recipe.batch_size
     order = {m.seed: epoch_batches(m.seed, "flips", len(data.train_inputs), batch, device) for m in members}
-    logits: dict[str, list[Tensor]] = {"train_mode": [], "eval_mode": []}
-    with frozen_statistics(stack):
-        stack.train()
-        for index, (inputs, _) in enumerate(stacked_batches(data, members, "flips", batch)):
-            with noise.on(f"flips {index}", batch):
-                logits["train_mode"].append(stack(inputs))
+    passed = train_mode_pass(stack, members, noise, data, batch, order="flips", draw="flips")
+    in_train = torch.cat([logits for logits, _ in passed], 1)  # [members, samples, classes]
     stack.eval()
-    for inputs, _ in stacked_batches(data, members, "flips", batch):
-        logits["eval_mode"].append(stack(inputs))
-    in_train, in_eval = (torch.cat(parts, 1) for parts in logits.values())  # [members, samples, classes]
+    batches = stacked_batches(data, members, "flips", batch)
+    in_eval = torch.cat([stack(inputs) for inputs, _ in batches], 1)
     found = []
     for index, member in enumerate(members):
         samples = order[member.seed].flatten()

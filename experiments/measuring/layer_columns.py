@@ -1,19 +1,16 @@
 """The columns of layers.csv: what was measured of each normalisation layer, before and after BN adjustment."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from analysis.theory import shift_magnitude
+from analysis import theory
+from analysis.theory.layers import fan_in, squared_cosine
 from experiments.layers.norms import stores_statistics
 from experiments.measuring.evaluate import Evaluation
-from experiments.measuring.measure import (
-    OwnNoise,
-    TrainModePass,
-    predicted_train_variance,
-    source_columns,
-    weight_columns,
-)
-from experiments.networks.network import Network, NormInput
+from experiments.measuring.measure import OwnNoise, TrainModePass
+from experiments.networks.network import Network, NormInput, Source
 from experiments.training.stack import ChunkNoise
 
 
@@ -59,7 +56,7 @@ def layer_columns(
             columns |= {
                 "moving_var": moving[name],
                 "shift_ratio": ratio,
-                "shift_magnitude": shift_magnitude(ratio),
+                "shift_magnitude": theory.shift_magnitude(ratio),
             }
         if name in in_train_mode.own_noise:
             own = in_train_mode.own_noise[name]
@@ -87,6 +84,48 @@ def own_noise_columns(
             columns[key] = torch.where(single, value, columns[key])
     for key in ("local_ratio", "local_ratio_exact"):
         columns[key] = torch.where(has_noise.any(0), columns[key], torch.nan)
+    return columns
+
+
+def predicted_train_variance(own: OwnNoise, noise: ChunkNoise) -> Tensor:
+    """Return the exact law's train-mode variance [members, channels] from the clean input and L2(x^2)."""
+    variance = own.clean.variance  # [members, channels]
+    for source, moments in own.sources.items():
+        noise_variance = noise.active[source.site].noise_variance.double().unsqueeze(1)
+        variance[:, source.part] = theory.exact_train_variance(
+            variance[:, source.part], noise_variance, moments.mean_squared_response
+        )
+    return variance
+
+
+def weight_columns(stack: Network, norm_input: NormInput) -> dict[str, Tensor | int]:
+    """Return fan-in d, and the filter means of cos^2 and d cos^2 [members], of the layer before a BN."""
+    weight = stack.get_submodule(norm_input.layer).weight.detach()  # type: ignore[union-attr]
+    cos2 = torch.stack([squared_cosine(member) for member in weight]).mean(1)  # type: ignore[union-attr]
+    d = fan_in(weight[0])  # type: ignore[index]
+    return {"fan_in": d, "cos2": cos2, "d_cos2": d * cos2}
+
+
+def source_columns(own: OwnNoise, source: Source, noise: ChunkNoise, weights: Mapping) -> dict[str, Tensor]:
+    """Return c, v, rho of one source's noise input and the paper's ratio made of them, each [members].
+
+    Through a convolution they are means over the entries of its patches, where padding counts as zeros.
+    Eq 8 where the noise goes straight in, Eq 12 through a layer; no ratio where the layer joins a shortcut,
+    of which Eq 12 says nothing; and nothing at all of a source that is only some of the channels'.
+    """
+    if source.channels is not None:
+        return {}
+    inputs = own.sources[source].noise_inputs
+    c, v = inputs.mean.mean(1), inputs.variance.mean(1)
+    columns = {"input_mean": c, "input_var": v}
+    noise_variance = noise.active[source.site].noise_variance.double()
+    if source.layer is None:
+        columns["ratio_paper"] = theory.ratio_before_bn(c, v, noise_variance)
+        return columns
+    rho = theory.input_correlation(own.sources[source].patch_sums.variance.mean(1), v, weights["fan_in"])
+    columns["input_corr"] = rho
+    if not source.joins_shortcut:
+        columns["ratio_paper"] = theory.ratio_before_weight(c, v, rho, weights["d_cos2"], noise_variance)
     return columns
 
 

@@ -6,24 +6,21 @@ variances are unbiased and pooled over samples and positions per channel; a laye
 its channels, also over those without noise of their own, and ratios are ratios of those means.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from analysis import theory
-from analysis.theory.layers import fan_in, patch_sum, squared_cosine, squared_response
+from analysis.theory.layers import patch_sum, squared_response
 from experiments.data import Data
-from experiments.measuring.evaluate import capture_inputs
+from experiments.measuring.evaluate import capture_inputs, train_mode_pass, wrong_answers
 from experiments.measuring.moments import Moments, PatchMoments
 from experiments.members import Member
 from experiments.networks.network import Network, NormInput, Source
 from experiments.settings.recipe import Recipe
 from experiments.training.stack import ChunkNoise
-from experiments.training.train import stacked_batches
 
 
 @dataclass
@@ -92,134 +89,84 @@ def for_each_member(function: Callable[[nn.Module, Tensor], Tensor], layer: nn.M
     return vmap(call)(layer.weight, x)  # type: ignore[arg-type]
 
 
-@contextmanager
-def frozen_statistics(stack: Network) -> Iterator[None]:
-    """Give every buffer (BN's running statistics) its old value back at the end."""
-    saved = {name: buffer.clone() for name, buffer in stack.named_buffers()}
-    try:
-        yield
-    finally:
-        for name, buffer in stack.named_buffers():
-            buffer.copy_(saved[name])
-
-
 @torch.no_grad()
 def measure_train_mode(
     stack: Network, members: list[Member], noise: ChunkNoise, data: Data, recipe: Recipe, draws: int
 ) -> TrainModePass:
     """Run the stack in train mode over one epoch of batches, `draws` times with fresh noise and order."""
     norm_inputs = stack.norm_inputs()
-    moments = {norm_input.norm: Moments() for norm_input in norm_inputs}
-    heard = {n.norm: [source for source in n.sources if source.site in noise.active] for n in norm_inputs}
-    # In a dense net many layers hear one site through one convolution: each such pair is followed once.
-    followed = {
-        (s.site, s.layer): _source_moments(stack.get_submodule(s.layer) if s.layer else None)
-        for sources in heard.values()
-        for s in sources
-    }
-    own = {
-        name: OwnNoise({s: followed[s.site, s.layer] for s in sources})
-        for name, sources in heard.items()
-        if sources
+    norm_moments = {norm_input.norm: Moments() for norm_input in norm_inputs}
+    own_noise = _own_noise(stack, norm_inputs, noise)
+    source_moments = {
+        (source.site, source.layer): moments
+        for own in own_noise.values()
+        for source, moments in own.sources.items()
     }
     wrong = torch.zeros(len(members), dtype=torch.double, device=data.train_inputs.device)
-    seen = 0
-    batch = recipe.batch_size
-    stack.train()
+    samples = 0
     with (
-        frozen_statistics(stack),
-        capture_inputs(stack, moments) as norm_captured,
+        capture_inputs(stack, norm_moments) as norm_captured,
         capture_inputs(stack, noise.active) as site_captured,
     ):
         for draw in range(draws):
             # Epochs count on from training's last, so that neither order nor noise is one already trained on.
-            batches = stacked_batches(data, members, recipe.epochs + draw, batch)
-            for index, (inputs, labels) in enumerate(batches):
-                with noise.on(f"measure {draw} {index}", batch):
-                    logits = stack(inputs)
-                    factors = {
-                        name: factor
-                        for name in noise.active
-                        if (factor := noise.sites[name].factor) is not None
-                    }
-                wrong += (logits.argmax(-1) != labels).sum(1)
-                seen += batch
-                for name, moment in moments.items():
-                    moment.update(norm_captured[name])
-                brought = {
-                    (site, layer): _follow_noise(source_moments, site_captured[site], factors[site])
-                    for (site, layer), source_moments in followed.items()
+            for logits, labels in train_mode_pass(
+                stack, members, noise, data, recipe.batch_size, recipe.epochs + draw, f"measure {draw}"
+            ):
+                wrong += wrong_answers(logits, labels)
+                samples += labels.shape[1]
+                for name, moments in norm_moments.items():
+                    moments.update(norm_captured[name])
+                added_noise = {
+                    (site, layer): _added_noise(moments, site_captured[site], noise.sites[site].factor)
+                    for (site, layer), moments in source_moments.items()
                 }
-                for name, own_noise in own.items():
-                    own_noise.clean.update(_without(own_noise.sources, norm_captured[name], brought))
-    return TrainModePass(100 * wrong / seen, moments, own)
+                for name, own in own_noise.items():
+                    own.clean.update(_without(own.sources, norm_captured[name], added_noise))
+    return TrainModePass(100 * wrong / samples, norm_moments, own_noise)
 
 
-def _source_moments(layer: nn.Module | None) -> SourceMoments:
-    return SourceMoments(layer, PatchMoments(layer) if isinstance(layer, nn.Conv2d) else Moments())
+def _own_noise(stack: Network, norm_inputs: Sequence[NormInput], noise: ChunkNoise) -> dict[str, OwnNoise]:
+    """Return what is to be measured of each normalisation layer that has noise of its own, by its name.
+
+    In a dense net many layers read one site through one convolution: they share its moments.
+    """
+    shared: dict[tuple[str, str | None], SourceMoments] = {}
+    own_noise = {}
+    for norm_input in norm_inputs:
+        sources = [source for source in norm_input.sources if source.site in noise.active]
+        for source in sources:
+            if (source.site, source.layer) not in shared:
+                layer = stack.get_submodule(source.layer) if source.layer else None
+                moments = PatchMoments(layer) if isinstance(layer, nn.Conv2d) else Moments()
+                shared[source.site, source.layer] = SourceMoments(layer, moments)
+        if sources:
+            own_noise[norm_input.norm] = OwnNoise(
+                {source: shared[source.site, source.layer] for source in sources}
+            )
+    return own_noise
 
 
-def _follow_noise(moments: SourceMoments, x: Tensor, factor: Tensor) -> Tensor:
-    """Add one batch of a site's input x to `moments`; return what its noise brings in behind the layer.
+def _added_noise(moments: SourceMoments, x: Tensor, factor: Tensor | None) -> Tensor:
+    """Add one batch of a site's input x to `moments`; return what its noise adds behind the layer.
 
     That is exact, because all in between is linear.
     """
+    assert factor is not None
     moments.noise_inputs.update(x)
     noise = x * (factor - 1)
     if moments.layer is None:
         return noise
     moments.patch_sums.update(for_each_member(patch_sum, moments.layer, x))
-    assert moments.layer.bias is None  # of which the noise would bring in one too much
+    assert moments.layer.bias is None  # the noise would add one bias too many
     return moments.layer(noise)
 
 
 def _without(
-    sources: Iterable[Source], norm_input: Tensor, brought: Mapping[tuple[str, str | None], Tensor]
+    sources: Iterable[Source], norm_input: Tensor, added_noise: Mapping[tuple[str, str | None], Tensor]
 ) -> Tensor:
-    """Return a normalisation layer's input [members, batch, channels, ...] less what the sources brought in."""
+    """Return a normalisation layer's input [members, batch, channels, ...] less what its sources added."""
     clean = norm_input.clone()
     for source in sources:
-        clean[:, :, source.part] -= brought[source.site, source.layer]
+        clean[:, :, source.part] -= added_noise[source.site, source.layer]
     return clean
-
-
-def predicted_train_variance(own: OwnNoise, noise: ChunkNoise) -> Tensor:
-    """Return the exact law's train-mode variance [members, channels] from the clean input and L2(x^2)."""
-    variance = own.clean.variance  # [members, channels]
-    for source, moments in own.sources.items():
-        noise_variance = noise.active[source.site].noise_variance.double().unsqueeze(1)
-        variance[:, source.part] = theory.exact_train_variance(
-            variance[:, source.part], noise_variance, moments.mean_squared_response
-        )
-    return variance
-
-
-def weight_columns(stack: Network, norm_input: NormInput) -> dict[str, Tensor | int]:
-    """Return fan-in d, and the filter means of cos^2 and d cos^2 [members], of the layer before a BN."""
-    weight = stack.get_submodule(norm_input.layer).weight.detach()  # type: ignore[union-attr]
-    cos2 = torch.stack([squared_cosine(member) for member in weight]).mean(1)  # type: ignore[union-attr]
-    d = fan_in(weight[0])  # type: ignore[index]
-    return {"fan_in": d, "cos2": cos2, "d_cos2": d * cos2}
-
-
-def source_columns(own: OwnNoise, source: Source, noise: ChunkNoise, weights: Mapping) -> dict[str, Tensor]:
-    """Return c, v, rho of one source's noise input and the paper's ratio made of them, each [members].
-
-    Through a convolution they are means over the entries of its patches, where padding counts as zeros.
-    Eq 8 where the noise goes straight in, Eq 12 through a layer; no ratio where the layer joins a shortcut,
-    of which Eq 12 says nothing; and nothing at all of a source that is only some of the channels'.
-    """
-    if source.channels is not None:
-        return {}
-    inputs = own.sources[source].noise_inputs
-    c, v = inputs.mean.mean(1), inputs.variance.mean(1)
-    columns = {"input_mean": c, "input_var": v}
-    noise_variance = noise.active[source.site].noise_variance.double()
-    if source.layer is None:
-        columns["ratio_paper"] = theory.ratio_before_bn(c, v, noise_variance)
-        return columns
-    rho = theory.input_correlation(own.sources[source].patch_sums.variance.mean(1), v, weights["fan_in"])
-    columns["input_corr"] = rho
-    if not source.joins_shortcut:
-        columns["ratio_paper"] = theory.ratio_before_weight(c, v, rho, weights["d_cos2"], noise_variance)
-    return columns

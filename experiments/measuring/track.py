@@ -4,13 +4,11 @@ import torch
 from torch import Tensor
 
 from experiments.data import Data
-from experiments.measuring.evaluate import evaluate
-from experiments.measuring.measure import frozen_statistics
+from experiments.measuring.evaluate import evaluate, train_mode_pass, wrong_answers
 from experiments.members import Member
 from experiments.networks.network import Network
 from experiments.settings.recipe import Recipe
 from experiments.training.stack import ChunkNoise
-from experiments.training.train import stacked_batches
 
 
 @torch.no_grad()
@@ -24,15 +22,14 @@ def mode_errors(
     order and the noise of the pass in train mode are its own, used for nothing else.
     """
     wrong = torch.zeros(len(members), dtype=torch.double, device=data.train_inputs.device)
-    seen, batch = 0, recipe.batch_size
-    stack.train()
-    with frozen_statistics(stack):
-        for index, (inputs, labels) in enumerate(stacked_batches(data, members, f"modes {epoch}", batch)):
-            with noise.on(f"modes {epoch} {index}", batch):
-                wrong += (stack(inputs).argmax(-1) != labels).sum(1)
-            seen += batch
+    samples, name = 0, f"modes {epoch}"
+    for logits, labels in train_mode_pass(
+        stack, members, noise, data, recipe.batch_size, order=name, draw=name
+    ):
+        wrong += wrong_answers(logits, labels)
+        samples += labels.shape[1]
     return {
-        "train_error_train_mode": 100 * wrong / seen,
+        "train_error_train_mode": 100 * wrong / samples,
         "train_error_eval_mode": evaluate(stack, len(members), data.train_inputs, data.train_labels).error,
         "test_error": evaluate(stack, len(members), data.test_inputs, data.test_labels).error,
     }

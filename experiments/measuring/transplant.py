@@ -19,6 +19,7 @@ at depth 5 and width 64 gets 58 % (12) against 61 % (10).
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +31,6 @@ from experiments.members import Member, member_of
 from experiments.networks import build_network
 from experiments.networks.network import Network
 from experiments.settings.config import Job
-from experiments.study.rows import Row
 from experiments.training.augment import measured_data
 from experiments.training.stack import stack_members
 
@@ -90,7 +90,11 @@ def set_shift(stack: Network, ratios: Mapping[str, float], inputs: Tensor) -> No
 
 
 def add_transplanted_errors(
-    job: Job, data: Data, twins: Twins, rows: Mapping[str, Sequence[Row]], shapes: Mapping[str, Sequence[int]]
+    job: Job,
+    data: Data,
+    twins: Twins,
+    rows: Mapping[str, Sequence[dict[str, Any]]],
+    shapes: Mapping[str, Sequence[int]],
 ) -> None:
     """Add `test_error_transplanted`, in percent, to the rows of members.csv whose noise-free twin is in `twins`.
 

@@ -1,14 +1,16 @@
 """What a run prints at its end: the study in one short table, and how many members came through."""
 
-from typing import TYPE_CHECKING
-
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from scipy.special import stdtrit
 
-if TYPE_CHECKING:
-    import pandas as pd
+from experiments.members import PLACEMENTS, STRENGTH_NAMES
 
+KIND = ["placement", "noise", "strength"]
+NETWORK = ["data", "model", "depth", "norm"]  # columns of their own where a study varies them
+ORDER = {word: place for place, word in enumerate(["none", *PLACEMENTS, *STRENGTH_NAMES])}
 LONGEST = 20  # rows; a longer table leaves families of noise out, which the report shows
 HEADINGS = {
     "shift_ratio": "shift ratio",
@@ -19,11 +21,9 @@ HEADINGS = {
 }
 
 
-def print_summary(members: "pd.DataFrame", layers: "pd.DataFrame") -> None:
+def print_summary(members: pd.DataFrame, layers: pd.DataFrame) -> None:
     """Print a study's two tables as one: measured against theory, per placement, noise and strength."""
-    from analysis.summary import summary_table
-
-    means = summary_table(members, layers)
+    means = summary_means(members, layers)
     kept = shortened(means)
     console = Console(highlight=False)
     console.print(
@@ -39,7 +39,27 @@ def print_summary(members: "pd.DataFrame", layers: "pd.DataFrame") -> None:
     console.print(", ".join(f"{count} members {status}" for status, count in counts.items()))
 
 
-def shortened(means: "pd.DataFrame") -> "pd.DataFrame":
+def summary_means(members: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each kind of noise, the baseline first, and for each network where the study varies it.
+
+    Columns: those that say which, and each of HEADINGS, a mean over all that is not said; NAME_high is the upper
+    end of its 95 % interval over seeds, by Student's t. Members that did not finish have no measurements.
+    """
+    keys = [*(column for column in NETWORK if members[column].nunique() > 1), *KIND]
+    means = members.groupby(keys, dropna=False).size().rename("members").to_frame()
+    for name in HEADINGS:
+        table = members if name in members else layers
+        seeds = table.dropna(subset=[name]).groupby([*keys, "seed"], dropna=False)[name].mean()
+        over_seeds = seeds.groupby(level=keys, dropna=False)
+        mean, count = over_seeds.mean(), over_seeds.count()
+        means[name] = mean
+        if name in ("shift_ratio", "test_error"):
+            means[f"{name}_high"] = mean + stdtrit(count - 1, 0.975) * over_seeds.std() / count**0.5
+    in_order = lambda column: column.map(ORDER) if column.name in KIND[:2] else column  # noqa: E731
+    return means.reset_index().sort_values(keys, key=in_order, ignore_index=True)
+
+
+def shortened(means: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the first families of noise, as many families as fit; dropout comes first."""
     kept = means
     for noise in ("gaussian", "uout"):
@@ -48,7 +68,7 @@ def shortened(means: "pd.DataFrame") -> "pd.DataFrame":
     return kept
 
 
-def summary_lines(means: "pd.DataFrame") -> Table:
+def summary_lines(means: pd.DataFrame) -> Table:
     """Return the table as it is printed, narrow enough for 80 columns."""
     names = list(means.columns)
     kept_apart = names[: names.index("placement")]

@@ -1,0 +1,106 @@
+"""The one table that a run prints at its end."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from experiments.study.summary import print_summary, shortened, summary_means
+
+
+def tables(seeds: int, status: str = "ok") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables of a study of 1 + 12 + 8 + 8 kinds of noise, with numbers that say where they come from."""
+    kinds = [("none", "none", 0.0)]
+    for noise, strengths in {
+        "dropout": [0.1, 0.3, 0.5, 0.7],
+        "uout": [0.1, 1],
+        "gaussian": [0.3, 1, 1.5, 3],
+    }.items():
+        kinds += itertools.product(["before_bn", "before_weight", "after_last_bn"], [noise], strengths)
+    rows = [
+        {
+            **{"data": "digits", "model": "mlp", "width": 64, "depth": 3, "norm": "batch"},
+            **{"placement": placement, "noise": noise, "strength": strength, "noise_variance": strength},
+            **{"seed": seed, "lr": 0.1, "weight_decay": 0.0, "batch_size": 64, "status": status, "steps": 1},
+            **{"test_error": 2.0 + seed, "test_error_adjusted": 1.5, "job": "job"},
+        }
+        for (placement, noise, strength), seed in itertools.product(kinds, range(seeds))
+    ]
+    members = pd.DataFrame(rows)
+    layers = members.drop(columns=["status"]).assign(layer_index=1, shift_ratio=0.75, local_ratio=0.5)
+    layers = layers.assign(local_ratio_exact=0.625, layer_name="bn", shift_magnitude=4 / 3)
+    if status != "ok":
+        layers = layers.head(0)
+    return members, layers
+
+
+def test_the_table_at_the_end_fits_80_columns_and_names_every_number(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    members, layers = tables(seeds=2)
+    print_summary(members, layers)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (row,) = [line.split() for line in lines if line.startswith("before_weight dropout 0.5")]
+    # half of Student's t interval over test errors 2 and 3: 12.706 * 0.5
+    assert row == [
+        "before_weight",
+        "dropout",
+        "0.5",
+        "0.750",
+        "±0.000",
+        "0.500",
+        "0.625",
+        "2.5",
+        "±6.4",
+        "1.5",
+    ]
+    assert lines[-1] == f"{len(members)} members ok"
+
+
+def test_a_long_table_is_cut_to_the_first_families_and_says_so(capsys):
+    members, layers = tables(seeds=1)
+    print_summary(members, layers)
+    out = capsys.readouterr().out
+    assert len([line for line in out.splitlines() if " dropout " in line]) == 12
+    assert "± " not in out.split("seeds.")[1]  # a single seed has no interval
+    assert "uout 0.1" in out
+    assert "gaussian 3" not in out
+    assert "and 12 rows of gaussian: see the report" in out
+    kept = shortened(pd.DataFrame({"noise": ["gaussian"] * 30}))
+    assert len(kept) == 30
+
+
+def test_a_study_without_any_result_has_a_table_all_the_same(capsys):
+    members, layers = tables(seeds=2, status="failed")
+    print_summary(members, layers)
+    out = capsys.readouterr().out
+    assert f"{len(members)} members failed" in out
+    assert "before_bn" in out
+
+
+def test_means_are_over_seeds_of_means_over_layers_and_widths():
+    random = np.random.default_rng(0)
+    members, layers = tables(seeds=4)
+    wide, wide_layers = (table.assign(width=256) for table in (members, layers))
+    members, layers = (
+        pd.concat([members, wide]),
+        pd.concat([layers, layers.assign(layer_index=2), wide_layers]),
+    )
+    layers["shift_ratio"] = random.uniform(0.2, 0.9, len(layers))
+    means = summary_means(members, layers).set_index(["placement", "noise", "strength"])
+    assert len(means) == 29
+    for kind, rows in layers.groupby(["placement", "noise", "strength"]):
+        seeds = [part["shift_ratio"].mean() for _, part in rows.groupby("seed")]
+        low, high = stats.t.interval(0.95, 3, np.mean(seeds), stats.sem(seeds))
+        assert means.loc[kind, "shift_ratio"] == pytest.approx(np.mean(seeds))
+        assert means.loc[kind, "shift_ratio_high"] == pytest.approx(high)
+
+
+def test_networks_that_a_study_varies_have_rows_of_their_own():
+    members, layers = tables(seeds=2)
+    both = [pd.concat([table, table.assign(norm="group")]) for table in (members, layers)]
+    means = summary_means(*both)
+    assert means["norm"].value_counts().to_dict() == {"batch": 29, "group": 29}
+    assert means["placement"].unique().tolist() == ["none", "before_bn", "before_weight", "after_last_bn"]
