@@ -65,7 +65,8 @@ def train_mode_pass(
     """Yield each batch's logits [members, batch, classes] and labels [members, batch] of one epoch in train mode.
 
     Noise is on, also while the caller looks at a batch, and every BN normalises by its batch. Stored statistics
-    end as they began. `order` names the order of the samples, as an epoch of training does, `draw` the draws of noise.
+    end as they began. `order` names the order of the samples, as an epoch of training has one; `draw` names the
+    draws of the noise.
     """
     stack.train()
     with frozen_statistics(stack):

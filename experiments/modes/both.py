@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from analysis.theory import shift_magnitude
 from experiments.jobs.chunk import run_chunk
-from experiments.jobs.job import cached_data
+from experiments.jobs.job_data import cached_data
 from experiments.modes.finding import Finding, judge
 from experiments.modes.networks import bn_dropout_network, digits, error_percent, stored_statistics, train
 from experiments.settings.plan import plan_jobs
@@ -18,7 +18,7 @@ def layers_of(*overrides: str) -> list[Row]:
     """Rows of layers.csv, as `python -m experiments.run OVERRIDES` would write them; nothing is written here."""
     few = ["members.none=false", "recipe.epochs=15"]
     (job,) = plan_jobs([*few, *overrides], multirun=False).jobs
-    return run_chunk(job, job.members, cached_data(job))["layers.csv"]
+    return run_chunk(job, job.members, cached_data(job.data))["layers.csv"]
 
 
 def mean_of(rows: list[Row], column: str, **of: object) -> float:

@@ -1,0 +1,7 @@
+"""Training: many members side by side, each with its own noise.
+
+stack      one network that holds the parameters of all members
+noise      the noise of a chunk of members at a site, made of paired uniform draws
+train      the training loop, its optimizer and its batches
+schedule   the learning rate;  augment  crops and mirrors;  precision  of products
+"""
