@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.theory.noises import FAMILIES, family
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -42,7 +44,7 @@ def print_summary(members: "pd.DataFrame", layers: "pd.DataFrame") -> None:
 def shortened(means: "pd.DataFrame") -> "pd.DataFrame":
     """Return the rows of the first families of noise, as many families as fit; dropout comes first."""
     kept = means
-    for noise in ("gaussian", "uout"):
+    for noise in reversed(FAMILIES):
         if len(kept) > LONGEST and set(kept.noise) > {"none", noise}:
             kept = kept[kept.noise != noise]
     return kept
@@ -56,7 +58,7 @@ def summary_lines(means: "pd.DataFrame") -> Table:
     for heading in HEADINGS.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for row in means.to_dict("records"):
-        noise = "none" if row["noise"] == "none" else f"{row['noise']} {row['strength']:g}"
+        noise = row["noise"] if row["noise"] == "none" else family(row["noise"]).label(row["strength"])
         table.add_row(
             *(str(row[name]) for name in kept_apart),
             row["placement"],
