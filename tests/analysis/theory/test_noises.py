@@ -116,7 +116,7 @@ def test_a_factor_is_the_formula_of_its_uniform_draw(noise_and_strength, seed):
     name, strength = noise_and_strength
     u = torch.rand(SAMPLES, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
     expected = {
-        "dropout": lambda: (u >= strength) / (1 - strength),
+        "dropout": lambda: (u >= strength).double() / (1 - strength),
         "uout": lambda: 1 + strength * (2 * u - 1),
         "gaussian": lambda: 1 + strength * torch.special.ndtri(u),
     }[name]()
