@@ -14,8 +14,8 @@ same shift may harm two networks differently.
 
 import pandas as pd
 
+from analysis.schema import NETWORK, RECIPE
 from analysis.stats import mean_interval, ratio_interval
-from analysis.tables import NETWORK, RECIPE
 
 KIND = ["placement", "noise", "strength"]
 QUANTITIES = ["gap", "transplant", "removal"]

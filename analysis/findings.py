@@ -42,8 +42,7 @@ class Record:
     @property
     def seconds(self) -> float:
         """Computing time of all members together; 0 where the study did not keep it."""
-        seconds = self.study.members.get("seconds", pd.Series(dtype=float))
-        return float(pd.to_numeric(seconds, errors="coerce").sum())
+        return float(self.study.members.get("seconds", pd.Series(dtype=float)).sum())
 
     def explained(self) -> list[dict]:
         """What `analysis.explained` says of dropout, mean over networks; nothing without transplants."""

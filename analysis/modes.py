@@ -7,21 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.tables import REQUIRED, Study, StudyError
+from analysis.schema import TABLES, VERDICTS
+from analysis.tables import Study, StudyError, empty_table
 
 TABLE = "modes.csv"
-COLUMNS = [
-    "number",
-    "topic",
-    "experiment",
-    "statement",
-    "verdict",
-    "explanation",
-    "evidence",
-    "measured",
-    "torch",
-]
-VERDICTS = ["confirmed", "refuted", "needs care", "failed"]
 
 
 @dataclass(frozen=True)
@@ -65,9 +54,10 @@ def read_statements(folder: Path) -> list[Statement]:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: not a readable CSV table ({str(error).splitlines()[0]})") from None
-    if missing := [column for column in COLUMNS if column not in table]:
+    columns = list(TABLES[TABLE].required)
+    if missing := [column for column in columns if column not in table]:
         raise StudyError(f"{path}: no column {', '.join(missing)}")
-    return [_statement(path, row) for row in table[COLUMNS].to_dict("records")]
+    return [_statement(path, row) for row in table[columns].to_dict("records")]
 
 
 def _statement(path: Path, row: dict) -> Statement:
@@ -84,7 +74,4 @@ def _statement(path: Path, row: dict) -> Statement:
 
 def study_without_members(folder: Path) -> Study:
     """The study of a folder that holds statements only: its name, and empty tables."""
-    members, layers = (
-        pd.DataFrame(columns=pd.Index(REQUIRED[name])) for name in ("members.csv", "layers.csv")
-    )
-    return Study(folder.resolve().name, members, layers)
+    return Study(folder.resolve().name, empty_table("members.csv"), empty_table("layers.csv"))

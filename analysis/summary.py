@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from analysis.schema import NETWORK, PLACEMENTS
 from analysis.stats import over_seeds
-from analysis.tables import NETWORK, NOISES, PLACEMENTS, Study
+from analysis.tables import Study
+from analysis.theory.noises import FAMILIES, NO_NOISE
 
 KIND = ["placement", "noise", "strength"]
-ORDER = {word: place for place, word in enumerate(["none", *PLACEMENTS, *NOISES])}
+ORDER = {word: place for place, word in enumerate([NO_NOISE.name, *PLACEMENTS, *FAMILIES])}
 
 
 def summary_table(members: pd.DataFrame, layers: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:

@@ -11,50 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-PLACEMENTS = ["before_bn", "before_weight", "after_last_bn"]
-NOISES = ["dropout", "uout", "gaussian"]
+from analysis.schema import COLUMNS, IDENTITY, NETWORK, NUMBER, RECIPE, TABLES, WHOLE, Column, kind_of
 
-NETWORK = ["data", "model", "depth", "norm"]  # means and figures stay within one of these
-RECIPE = [
-    "lr",
-    "weight_decay",
-    "batch_size",
-    "train_samples",
-]  # and, where a study varies it, within one of these
-IDENTITY = [*NETWORK, "width", "placement", "noise", "strength", "noise_variance", "seed"]
-
-ALLOWED = {
-    "placement": ["none", *PLACEMENTS],
-    "noise": ["none", *NOISES],
-    "status": ["ok", "diverged", "failed"],
-}
-WHOLE = ["width", "depth", "seed", "layer_index", "epoch", "sample", "label", "eval_mode_class"]
-NUMBERS = {
-    "members.csv": ["test_error", "test_error_adjusted"],
-    "layers.csv": [
-        *["shift_ratio", "local_ratio", "local_ratio_exact", "ratio_paper", "input_corr", "d_cos2"],
-    ],
-    "epochs.csv": [
-        *["learning_rate", "train_loss"],
-        *["train_error_train_mode", "train_error_eval_mode", "test_error"],
-    ],
-    "flips.csv": ["lost", "won"],
-}
-# Of studies that have them.
-OPTIONAL_NUMBERS = [
-    *["validation_error", "test_error_transplanted", "train_error_train_mode", "train_error_eval_mode"],
-    *["fan_in", "cos2", "steps"],
-]
-REQUIRED = {
-    "members.csv": [*IDENTITY, "status", *NUMBERS["members.csv"]],
-    "layers.csv": [*IDENTITY, "layer_index", *NUMBERS["layers.csv"]],
-    "epochs.csv": [*IDENTITY, "epoch", *NUMBERS["epochs.csv"]],
-    "flips.csv": [
-        *[*IDENTITY, "sample", "label", "eval_mode_class", *NUMBERS["flips.csv"]],
-        *["logits_train_mode", "logits_eval_mode", "image"],
-    ],
-}
-FILLED = ["width", "strength", "noise_variance", "seed", "layer_index", "epoch"]  # may not be empty
 PROVENANCE = ["environment.json", "jobs/*/config.yaml"]
 
 
@@ -77,8 +35,8 @@ class Study:
     name: str
     members: pd.DataFrame
     layers: pd.DataFrame
-    epochs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=REQUIRED["epochs.csv"]))
-    flips: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=REQUIRED["flips.csv"]))
+    epochs: pd.DataFrame = field(default_factory=lambda: empty_table("epochs.csv"))
+    flips: pd.DataFrame = field(default_factory=lambda: empty_table("flips.csv"))
 
     def finished(self) -> "Study":
         """The study without the members that diverged or failed, and without their rows elsewhere."""
@@ -104,6 +62,11 @@ class Study:
             yield replace(self.part(members), name=_label(members.iloc[0], varied))
 
 
+def empty_table(name: str) -> pd.DataFrame:
+    """A table such as epochs.csv without rows, with the columns that it cannot lack."""
+    return pd.DataFrame(columns=pd.Index(TABLES[name].required))
+
+
 def read_study(folder: Path) -> Study:
     """Read and check a study.
 
@@ -111,8 +74,9 @@ def read_study(folder: Path) -> Study:
         folder: the study's folder, with members.csv, layers.csv and, since there is such a table, epochs.csv.
 
     Returns:
-        The tables: whole numbers as Int64, the other numbers named above as float, with NaN where they are empty
-        or infinite; everything else as str.
+        The tables, each column as the kind that `analysis.schema` says: whole numbers as Int64, other numbers as
+        float with NaN where they are empty or infinite, text as str. A column that the schema does not know is
+        kept as text.
 
     Raises:
         StudyError: no such folder; a table that is missing, unreadable or lacks a column; a value that cannot be;
@@ -179,14 +143,15 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise StudyError(f"{path}: no such file; is this a study's folder, and has a job finished?") from None
     except (OSError, ValueError) as error:  # pandas' parser errors and broken UTF-8 are ValueErrors
         raise StudyError(f"{path}: not a readable CSV table ({str(error).splitlines()[0]})") from None
-    missing = [column for column in REQUIRED[path.name] if column not in table]
+    missing = [column for column in TABLES[path.name].required if column not in table]
     if missing:
         raise StudyError(f"{path}: no column {', '.join(missing)}")
-    for column in table.columns:
-        if column in _number_columns(path):
-            table[column] = _numbers(path, table[column])
-        elif column in ALLOWED:
-            _check(path, table[column], table[column].isin(ALLOWED[column]), ", ".join(ALLOWED[column]))
+    for column in (COLUMNS[name] for name in table.columns if name in COLUMNS):
+        if column.kind in (WHOLE, NUMBER):
+            table[column.name] = _numbers(path, table[column.name], column)
+        elif column.words:
+            values = table[column.name]
+            _check(path, values, values.isin(column.words), ", ".join(column.words))
     return table
 
 
@@ -194,14 +159,14 @@ def _read_plain_table(path: Path) -> pd.DataFrame | None:
     """Read a table in which nothing is wrong, many times as fast as one in which every cell is looked at.
 
     None for any other, so that somebody says what is wrong with it. Of epochs, the longest table, only what is
-    named above is kept.
+    required and the recipe are kept.
     """
-    names = _number_columns(path)
+    required = TABLES[path.name].required
     try:
         columns = pd.read_csv(path, nrows=0, encoding="utf-8").columns
         if path.name == "epochs.csv":
-            columns = [name for name in columns if name in {*REQUIRED[path.name], *RECIPE}]
-        numbers = [name for name in columns if name in names]
+            columns = [name for name in columns if name in {*required, *RECIPE}]
+        numbers = [name for name in columns if kind_of(name) in (WHOLE, NUMBER)]
         table = pd.read_csv(
             path,
             usecols=list(columns),
@@ -212,31 +177,32 @@ def _read_plain_table(path: Path) -> pd.DataFrame | None:
         )
     except (OSError, ValueError):  # pandas' parser errors and broken UTF-8 are ValueErrors
         return None
-    whole = [name for name in numbers if name in WHOLE]
-    filled = [name for name in numbers if name in FILLED]
+    whole = [name for name in numbers if kind_of(name) == WHOLE]
+    filled = [name for name in numbers if _must_be_filled(path, COLUMNS[name])]
     # Doubles count no further than 2^53 one by one.
     good = (table[whole].isna() | ((table[whole] % 1 == 0) & (table[whole].abs() < 2**53))).all(axis=None)
-    good &= table[filled].notna().all(axis=None) and set(REQUIRED[path.name]) <= set(columns)
-    if not good or not all(table[name].isin(ALLOWED[name]).all() for name in columns if name in ALLOWED):
+    good &= table[filled].notna().all(axis=None) and set(required) <= set(columns)
+    words = {name: COLUMNS[name].words for name in columns if name in COLUMNS and COLUMNS[name].words}
+    if not good or not all(table[name].isin(allowed).all() for name, allowed in words.items()):
         return None
     table[whole] = table[whole].astype("Int64")
-    others = [name for name in numbers if name not in WHOLE]
+    others = [name for name in numbers if name not in whole]
     table[others] = table[others].replace([np.inf, -np.inf], np.nan)
     return table
 
 
-def _number_columns(path: Path) -> set[str]:
-    """Return which columns of a table hold numbers; all others hold text."""
-    return {"strength", "noise_variance", *NUMBERS[path.name], *OPTIONAL_NUMBERS, *WHOLE, *RECIPE}
+def _must_be_filled(path: Path, column: Column) -> bool:
+    """Whether a cell may not be empty. What a study may lack is empty in rows of a version that lacked it."""
+    return column.name in TABLES[path.name].required and not column.may_be_empty
 
 
-def _numbers(path: Path, column: pd.Series) -> pd.Series:
-    whole, filled = column.name in WHOLE, column.name in FILLED
-    empty = column.isna() | column.str.lower().isin(["", "nan"])
-    number = pd.to_numeric(column.mask(empty), errors="coerce")
+def _numbers(path: Path, values: pd.Series, column: Column) -> pd.Series:
+    whole, filled = column.kind == WHOLE, _must_be_filled(path, column)
+    empty = values.isna() | values.str.lower().isin(["", "nan"])
+    number = pd.to_numeric(values.mask(empty), errors="coerce")
     known = number.notna() & ((number % 1 == 0) | (not whole))
     allowed = ("a whole number" if whole else "a number") + ("" if filled else " or empty")
-    _check(path, column, known | (empty & (not filled)), allowed)
+    _check(path, values, known | (empty & (not filled)), allowed)
     return number.astype("Int64") if whole else number.astype(float).replace([np.inf, -np.inf], np.nan)
 
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from analysis.schema import PLACEMENTS
 from analysis.theory import noise_variance
+from analysis.theory.noises import FAMILIES, NO_NOISE, NoiseFamily
 from experiments.checks import (
     ANYTHING,
     NOT_NEGATIVE,
@@ -23,18 +25,11 @@ from experiments.checks import (
     shown,
 )
 
-PLACEMENTS = ("before_bn", "before_weight", "after_last_bn")
-STRENGTH_NAMES = {"dropout": "rate", "uout": "beta", "gaussian": "std"}
-STRENGTHS_ALLOWED = {
-    "dropout": "a drop rate in [0, 1)",
-    "uout": "a beta in [0, 1]",
-    "gaussian": "a standard deviation of at least 0",
-}
 SEED = Rule("a whole number of at least 0", lambda value: is_whole(value) and value >= 0)
 MEMBERS_RULES = {
     "seed": ANYTHING,  # lists are checked value by value in _values
     "none": SWITCH,
-    **{noise: null_or(SECTION, "left out") for noise in STRENGTH_NAMES},
+    **{noise: null_or(SECTION, "left out") for noise in FAMILIES},
     "lr": ANYTHING,
     "weight_decay": ANYTHING,
 }
@@ -79,9 +74,9 @@ def expand_members(spec: Any, lr: float, weight_decay: float) -> list[Member]:
         rates = _values("members.lr", spec["lr"], POSITIVE)
     if spec["weight_decay"] is not None:
         decays = _values("members.weight_decay", spec["weight_decay"], NOT_NEGATIVE)
-    noises = [("none", "none", 0)] if spec["none"] else []
-    for noise in STRENGTH_NAMES:
-        noises += _placed_noises(noise, spec[noise])
+    noises = [("none", NO_NOISE.name, 0)] if spec["none"] else []
+    for noise in FAMILIES.values():
+        noises += _placed_noises(noise, spec[noise.name])
     if not noises:
         raise ConfigError("members.none=false: without a noise family no member is left; set it to true")
     return [
@@ -90,24 +85,24 @@ def expand_members(spec: Any, lr: float, weight_decay: float) -> list[Member]:
     ]
 
 
-def _placed_noises(noise: str, spec: Any) -> list[tuple[str, str, float]]:
+def _placed_noises(noise: NoiseFamily, spec: Any) -> list[tuple[str, str, float]]:
     """Return (placement, noise, strength) of one family; none when it, or its list of strengths, is null."""
     if spec is None:
         return []
-    key, name = f"members.{noise}", STRENGTH_NAMES[noise]
+    key, name = f"members.{noise.name}", noise.strength_name
     spec = check_section(key, spec, {name: ANYTHING, "placement": ANYTHING})
     placements = _values(f"{key}.placement", spec["placement"], one_of(*PLACEMENTS))
     if spec[name] is None:
         return []
-    rule = Rule(STRENGTHS_ALLOWED[noise], lambda value: _has_noise_variance(noise, value))
+    rule = Rule(noise.allowed, lambda value: _has_noise_variance(noise, value))
     strengths = _values(f"{key}.{name}", spec[name], rule)
-    return [(placement, noise, strength) for placement in placements for strength in strengths]
+    return [(placement, noise.name, strength) for placement in placements for strength in strengths]
 
 
-def _has_noise_variance(noise: str, strength: Any) -> bool:
+def _has_noise_variance(noise: NoiseFamily, strength: Any) -> bool:
     """Say whether the theory knows the variance of this noise; the ranges of the strengths are its own."""
     try:
-        return is_real(strength) and is_real(float(noise_variance(noise, strength)))
+        return is_real(strength) and is_real(noise.noise_variance(strength))
     except (ValueError, OverflowError):  # the square of a large std is no float any more
         return False
 

@@ -5,10 +5,10 @@ import shlex
 
 import pytest
 
+from analysis.schema import TABLES
 from experiments.checks import ConfigError
 from experiments.settings.launchers import check_launcher
 from experiments.settings.plan import plan_jobs
-from experiments.study.tables import LAYER_COLUMNS, MEMBER_COLUMNS
 from tests.places import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
@@ -66,7 +66,7 @@ def test_columns_and_pictures_exist():
         name for row in table.splitlines() if row.startswith("| `") for name in re.findall(r"`(\w+)`", row)
     }
     assert len(columns) > 10
-    assert columns <= {*LAYER_COLUMNS, *MEMBER_COLUMNS}
+    assert columns <= {*TABLES["layers.csv"].columns, *TABLES["members.csv"].columns}
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", TEXT)
     assert pictures
     assert all((ROOT / picture).exists() for picture in pictures)

@@ -33,7 +33,9 @@ def room(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
-ARROWS = {(name, other) for name, path in MODULES.items() for other in imported_modules(path) if other != name}
+ARROWS = {
+    (name, other) for name, path in MODULES.items() for other in imported_modules(path) if other != name
+}
 
 
 def assert_no_circle(arrows: set[tuple[str, str]]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from analysis import theory
 from analysis.audit.batches import AuditError
+from analysis.theory.noises import DROPOUT, FAMILIES, family
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
@@ -15,14 +16,15 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 class MultiplicativeNoise(nn.Module):
     """m * x in train mode, x in eval mode; E[m] = 1, Var(m) = `noise_variance`.
 
-    uout: m uniform on [1 - beta, 1 + beta], variance beta^2 / 3. gaussian: m normal with standard deviation std.
+    `noise` is a family of `analysis.theory.noises` other than dropout.
     `per_channel`: one factor for all positions of a channel (dimensions from the third on), as Dropout2d has.
     """
 
     def __init__(self, noise: str, noise_variance: float, per_channel: bool = False):
         super().__init__()
-        if noise not in ("uout", "gaussian"):
-            raise AuditError(f"noise={noise}: allowed is uout or gaussian.")
+        others = [name for name in FAMILIES if name != DROPOUT.name]
+        if noise not in others:
+            raise AuditError(f"noise={noise}: allowed is {' or '.join(others)}.")
         try:
             self.strength = theory.strength_for(noise, noise_variance)
         except ValueError as error:
@@ -34,10 +36,9 @@ class MultiplicativeNoise(nn.Module):
         if not self.training or self.strength == 0:
             return x
         shape = (*x.shape[:2], *(1 for _ in x.shape[2:])) if self.per_channel else x.shape
-        if self.noise == "gaussian":
-            return x * (1 + self.strength * torch.randn(shape, dtype=x.dtype, device=x.device))
-        uniform = torch.rand(shape, dtype=x.dtype, device=x.device)
-        return x * (1 + self.strength * (2 * uniform - 1))
+        # A uniform draw of half precision would be 0 or 1 too often for the tails of a law.
+        uniform = torch.rand(shape, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+        return x * family(self.noise).factor(uniform, self.strength).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Return the settings, as a module is printed."""

@@ -21,6 +21,7 @@ from analysis.beside.contrasts import sentences
 from analysis.beside.measured import mean_magnitudes, means_of_table1
 from analysis.beside.setting import PaperStudy
 from analysis.stats import Interval, mean_interval
+from analysis.theory.noises import family
 
 
 def beside_tables(study: PaperStudy) -> list[BesideTable]:
@@ -195,7 +196,7 @@ def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, qu
         f"paper-{title.lower().replace(' ', '')}",
         f"{title}: {question[0].lower()}{question[1:]}",
         [
-            *["data", "network", "drop rate" if noise == "dropout" else "Uout beta"],
+            *["data", "network", family(noise).strength_label],
             *["error without → with, published", "ours", "change, published", "change, ours", "difference"],
         ],
         rows,

@@ -4,8 +4,8 @@ import pandas as pd
 
 from analysis import paper
 from analysis.beside.setting import PaperStudy
+from analysis.schema import PLACEMENTS
 from analysis.stats import over_seeds
-from analysis.tables import PLACEMENTS
 from analysis.theory import shift_magnitude
 
 CELL = ["dataset", "network", "placement", "strength"]

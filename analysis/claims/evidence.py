@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.claims.verdict import CannotTestError, Contrast
+from analysis.schema import NETWORK, RECIPE
 from analysis.stats import Estimate, independent_difference, mean_estimate
-from analysis.tables import NETWORK, RECIPE, Study
+from analysis.tables import Study
 from analysis.theory import shift_magnitude
 
 MEMBER = ["placement", "noise", "strength"]

@@ -21,6 +21,7 @@ from analysis.figures.select import (
 from analysis.stats import over_seeds, paired_difference, per_seed
 from analysis.tables import Study
 from analysis.theory import ratio_nominal
+from analysis.theory.noises import DROPOUT, FAMILIES
 
 KIND = ["placement", "width", "noise", "strength", "noise_variance"]
 ROWS = [  # title, quantity, x axis
@@ -32,10 +33,10 @@ AXIS = {
     "effective": "$\\sigma^2$ times the layer's noise gain g",
     "noise_variance": "noise variance $\\sigma^2$",
 }
-LOOK = {  # families that agree lie on top of each other: a dot inside a square, inside a triangle
-    "dropout": {"marker": "o", "ms": 4, "zorder": 5},
-    "uout": {"marker": "^", "ms": 8, "mfc": "none", "zorder": 4},
-    "gaussian": {"marker": "s", "ms": 8, "mfc": "none", "zorder": 4},
+OPEN = {"ms": 8, "mfc": "none", "zorder": 4}
+LOOK = {  # families that agree lie on top of each other: dropout's dot inside the open marks of the others
+    name: {"marker": family.marker, **({"ms": 4, "zorder": 5} if family is DROPOUT else OPEN)}
+    for name, family in FAMILIES.items()
 }
 THEORY_LINE = {"color": style.DARK, "lw": 1, "zorder": 2}
 SAME = 0.01  # noise variances this close count as equal, relative: the strengths in a sweep file are rounded

@@ -15,8 +15,9 @@ from analysis.figures.select import (
     values_in,
     where,
 )
+from analysis.schema import PLACEMENTS
 from analysis.stats import Interval, mean_interval, per_seed
-from analysis.tables import PLACEMENTS, Study
+from analysis.tables import Study
 
 QUANTITIES = ["test_error", "test_error_adjusted"]
 

@@ -3,8 +3,9 @@
 import pandas as pd
 
 from analysis.figures.drawing import CannotAnswerError
+from analysis.schema import PLACEMENTS
 from analysis.stats import over_seeds
-from analysis.tables import NOISES, PLACEMENTS
+from analysis.theory.noises import FAMILIES
 
 
 def where(table: pd.DataFrame, /, **wanted) -> pd.DataFrame:
@@ -23,7 +24,7 @@ def require(rows: pd.DataFrame, what: str) -> pd.DataFrame:
 
 def noises_in(table: pd.DataFrame) -> list[str]:
     """The noise families that occur, in the order of the words' table."""
-    return [noise for noise in NOISES if (table["noise"] == noise).any()]
+    return [noise for noise in FAMILIES if (table["noise"] == noise).any()]
 
 
 def placements_in(table: pd.DataFrame) -> list[str]:

@@ -18,14 +18,16 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from analysis.theory.noises import FAMILIES
+
 # Two sets of colours that stay apart under every common colour blindness; a word keeps its own everywhere.
 PLACEMENT_COLOUR = {"before_bn": "#d55e00", "before_weight": "#0072b2", "after_last_bn": "#009e73"}
-NOISE_COLOUR = {"dropout": "#332288", "uout": "#dda000", "gaussian": "#cc6699"}
+NOISE_COLOUR = {name: family.colour for name, family in FAMILIES.items()}
 DARK = "#333333"
 GREY = "#777777"
 NOMINAL_LINE = {"color": GREY, "ls": (0, (4, 2)), "lw": 1.2}
 
-STRENGTH_LABEL = {"dropout": "drop rate", "uout": "Uout beta", "gaussian": "Gaussian std"}
+STRENGTH_LABEL = {name: family.strength_label for name, family in FAMILIES.items()}
 RATIO_LABEL = "Var$_{test}$ / Var$_{train}$"
 
 _STYLE: dict[Any, Any] = {

@@ -83,7 +83,6 @@ def draw(study: Study) -> Drawing:
     noise, layers = of_one_family(layers)
     strength = example_strength(layers["strength"])
     layers = where(layers, strength=strength)
-    layers = layers.assign(**{name: pd.to_numeric(layers[name]) for name in NEEDED})
     layers = require(
         layers.dropna(subset=["local_ratio", *NEEDED]), "before_weight layer that Eq 12 speaks of"
     )

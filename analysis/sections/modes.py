@@ -5,7 +5,8 @@ from itertools import groupby
 from analysis.figures import Chart
 from analysis.figures.drawing import CannotAnswerError, Drawing
 from analysis.figures.modes import STATEMENT_CHARTS, StatementChart
-from analysis.modes import VERDICTS, Statement, read_statements
+from analysis.modes import Statement, read_statements
+from analysis.schema import VERDICTS
 from analysis.sections.section import Section, Source, draw_panels
 
 

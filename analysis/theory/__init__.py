@@ -1,48 +1,32 @@
 """What noise does to a variance: the paper's formulas, and the exact law they approximate.
 
-Pure functions, nothing of the project imported. Noise is a multiplicative factor m with E[m] = 1 and
-Var(m) = `noise_variance` (sigma^2 in prose), independent of the activations it multiplies. Every dropout
-rate here is a DROP rate (the paper's p is the keep probability, 1 - rate), and every ratio is
+Pure functions, nothing of the project imported from outside this package. Noise is a multiplicative factor m
+with E[m] = 1 and Var(m) = `noise_variance` (sigma^2 in prose), independent of the activations it multiplies.
+Every dropout rate here is a DROP rate (the paper's p is the keep probability, 1 - rate), and every ratio is
 Var_test / Var_train, the paper's Delta: below 1 means that BatchNorm divides by too much at test time.
 Equation numbers are those of arXiv 1801.05134.
 
 The formulas take floats, numpy arrays, pandas columns and tensors alike. What they need of a layer and its
-input, `analysis.theory.layers` computes.
+input, `analysis.theory.layers` computes; what depends on the family of the noise, `analysis.theory.noises` knows.
 """
 
 import math
 from typing import Any, TypeAlias
 
-NOISES = ("none", "dropout", "uout", "gaussian")
+from analysis.theory.noises import family
 
 Quantity: TypeAlias = Any  # a float, a numpy array, a pandas column or a tensor: anything with arithmetic
 
 
-# --- noise families
+# --- noise families, by name
 
 
 def noise_variance(noise: str, strength: float) -> float:
-    """Var(m), the one axis on which the noise families compare.
-
-    `dropout` at drop rate q in [0, 1): q / (1 - q). `uout` with beta in [0, 1]: beta^2 / 3 (m uniform on
-    [1 - beta, 1 + beta]). `gaussian` with std >= 0: std^2. `none`: 0, its strength must be 0.
+    """Var(m), the one axis on which the noise families compare; see `analysis.theory.noises` for the families.
 
     Raises ValueError for an unknown noise or a strength out of range.
     """
-    _check_noise(noise)
-    allowed, inside = {
-        "none": ("0", strength == 0),
-        "dropout": ("a drop rate in [0, 1)", 0 <= strength < 1),
-        "uout": ("a beta in [0, 1]", 0 <= strength <= 1),
-        "gaussian": ("a finite std >= 0", 0 <= strength < math.inf),
-    }[noise]
-    if not inside:
-        raise ValueError(f"strength of noise '{noise}' is {strength!r}; allowed: {allowed}")
-    if noise == "dropout":
-        return strength / (1 - strength)
-    if noise == "uout":
-        return strength**2 / 3
-    return float(strength**2)
+    return family(noise).noise_variance(strength)
 
 
 def strength_for(noise: str, noise_variance: float) -> float:
@@ -51,22 +35,7 @@ def strength_for(noise: str, noise_variance: float) -> float:
     Raises ValueError for an unknown noise and for a variance the family cannot have: `uout` reaches 1/3 at
     most, `none` only 0.
     """
-    _check_noise(noise)
-    largest = {"none": 0.0, "uout": 1 / 3}.get(noise, math.inf)
-    rounding = 1e-9 * largest if noise == "uout" else 0.0  # 1/3 may arrive as 0.33333333333333337
-    if not (0 <= noise_variance <= largest + rounding and noise_variance < math.inf):
-        allowed = "a finite value >= 0" if largest == math.inf else f"0 to {largest:.6g}"
-        raise ValueError(f"noise variance of '{noise}' is {noise_variance!r}; allowed: {allowed}")
-    if noise == "dropout":
-        return noise_variance / (1 + noise_variance)
-    if noise == "uout":
-        return min(1.0, math.sqrt(3 * noise_variance))
-    return math.sqrt(noise_variance)
-
-
-def _check_noise(noise: str) -> None:
-    if noise not in NOISES:
-        raise ValueError(f"unknown noise {noise!r}; allowed: {', '.join(NOISES)}")
+    return family(noise).strength_for(noise_variance)
 
 
 # --- the paper's ratios

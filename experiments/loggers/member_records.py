@@ -9,14 +9,13 @@ from typing import Any
 
 import yaml
 
-from experiments.loggers.run_record import Cell, Lines, Row, RunRecord
+from analysis.schema import IDENTITY, MEMBER_KEY, RECIPE, typed_row
+from analysis.theory.noises import NO_NOISE, family
+from experiments.loggers.run_record import Lines, Row, RunRecord
 from experiments.settings.config import DATA_KEYS_WITHOUT_EFFECT, RESULT_KEYS, without
-from experiments.study.tables import IDENTITY, read_table
+from experiments.study.tables import read_table
 
-# What tells the rows of one member from those of others, in every table of a job.
-MEMBER_KEY = (*IDENTITY, "lr", "weight_decay", "batch_size")
-SET_BEFORE_TRAINING = (*MEMBER_KEY, "train_samples")
-TEXT_COLUMNS = {"data", "model", "norm", "placement", "noise", "status", "layer_name", "job", "reason"}
+SET_BEFORE_TRAINING = (*IDENTITY, *RECIPE)
 # Columns of layers.csv that are drawn over the layers; the run's table `layers` has them all.
 DRAWN_OVER_LAYERS = (
     *("shift_ratio", "shift_magnitude", "local_ratio", "local_ratio_exact", "ratio_paper"),
@@ -54,7 +53,7 @@ def member_records(job_folder: Path) -> list[RunRecord]:
     several_recipes = len({(row["lr"], row["weight_decay"]) for row in members}) > 1
     return [
         _member_record(
-            _typed(row),
+            typed_row(row),
             layers.get(_key(row), []),
             epochs.get(_key(row), []),
             flips.get(_key(row), []),
@@ -129,8 +128,9 @@ def _name(member: Row, name_recipe: bool, name_samples: bool) -> str:
 
 
 def _noise(member: Row) -> str:
-    is_baseline = member["noise"] == "none"
-    return "no noise" if is_baseline else f"{member['placement']} {member['noise']} {member['strength']:g}"
+    noise = family(str(member["noise"]))
+    label = noise.label(float(member["strength"]))
+    return label if noise is NO_NOISE else f"{member['placement']} {label}"
 
 
 def _size(member: Row) -> list[str]:
@@ -199,7 +199,7 @@ def _by_member(path: Path) -> dict[tuple[str, ...], list[Row]]:
     """Return the rows of a table by member; none of a table that the job did not need."""
     rows: dict[tuple[str, ...], list[Row]] = {}
     for row in read_table(path) if path.exists() else []:
-        rows.setdefault(_key(row), []).append(_typed(row))
+        rows.setdefault(_key(row), []).append(typed_row(row))
     return rows
 
 
@@ -209,17 +209,3 @@ def _key(row: Mapping[str, str]) -> tuple[str, ...]:
 
 def _without_member(row: Row) -> Row:
     return {key: value for key, value in row.items() if key not in (*SET_BEFORE_TRAINING, "job")}
-
-
-def _typed(row: Mapping[str, str]) -> Row:
-    """Return the cells that are not empty, numbers as such."""
-    return {key: text if key in TEXT_COLUMNS else _number(text) for key, text in row.items() if text != ""}
-
-
-def _number(text: str) -> Cell:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.theory.noises import FAMILIES
 from experiments.loggers.run_record import Lines, Row, RunRecord
-from experiments.members import STRENGTH_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,14 +30,16 @@ def study_record(
     history: list[Row] = []
     axes: dict[str, str] = {}
     pictures: dict[str, Lines] = {}
-    for noise, strength_name in STRENGTH_NAMES.items():
-        axis = f"{noise}_{strength_name}"
+    for noise, family in FAMILIES.items():
+        axis = f"{noise}_{family.strength_name}"
         for column, title in DRAWN.items():
             lines = _lines(means, noise, column)
             if lines:
                 prefix = f"{column}_by_{axis}"
                 axes[f"{prefix}/*"] = axis
-                pictures[f"tables/{prefix}"] = Lines(f"{title}, by {noise} {strength_name}", axis, lines)
+                pictures[f"tables/{prefix}"] = Lines(
+                    f"{title}, by {noise} {family.strength_name}", axis, lines
+                )
                 history += _rows(lines, axis, prefix)
     name = re.sub(r"[^\w.-]+", "-", study, flags=re.ASCII)[:40]
     return RunRecord(

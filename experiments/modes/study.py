@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from analysis import schema
 from experiments.checks import ConfigError
 from experiments.modes import STATEMENTS
 from experiments.modes.finding import CONFIRMED, FAILED, NEEDS_CARE, REFUTED, VERDICTS, readable
 from experiments.modes.statement import Statement
 from experiments.study.environment import write_environment
-from experiments.study.tables import MODE_COLUMNS, read_table, write_table
+from experiments.study.tables import read_table, write_table
 
 TABLE = "modes.csv"
 STYLE = {CONFIRMED: "green", REFUTED: "red", NEEDS_CARE: "yellow", FAILED: "red reverse"}
@@ -68,7 +69,9 @@ def run_statements(folder: Path) -> int:
     for statement in STATEMENTS:
         if statement.number not in rows:
             rows[statement.number] = row_of(statement)
-            write_table(folder / TABLE, MODE_COLUMNS, (rows[number] for number in sorted(rows)))
+            write_table(
+                folder / TABLE, schema.TABLES[TABLE].columns, (rows[number] for number in sorted(rows))
+            )
         print_row(rows[statement.number])
     verdicts = [row["verdict"] for row in rows.values()]
     counts = {verdict: verdicts.count(verdict) for verdict in (*VERDICTS, FAILED)}

@@ -6,11 +6,11 @@ from rich.table import Table
 from rich.text import Text
 from scipy.special import stdtrit
 
-from experiments.members import PLACEMENTS, STRENGTH_NAMES
+from analysis.schema import NETWORK, PLACEMENTS
+from analysis.theory.noises import FAMILIES, NO_NOISE, family
 
 KIND = ["placement", "noise", "strength"]
-NETWORK = ["data", "model", "depth", "norm"]  # columns of their own where a study varies them
-ORDER = {word: place for place, word in enumerate(["none", *PLACEMENTS, *STRENGTH_NAMES])}
+ORDER = {word: place for place, word in enumerate([NO_NOISE.name, *PLACEMENTS, *FAMILIES])}
 LONGEST = 20  # rows; a longer table leaves families of noise out, which the report shows
 HEADINGS = {
     "shift_ratio": "shift ratio",
@@ -62,7 +62,7 @@ def summary_means(members: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
 def shortened(means: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the first families of noise, as many families as fit; dropout comes first."""
     kept = means
-    for noise in ("gaussian", "uout"):
+    for noise in reversed(FAMILIES):
         if len(kept) > LONGEST and set(kept.noise) > {"none", noise}:
             kept = kept[kept.noise != noise]
     return kept
@@ -76,7 +76,7 @@ def summary_lines(means: pd.DataFrame) -> Table:
     for heading in HEADINGS.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for row in means.to_dict("records"):
-        noise = "none" if row["noise"] == "none" else f"{row['noise']} {row['strength']:g}"
+        noise = row["noise"] if row["noise"] == "none" else family(row["noise"]).label(row["strength"])
         table.add_row(
             *(str(row[name]) for name in kept_apart),
             row["placement"],

@@ -1,4 +1,4 @@
-"""The tables: their columns, and how they are written."""
+"""The tables of members: how they are written. Their columns are those of `analysis.schema`."""
 
 import csv
 import shutil
@@ -6,58 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
+from analysis import schema
 from experiments.study.files import all_or_nothing
 
 COPIED_AT_ONCE = 1 << 20  # characters
 
-# fmt: off
-IDENTITY = (
-    "data", "model", "width", "depth", "norm", "placement", "noise", "strength", "noise_variance", "seed",
-)
-MEMBER_COLUMNS = (
-    *IDENTITY,
-    "lr", "weight_decay", "batch_size", "train_samples",
-    "status", "steps", "seconds", "seconds_measuring",
-    "train_error_train_mode", "train_error_eval_mode", "validation_error",
-    "test_error", "test_error_adjusted", "test_error_transplanted", "test_loss", "test_loss_adjusted",
-    "job", "reason",
-)
-LAYER_COLUMNS = (
-    *IDENTITY,
-    "lr", "weight_decay", "batch_size", "train_samples",
-    "layer_index", "layer_name", "channels",
-    "moving_var", "train_var", "test_var", "shift_ratio", "shift_magnitude",
-    "local_ratio", "local_ratio_exact", "ratio_paper",
-    "input_mean", "input_var", "input_corr", "fan_in", "cos2", "d_cos2",
-    "moving_var_adjusted", "test_var_adjusted", "shift_ratio_adjusted",
-    "job",
-)
-EPOCH_COLUMNS = (
-    *IDENTITY,
-    "lr", "weight_decay", "batch_size", "train_samples",
-    "epoch", "learning_rate", "train_loss",
-    "train_error_train_mode", "train_error_eval_mode", "test_error",
-    "job",
-)
-FLIP_COLUMNS = (
-    *IDENTITY,
-    "lr", "weight_decay", "batch_size", "train_samples",
-    "lost", "won",
-    "sample", "label", "eval_mode_class", "logits_train_mode", "logits_eval_mode", "image",
-    "job",
-)
-MODE_COLUMNS = (
-    "number", "topic", "experiment", "statement",
-    "verdict", "explanation", "evidence", "measured",
-    "torch",
-)
-# fmt: on
 # Of the files of a study, members.csv is written last: where it is, the others are too.
 TABLES = {
-    "flips.csv": FLIP_COLUMNS,
-    "epochs.csv": EPOCH_COLUMNS,
-    "layers.csv": LAYER_COLUMNS,
-    "members.csv": MEMBER_COLUMNS,
+    name: schema.TABLES[name].columns for name in ("flips.csv", "epochs.csv", "layers.csv", "members.csv")
 }
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.tables import REQUIRED, StudyError, member_label, read_provenance, read_study
+from analysis.schema import TABLES
+from analysis.tables import StudyError, member_label, read_provenance, read_study
 from tests.analysis import synthetic
 
 SMALL = {"widths": (16,), "seeds": (0, 1), "noises": ("dropout",)}
@@ -100,7 +101,7 @@ def set_value(table: str, column: str, value: str):
 
 def epochs_of(members: pd.DataFrame) -> pd.DataFrame:
     """Two epochs of each member."""
-    names = [name for name in members if name in REQUIRED["epochs.csv"] and name != "test_error"]
+    names = [name for name in members if name in TABLES["epochs.csv"].required and name != "test_error"]
     numbers = {"learning_rate": 0.1, "train_loss": 2.0, "test_error": np.nan}
     modes = {"train_error_train_mode": np.nan, "train_error_eval_mode": np.nan}
     return pd.concat([members[names].assign(epoch=epoch, **numbers, **modes) for epoch in (1, 2)])

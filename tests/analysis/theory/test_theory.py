@@ -63,7 +63,7 @@ def test_noise_variance_known_values():
         (theory.noise_variance, "dropout", -0.1, ["dropout", "-0.1", "[0, 1)"]),
         (theory.noise_variance, "dropout", math.nan, ["dropout", "nan"]),
         (theory.noise_variance, "uout", 1.01, ["uout", "1.01", "[0, 1]"]),
-        (theory.noise_variance, "gaussian", -1.0, ["gaussian", ">= 0"]),
+        (theory.noise_variance, "gaussian", -1.0, ["gaussian", "at least 0"]),
         (theory.noise_variance, "gaussian", math.inf, ["gaussian", "inf"]),
         (theory.noise_variance, "none", 0.1, ["none", "0.1"]),
         (theory.strength_for, "alpha", 0.5, ["alpha", "none, dropout, uout, gaussian"]),

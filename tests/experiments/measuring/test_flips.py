@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from analysis.schema import TABLES
 from experiments.jobs.chunk import run_chunk
 from experiments.measuring.flips import find_flips, png_text
 from experiments.settings.config import make_job
-from experiments.study.tables import FLIP_COLUMNS
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members, unstack_member
 from experiments.training.train import epoch_batches
 from tests.experiments.small import CPU, RECIPE, double_network, small_data, small_job, trained_stack
@@ -72,7 +72,7 @@ def test_a_job_keeps_flips_only_when_asked():
     asked = make_job(JOB.config | {"measure": {"draws": 1, "flips": 2}})
     rows = run_chunk(asked, asked.members, SINGLE)["flips.csv"]
     assert rows
-    assert all(set(row) <= set(FLIP_COLUMNS) for row in rows)
+    assert all(set(row) <= set(TABLES["flips.csv"].columns) for row in rows)
     assert {row["image"] for row in rows} == {""}  # these data are no images
     per_member = [(row["seed"], row["placement"], row["strength"]) for row in rows]
     assert max(map(per_member.count, per_member)) <= 2

@@ -6,11 +6,12 @@ import json
 import pytest
 import torch
 
+from analysis.schema import TABLES
 from experiments.modes import STATEMENTS, study
 from experiments.modes.__main__ import main
 from experiments.modes.finding import Finding
 from experiments.modes.statement import Statement
-from experiments.study.tables import MODE_COLUMNS, write_table
+from experiments.study.tables import write_table
 from tests.conftest import files_below, in_this_process
 
 FEW = [STATEMENTS[number - 1] for number in (8, 12, 19)]
@@ -53,7 +54,7 @@ def test_it_writes_a_table_and_tests_nothing_twice(modes, tmp_path, few):
         "outputs/modes/.lock",
     }  # fmt: skip
     table = rows(folder)
-    assert list(table[0]) == list(MODE_COLUMNS)
+    assert list(table[0]) == list(TABLES["modes.csv"].columns)
     assert [row["number"] for row in table] == ["8", "12", "19"]
     assert [row["verdict"] for row in table] == ["confirmed", "confirmed", "refuted"]
     assert {row["torch"] for row in table} == {torch.__version__}
@@ -110,7 +111,9 @@ def test_an_experiment_that_fails_is_a_row_and_is_tested_again(modes, tmp_path, 
 def test_results_of_another_torch_are_left_alone(modes, tmp_path, few):
     modes()
     folder = tmp_path / "outputs" / "modes"
-    write_table(folder / "modes.csv", MODE_COLUMNS, [row | {"torch": "2.0.1"} for row in rows(folder)])
+    write_table(
+        folder / "modes.csv", TABLES["modes.csv"].columns, [row | {"torch": "2.0.1"} for row in rows(folder)]
+    )
     before = files_below(tmp_path)
     ended = modes()
     assert ended.status == 2
@@ -141,7 +144,7 @@ def test_a_statement_that_reads_otherwise_or_is_damaged_is_tested_again(modes, t
     folder = tmp_path / "outputs" / "modes"
     first, second, third = rows(folder)
     changed = [first | {"statement": "Another."}, second | {"verdict": "maybe"}, third]
-    write_table(folder / "modes.csv", MODE_COLUMNS, changed)
+    write_table(folder / "modes.csv", TABLES["modes.csv"].columns, changed)
     assert modes().status == 0
     assert few == [8, 12, 19, 8, 12]
     assert rows(folder) == [first, second, third]

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch import nn
 
+from analysis.schema import PLACEMENTS
 from experiments.checks import ConfigError
 from experiments.layers.convolution import Conv2d
 from experiments.layers.layout import batch_last, takes_batch_last
 from experiments.layers.norms import BatchNorm, BatchNorm2d, GroupNorm, group_count
-from experiments.members import PLACEMENTS
 from experiments.networks import NETWORKS, NORMS, check_model_config
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members
 from tests import reference_networks

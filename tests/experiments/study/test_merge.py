@@ -1,8 +1,9 @@
 """The tables of a whole study: which rows, and in which order."""
 
+from analysis import schema
 from experiments.study.job_folder import job_folder, start_job
 from experiments.study.merge import merge_tables
-from experiments.study.tables import EPOCH_COLUMNS, LAYER_COLUMNS, MEMBER_COLUMNS, read_table
+from experiments.study.tables import read_table
 from tests.conftest import files_below
 from tests.experiments.command_line import TABLES
 from tests.experiments.study.small_study import finish, make
@@ -14,11 +15,11 @@ def test_tables_of_all_jobs_become_one_in_an_order_that_time_does_not_change(stu
         finish(job)
     assert merge_tables(study) == []
     first = files_below(study)
-    members, layers, epochs = (read_table(study / name) for name in TABLES)
     expected = [(job.name, str(seed)) for job in sorted(jobs, key=lambda job: job.name) for seed in (0, 1)]
-    for table, columns in ((members, MEMBER_COLUMNS), (layers, LAYER_COLUMNS), (epochs, EPOCH_COLUMNS)):
+    for name in TABLES:
+        table = read_table(study / name)
         assert [(r["job"], r["seed"]) for r in table] == expected
-        assert list(table[0]) == list(columns)
+        assert tuple(table[0]) == schema.TABLES[name].columns
     for job in reversed(jobs):
         finish(job)
     merge_tables(study)

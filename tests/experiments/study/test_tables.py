@@ -7,19 +7,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments.study.tables import EPOCH_COLUMNS, LAYER_COLUMNS, MEMBER_COLUMNS, read_table, write_table
+from experiments.study.tables import TABLES, read_table, write_table
 from tests.conftest import IDENTITY
 
 
 def test_the_columns_promised_to_users_are_there_and_identify_first():
     promised = {
-        MEMBER_COLUMNS: "status steps seconds train_error_train_mode train_error_eval_mode test_error "
+        "members.csv": "status steps seconds train_error_train_mode train_error_eval_mode test_error "
         "test_error_adjusted test_loss test_loss_adjusted",
-        LAYER_COLUMNS: "layer_index layer_name channels moving_var train_var test_var shift_ratio shift_magnitude "
+        "layers.csv": "layer_index layer_name channels moving_var train_var test_var shift_ratio shift_magnitude "
         "local_ratio local_ratio_exact ratio_paper input_mean input_var input_corr fan_in cos2 d_cos2",
-        EPOCH_COLUMNS: "epoch learning_rate train_loss train_error_train_mode train_error_eval_mode test_error",
+        "epochs.csv": "epoch learning_rate train_loss train_error_train_mode train_error_eval_mode test_error",
     }
-    for columns, names in promised.items():
+    for table, names in promised.items():
+        columns = TABLES[table]
         assert list(columns[: len(IDENTITY)]) == IDENTITY
         assert set(names.split()) <= set(columns)
         assert len(set(columns)) == len(columns)
