@@ -1,7 +1,10 @@
 """What the README.md files say is so: commands, options, programs, links, paths and columns exist."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -216,33 +219,43 @@ def test_every_choice_is_explained(group):
     assert {file.stem for file in (CONF / group).glob("*.yaml")} <= words
 
 
-@pytest.fixture
-def threads():
-    """Whatever a test sets, others have one thread."""
-    yield
-    torch.set_num_threads(1)
-
-
-def test_the_walk_through_of_the_audit_prints_what_the_page_says(capsys, threads):
+@pytest.mark.long
+def test_the_walk_through_of_the_audit_prints_what_the_page_says(tmp_path):
     """And does so on any number of threads; the few lines of the first page go on from there."""
-    program = compile("\n".join(blocks(AUDIT, "python")), name_of(AUDIT), "exec")
     (expected,) = blocks(AUDIT, "text")
-    printed = []
-    for count in (1, 2):
-        torch.set_num_threads(count)
-        names: dict[str, object] = {}
-        exec(program, names)
-        printed.append(capsys.readouterr().out)
-    assert printed[0] == printed[1]
-    found = re.fullmatch(pattern(expected), printed[0].strip(), flags=re.DOTALL)
-    assert found, printed[0]
+    mark = "the first page"
+    program = "\n".join([*blocks(AUDIT, "python"), f"print({mark!r})", *blocks(FIRST, "python")])
+    one_thread, two_threads = printed_by(program, tmp_path)
+    assert one_thread == two_threads
+    walk_through, _, first_page = one_thread.partition(mark)
+    found = re.fullmatch(pattern(expected), walk_through.strip(), flags=re.DOTALL)
+    assert found, walk_through
     numbers = [float(number) for number in re.findall(r"\d+\.\d+", expected)]
     # Dropout draws its masks by MKL where torch has it, and otherwise elsewhere.
     tolerance = 0.0 if torch.backends.mkl.is_available() else 0.2
     assert [float(number) for number in found.groups()] == pytest.approx(numbers, rel=tolerance)
-    for block in blocks(FIRST, "python"):
-        exec(compile(block, name_of(FIRST), "exec"), names)
-        assert "BN layers" in capsys.readouterr().out
+    assert "BN layers" in first_page
+    assert "adjusted" in first_page
+
+
+def printed_by(program: str, folder: Path) -> list[str]:
+    """What a program prints on one thread and on two, both at work at once."""
+    file = folder / "program.py"
+    file.write_text(program, encoding="utf-8")
+    # A thread that waits shall sleep: other tests are at work beside it.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "passive"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", file],
+            env=environment | {"OMP_NUM_THREADS": str(threads)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for threads in (1, 2)
+    ]
+    printed = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    return printed
 
 
 def pattern(shown: str) -> str:
