@@ -32,7 +32,7 @@ Clock = Callable[[], float]
 
 
 def mlp(width: int) -> nn.Module:
-    """Six blocks with dropout before BN, as in the README, on 64 features."""
+    """Six blocks with dropout before BN, as in analysis/audit/README.md, on 64 features."""
     sizes = [64, *[width] * 6]
     blocks = [
         nn.Sequential(nn.Linear(i, o), nn.Dropout(0.5), nn.BatchNorm1d(o), nn.ReLU())
