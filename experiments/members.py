@@ -57,8 +57,8 @@ class Member:
 
 
 def member_of(row: Mapping[str, Any]) -> Member:
-    """Return the member that a row of a table is of; the row's values may be text."""
-    return Member(**{field.name: field.type(row[field.name]) for field in fields(Member)})  # type: ignore[operator]
+    """Return the member that a row of a table is of."""
+    return Member(**{field.name: row[field.name] for field in fields(Member)})
 
 
 def expand_members(spec: Any, lr: float, weight_decay: float) -> list[Member]:

@@ -37,9 +37,7 @@ def main() -> int:
     """Run the faults and print a row of each; the status is 0 when all were survived."""
     parser = argparse.ArgumentParser(prog="scripts/torture", description=__doc__)
     parser.add_argument("faults", nargs="*", help=f"which; all without any: {', '.join(FAULTS)}")
-    parser.add_argument(
-        "--count", type=int, help="how often each; without, as often as scripts/faults/README.md says"
-    )
+    parser.add_argument("--count", type=int, help="how often each; default: as in scripts/faults/README.md")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
     if unknown := set(options.faults) - set(FAULTS):

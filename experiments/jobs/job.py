@@ -49,12 +49,12 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
     counts as unfinished, and the same command runs it again: only what failed.
     """
     keep_freed_memory()
+    folder = job_folder(job)
     rows: dict[str, list[Row]] = {**finished_rows(job)}
     start_job(job)
-    kept = {member_of(row) for row in rows["members.csv"]}
-    members = [member for member in job.members if member not in kept]
+    finished = {member_of(row) for row in rows["members.csv"]}
+    members = [member for member in job.members if member not in finished]
     errors: list[str] = []
-    twins: Twins = {}
     train_samples = None  # not known when the data cannot be read
 
     def fail(members: Sequence[Member], error: Exception) -> None:
@@ -67,12 +67,12 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         processes = choose_processes(job.processes, device.type, cores)
         data = cached_data(job.data).to(device)
         train_samples = len(data.train_labels)
-        check_checkpoints(job_folder(job), job, train_samples)
-        extra = missing_twins(members, job.all_members)  # reported by another shard, or already
-        unreported = set(extra)
+        check_checkpoints(folder, job, train_samples)
+        extra = missing_twins(members, job.all_members)  # another shard reports them, or this job did already
         chunks = job_chunks(job, [*members, *extra], data, device, processes)
-        chunks = split_by_epoch(chunks, find_checkpoints(job_folder(job)))
+        chunks = split_by_epoch(chunks, find_checkpoints(folder))
         steps = job.recipe.epochs * (len(data.train_inputs) // job.recipe.batch_size)
+        twins: Twins = {}
         with (
             threads(processes if device.type == "cpu" else None),
             job_progress(job.name, len(members) + len(extra), steps, live) as progress,
@@ -83,7 +83,7 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
                     fail([member for member in chunk if member not in extra], result)
                 else:
                     for name, chunk_rows in result.items():
-                        rows[name] += [row for row in chunk_rows if member_of(row) not in unreported]
+                        rows[name] += [row for row in chunk_rows if member_of(row) not in extra]
                 progress.add_members(len(chunk))
             add_transplanted_errors(job, data, twins, rows, job_site_shapes(job, data))
     except Exception as error:  # before the first chunk, or between two
@@ -93,13 +93,14 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
     order = {member: index for index, member in enumerate(job.members)}
     for table in rows.values():
         table.sort(key=lambda row: order[member_of(row)])
-        for row in table if train_samples is not None else []:
-            row["train_samples"] = train_samples
+        if train_samples is not None:
+            for row in table:
+                row["train_samples"] = train_samples
     finish_job(job, rows, errors)
-    if not errors:
-        remove_checkpoints(job_folder(job))
     if errors:
-        print(f"{job.name}: {len(errors)} errors, see {job_folder(job) / 'errors.txt'}", file=sys.stderr)
+        print(f"{job.name}: {len(errors)} errors, see {folder / 'errors.txt'}", file=sys.stderr)
+    else:
+        remove_checkpoints(folder)
 
 
 @contextmanager

@@ -100,11 +100,11 @@ def add_transplanted_errors(
 
     `rows` are a job's, `shapes` those of one sample at each noise site. Nothing is added where a layer has no
     shift ratio: to diverged members, and where no statistics are stored. Rows that have the column from an earlier
-    run keep it; their values may be the text of a table.
+    run keep it.
     """
     ratios: dict[Member, dict[str, float]] = {}
     for row in rows["layers.csv"]:
-        ratios.setdefault(member_of(row), {})[str(row["layer_name"])] = _number(row.get("shift_ratio"))
+        ratios.setdefault(member_of(row), {})[str(row["layer_name"])] = row.get("shift_ratio", math.nan)
     # Of the samples over which the ratios were measured, evenly: a folder's first images may all be of one class.
     measured = measured_data(data, job.recipe).train_inputs
     count = min(len(measured), batch_samples(shapes))
@@ -112,7 +112,7 @@ def add_transplanted_errors(
     loaded, stack = None, None
     for row in rows["members.csv"]:
         member, twin = member_of(row), noise_free(member_of(row))
-        if member == twin or twin not in twins or _number(row.get(COLUMN)) >= 0:
+        if member == twin or twin not in twins or COLUMN in row:
             continue
         if member not in ratios:  # it failed
             continue
@@ -124,7 +124,7 @@ def add_transplanted_errors(
         set_shift(stack, ratios[member], inputs)
         row[COLUMN] = evaluate(stack, 1, data.test_inputs, data.test_labels).error.item()
         for seconds in ("seconds", "seconds_measuring"):
-            row[seconds] = _number(row[seconds]) + time.perf_counter() - start
+            row[seconds] += time.perf_counter() - start
 
 
 def batch_samples(shapes: Mapping[str, Sequence[int]]) -> int:
@@ -140,7 +140,3 @@ def _load(job: Job, data: Data, twin: Member, state: State) -> Network:
     stack = stack_members([twin], build)
     stack.load_state_dict(state)
     return stack.to(data.train_inputs.device)
-
-
-def _number(value: object) -> float:
-    return math.nan if value is None or value == "" else float(value)  # type: ignore[arg-type]

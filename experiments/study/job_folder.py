@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from analysis.schema import typed_row
 from experiments.checks import ConfigError
 from experiments.members import member_of
 from experiments.settings.config import Job, make_job
@@ -64,16 +65,11 @@ def finish_job(job: Job, rows: Mapping[str, Sequence[Mapping]], errors: Sequence
 
 
 def finished_rows(job: Job) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of each table that a job already holds of members that did not fail.
-
-    The values that identify a member are numbers again, all others the text of the table.
-    """
+    """Return the typed rows of each table that a job already holds of members that did not fail."""
     folder = job_folder(job)
     if not has_failed(folder):
         return {name: [] for name in job_tables(job)}
-    rows = {
-        name: [row | vars(member_of(row)) for row in read_table(folder / name)] for name in job_tables(job)
-    }
+    rows = {name: [typed_row(row) for row in read_table(folder / name)] for name in job_tables(job)}
     failed = {member_of(row) for row in rows["members.csv"] if row["status"] == "failed"}
     return {name: [row for row in table if member_of(row) not in failed] for name, table in rows.items()}
 
