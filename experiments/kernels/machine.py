@@ -63,7 +63,8 @@ def accumulators() -> int:
 def _features() -> dict[str, bool]:
     try:
         return dict(_llvm().binding.get_host_cpu_features())
-    except RuntimeError:  # LLVM knows no features of some processors
+    # LLVM knows no features of some processors.
+    except RuntimeError:
         return {}
 
 

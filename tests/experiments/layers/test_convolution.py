@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.kernels import correlation, machine, weight_gradient
-from experiments.layers.convolution import StackedConvolution
+from experiments.layers.convolution import Conv2d, StackedConvolution
 from experiments.layers.layout import takes_batch_last
 from tests.experiments.kernels.processors import vectors_of
 from tests.experiments.layers.against_torch import assert_equal, randn, with_gradients
@@ -102,3 +102,15 @@ def test_a_member_that_diverges_touches_no_neighbour():
     for before, after in zip(clean, spoilt, strict=True):
         assert after[[0, 2]].equal(before[[0, 2]])
         assert not after[1].isfinite().any()
+
+
+def test_members_convolve_as_groups_where_they_do_not_lie_batch_last():
+    torch.manual_seed(0)
+    layers = [Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False).double() for _ in range(3)]
+    fewer_than_a_vector = machine.lanes(torch.double) - 1
+    x = torch.randn(3, fewer_than_a_vector, 4, 7, 7, dtype=torch.double)
+    stacked = Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False).double()
+    stacked.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+    assert not takes_batch_last(x)
+    expected = torch.stack([layer(images) for layer, images in zip(layers, x, strict=True)])
+    torch.testing.assert_close(stacked(x), expected)

@@ -13,23 +13,23 @@ def test_data_are_laid_out_from_either_layout():
     x = randn(2, 20, 3, 4, 5)
     for part in (x, x[:1]):
         for format_ in (torch.contiguous_format, torch.channels_last):
-            laid = batch_last(torch.stack([images.contiguous(memory_format=format_) for images in part]))
-            assert laid.is_contiguous()
-            assert laid.equal(part.permute(0, 3, 4, 2, 1))
+            last = batch_last(torch.stack([images.contiguous(memory_format=format_) for images in part]))
+            assert last.is_contiguous()
+            assert last.equal(part.permute(0, 3, 4, 2, 1))
             alone = part[0].contiguous(memory_format=format_)[None]
             assert batch_last(alone).equal(part[:1].permute(0, 3, 4, 2, 1))
 
 
 def test_laying_out_copies_once_at_most():
     x = randn(1, 20, 3, 4, 5)
-    laid = batch_last(x)
-    assert laid.shape == (1, 4, 5, 3, 20)
-    assert laid.is_contiguous()
-    assert batch_first(laid).equal(x)
-    assert batch_last(batch_first(laid)).data_ptr() == laid.data_ptr()
+    last = batch_last(x)
+    assert last.shape == (1, 4, 5, 3, 20)
+    assert last.is_contiguous()
+    assert batch_first(last).equal(x)
+    assert batch_last(batch_first(last)).data_ptr() == last.data_ptr()
     shared = batch_last(x.expand(7, *x.shape[1:]))
     assert shared.shape[0] == 7
-    assert shared.untyped_storage().nbytes() == laid.untyped_storage().nbytes()
+    assert shared.untyped_storage().nbytes() == last.untyped_storage().nbytes()
 
 
 @pytest.mark.parametrize("pool", [lambda x: F.max_pool2d(x, 3, 2, padding=1), lambda x: F.avg_pool2d(x, 2)])
