@@ -1,25 +1,41 @@
-"""Kernels as functions: compiled for the processor at hand when they are first asked for.
+"""Kernels as functions: compiled for the processor at hand when they are first asked for, and run by threads.
 
-LLVM is imported then, because a GPU has no use for it.
+`has_kernels` decides where they are used. Elsewhere, on a GPU say, torch's own kernels compute, and LLVM is not
+imported: `_llvm` is the one place that does.
 """
 
 import ctypes
 import functools
 import inspect
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from experiments.kernels.code import Code
+from experiments.kernels.language import Code, Pointer, Real
 
 # What a thread must have to do; to start it and to wait for it takes half as long.
 THREAD_NANOSECONDS = 120_000
 # What a thread does in a nanosecond: multiplications with an addition, and numbers read and written, about.
 PRODUCTS, NUMBERS = 100, 8
+
+
+def has_kernels(x: Tensor) -> bool:
+    """Say whether kernels compute with numbers like those of x: on a CPU, in single or double precision."""
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
+
+@functools.cache
+def _llvm() -> Any:
+    """Return LLVM, imported when a kernel, or the size of a vector, is first asked for."""
+    import llvmlite.binding
+    import llvmlite.ir
+
+    return llvmlite
 
 
 @functools.cache
@@ -45,39 +61,64 @@ def accumulators() -> int:
 
 @functools.cache
 def _features() -> dict[str, bool]:
-    from llvmlite.binding import get_host_cpu_features
-
     try:
-        return dict(get_host_cpu_features())
-    except RuntimeError:  # LLVM knows no features of some processors
+        return dict(_llvm().binding.get_host_cpu_features())
+    # LLVM knows no features of some processors.
+    except RuntimeError:
         return {}
 
 
 @functools.cache
 def compiled(
     kernel: Callable[..., None], dtype: torch.dtype, vector: int | None = None, **constants: float
-) -> Callable[..., None]:
-    """Return a kernel's machine code: a function of tensors of `dtype`, where it takes pointers, and of numbers.
+) -> Callable[..., Callable[[int, int], None]]:
+    """Return a kernel's machine code, as a function of its arguments that returns one of its part of the work.
 
-    Pointers come before numbers. It reads and writes where the tensors' first numbers lie, and heeds neither
-    strides nor bounds. Its vectors are the processor's, or have as many lanes as `vector` says.
+        add = compiled(add_shifted, x.dtype, by=1)    # compiled when first asked for, then looked up
+        add(x=x, y=y)(start, stop)                    # runs
+
+    Arguments are passed by the names of the kernel's parameters: tensors where it takes pointers, numbers else.
+    The machine code reads and writes where the tensors' first numbers lie, and heeds neither strides nor bounds;
+    pointers are to numbers of `dtype` where the kernel does not say otherwise. Its vectors are the processor's,
+    or have as many lanes as `vector` says.
+
+    Raises TypeError for an argument that is missing, and for one that the kernel does not know.
     """
-    from experiments.kernels.code import Code
-    from experiments.kernels.values import Integer, Real
-
     parameters = list(inspect.signature(kernel).parameters.values())[1:]
-    kinds = [p.annotation for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-    code = Code(kernel.__name__, kinds, vector or lanes(dtype), 8 * dtype.itemsize)
+    kinds = {p.name: p.annotation for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY}
+    if list(kinds)[-2:] != ["start", "stop"]:
+        raise TypeError(f"the last arguments of {kernel.__name__} must be start and stop")
+    code = Code(_llvm().ir, kernel.__name__, list(kinds.values()), vector or lanes(dtype), 8 * dtype.itemsize)
     kernel(code, *code.arguments, **constants)
     code.builder.ret_void()
-    c_types = [ctypes.c_double if kind is Real else ctypes.c_int64 for kind in kinds]
-    call = ctypes.CFUNCTYPE(None, *c_types)(_compiler().address(code))
-    pointers = sum(kind not in (Integer, Real) for kind in kinds)
+    machine_code = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)(
+        _compiler().address(code)
+    )
+    return _binder(kernel.__name__, dict(list(kinds.items())[:-2]), machine_code)
 
-    def function(*arguments: Any) -> None:
-        call(*[tensor.data_ptr() for tensor in arguments[:pointers]], *arguments[pointers:])
 
-    return function
+def _binder(
+    name: str, kinds: Mapping[str, type], machine_code: Callable[[bytes, int, int], None]
+) -> Callable[..., Callable[[int, int], None]]:
+    """Return a function of arguments by name that returns one of `start` and `stop`.
+
+    Kernels of small networks are called many thousand times a second. The function is therefore written out with
+    the kernel's own names, of which Python itself finds the missing and the unknown, as fast as for any function.
+    """
+    tensors = [argument for argument, kind in kinds.items() if issubclass(kind, Pointer)]
+    formats = "".join("d" if kind is Real else "q" for kind in kinds.values())
+    values = [f"{argument}.data_ptr()" if argument in tensors else argument for argument in kinds]
+
+    # The tensors come along to live as long as the addresses in `arguments` are in use.
+    def run(arguments: bytes, tensors: tuple[Tensor, ...], start: int, stop: int) -> None:
+        machine_code(arguments, start, stop)
+
+    bind = eval(
+        f"lambda *, {', '.join(kinds)}: partial(run, pack({', '.join(values)}), ({', '.join(tensors)},))",
+        {"partial": functools.partial, "run": run, "pack": struct.Struct(f"={formats}").pack},
+    )
+    bind.__name__ = bind.__qualname__ = name
+    return bind
 
 
 def over_threads(count: int, work: Callable[[int, int], None], nanoseconds: float) -> None:
@@ -103,12 +144,10 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 class _Compiler:
-    """LLVM for this processor; what it has made lives as long as the process."""
+    """LLVM for this processor; the machine code lives as long as the process."""
 
     def __init__(self) -> None:
-        import llvmlite.binding as llvm
-
-        self.llvm = llvm
+        llvm = self.llvm = _llvm().binding
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         features = ",".join(("+" if has else "-") + name for name, has in _features().items())
@@ -118,18 +157,17 @@ class _Compiler:
         self.options = llvm.create_pipeline_tuning_options(speed_level=2)
         # Kernels say themselves what is unrolled and what is a vector.
         self.options.loop_unrolling = self.options.loop_vectorization = self.options.slp_vectorization = False
-        self.made: list[Any] = []
+        self.engines: list[Any] = []
 
-    def address(self, code: "Code") -> int:
-        """Compile a finished function; return where its machine code begins."""
-        llvm = self.llvm
-        module = llvm.parse_assembly(str(code.module))
-        passes = llvm.create_pass_builder(self.processor, self.options)
+    def address(self, code: Code) -> int:
+        """Compile a kernel; return where its entry begins."""
+        module = self.llvm.parse_assembly(str(code.module))
+        passes = self.llvm.create_pass_builder(self.processor, self.options)
         passes.getModulePassManager().run(module, passes)
-        engine = llvm.create_mcjit_compiler(module, self.processor)
+        engine = self.llvm.create_mcjit_compiler(module, self.processor)
         engine.finalize_object()
-        self.made.append(engine)
-        return engine.get_function_address(code.function.name)
+        self.engines.append(engine)
+        return engine.get_function_address(code.entry.name)
 
 
 @functools.cache

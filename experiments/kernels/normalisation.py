@@ -1,19 +1,46 @@
-"""Batch normalisation of what lies in memory as [pixels, channels, batch], and a ReLU behind it.
+"""Batch normalisation with a ReLU behind it, and moments, of a stack of members whose batch lies last.
 
-Sums are in double precision. With `relu` kernels are about max(0, y) in place of y = scale x + shift. `ragged`:
-the batch is no whole number of vectors, and the last overlaps the one before.
+Images lie in memory as [members, height, width, channels, batch]; kernels see one member's as [pixels,
+channels, batch]. Features lie as [members, features, batch]. Each feature is one row, and all that is to be
+done to it is done while it is at hand: to the kernels it is a channel of a single pixel, and the features of
+all members follow one another.
+
+Sums are in double precision. Of each channel c kernels write down four numbers, [channels, 4]:
+
+    statistics    mean, inverse_std, scale = gamma inverse_std, shift = beta - mean scale    y = scale x + shift
+    grad_stats    grad_weight, grad_bias, slope, offset                  grad_x = scale grad + slope x + offset
+
+With `relu` kernels are about max(0, y) in place of y. `ragged`: the batch is no whole number of vectors, and
+the last overlaps the one before.
 """
 
-from experiments.kernels.code import Code
-from experiments.kernels.storage import DoublePointer, Pointer, Register, vector_at
-from experiments.kernels.values import Integer, Real, Vector
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from experiments.kernels.language import (
+    Code,
+    DoublePointer,
+    Integer,
+    Pointer,
+    Real,
+    Register,
+    Vector,
+    vector_at,
+)
+from experiments.kernels.machine import NUMBERS, compiled, lanes, over_threads
+
+# A kernel as `compiled` returns it.
+Kernel = Callable[..., Callable[[int, int], None]]
 
 
-def channel_moments(
+def fill_moments(
     code: Code,
     x: Pointer,
-    means: DoublePointer,  # [channels], and so is squares
-    squares: DoublePointer,
+    means: DoublePointer,  # [channels]
+    squares: DoublePointer,  # [channels]
     batch: Integer,
     channels: Integer,
     pixels: Integer,
@@ -29,14 +56,25 @@ def channel_moments(
         squares.put(c, square)
 
 
-def batch_statistics(
+def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each channel's mean, and its sum of squares around it, [members, channels] in double precision.
+
+    x [members, ..., channels, batch], contiguous.
+    """
+    means, squares = torch.empty(2, len(x), x.shape[-2], dtype=torch.double)
+    kernel = compiled(fill_moments, x.dtype, ragged=_ragged(x))
+    _over_channels(kernel, {"x": x, "means": means, "squares": squares})
+    return means, squares
+
+
+def fill_statistics(
     code: Code,
     x: Pointer,
-    weight: Pointer,  # [channels], and so are the next three
-    bias: Pointer,
-    running_mean: Pointer,
-    running_var: Pointer,
-    statistics: Pointer,  # [channels, 4]: mean, inverse_std, scale, shift
+    weight: Pointer,  # [channels]
+    bias: Pointer,  # [channels]
+    running_mean: Pointer,  # [channels]
+    running_var: Pointer,  # [channels]
+    statistics: Pointer,
     momentum: Real,
     batch: Integer,
     channels: Integer,
@@ -47,21 +85,21 @@ def batch_statistics(
     ragged: int,
     eps: float,
 ) -> None:
-    """What normalises each channel in [start, stop), y = scale x + shift; running statistics move."""
+    """Statistics of each channel in [start, stop); running statistics move."""
     count = (batch * pixels).real()
     with code.loop(start, stop) as c:
-        centre, square = _moments(code, x, c, batch, channels, pixels, ragged)
-        moved = centre - running_mean.number(c)
-        running_mean.put(c, running_mean.number(c) + moved * momentum)
-        moved = square / (count - 1.0) - running_var.number(c)
-        running_var.put(c, running_var.number(c) + moved * momentum)
-        inverse = (square / count + eps).root().inverse()
-        factor = weight.number(c) * inverse
-        for index, value in enumerate((centre, inverse, factor, bias.number(c) - centre * factor)):
+        mean, square = _moments(code, x, c, batch, channels, pixels, ragged)
+        step = mean - running_mean.number(c)
+        running_mean.put(c, running_mean.number(c) + step * momentum)
+        step = square / (count - 1.0) - running_var.number(c)
+        running_var.put(c, running_var.number(c) + step * momentum)
+        inverse_std = (square / count + eps).root().inverse()
+        scale = weight.number(c) * inverse_std
+        for index, value in enumerate((mean, inverse_std, scale, bias.number(c) - mean * scale)):
             statistics.put(c * 4 + index, value)
 
 
-def normalise(
+def normalise_pixels(
     code: Code,
     x: Pointer,
     statistics: Pointer,
@@ -75,15 +113,90 @@ def normalise(
 ) -> None:
     """y = scale[c] x + shift[c], for the pixels [start, stop)."""
     with code.loop(start, stop) as pixel, code.loop(0, channels) as c:
-        normalise_row(code, x, statistics, y, (pixel * channels + c) * batch, batch, c, relu)
+        _normalise_row(code, x, statistics, y, (pixel * channels + c) * batch, batch, c, relu)
 
 
-def gradient_statistics(
+def normalise_features(
+    code: Code,
+    x: Pointer,
+    weight: Pointer,
+    bias: Pointer,
+    running_mean: Pointer,
+    running_var: Pointer,
+    statistics: Pointer,
+    y: Pointer,
+    momentum: Real,
+    batch: Integer,
+    start: Integer,
+    stop: Integer,
+    *,
+    relu: int,
+    ragged: int,
+    eps: float,
+) -> None:
+    """Statistics and y = scale x + shift, for the features [start, stop); running statistics move."""
+    # How many features there are plays no part.
+    pixels, features = code.integer(1), code.integer(0)
+    with code.loop(start, stop) as c:
+        arrays = x, weight, bias, running_mean, running_var, statistics
+        fill_statistics(code, *arrays, momentum, batch, features, pixels, c, c + 1, ragged=ragged, eps=eps)
+        _normalise_row(code, x, statistics, y, c * batch, batch, c, relu)
+
+
+def batch_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running: tuple[Tensor, Tensor],
+    momentum: float,
+    eps: float,
+    relu: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return y = gamma (x - mean) / sqrt(var + eps) + beta and the statistics [members, channels, 4].
+
+    x [members, ..., channels, batch], contiguous, is normalised by its own mean and biased variance.
+    `running` are mean and variance [members, channels]; they move by `momentum`, the variance towards the
+    unbiased one. `relu`: return max(0, y) in place of y.
+    """
+    y, statistics = torch.empty_like(x), torch.empty(*weight.shape, 4, dtype=x.dtype)
+    running_mean, running_var = running
+    ragged = _ragged(x)
+    if x.dim() == 3:
+        kernel = compiled(normalise_features, x.dtype, relu=int(relu), ragged=ragged, eps=eps)
+        members, features, batch = x.shape
+        work = kernel(
+            x=x,
+            weight=weight,
+            bias=bias,
+            running_mean=running_mean,
+            running_var=running_var,
+            statistics=statistics,
+            y=y,
+            momentum=momentum,
+            batch=batch,
+        )
+        over_threads(members * features, work, batch / NUMBERS)
+        return y, statistics
+    arrays = {
+        "x": x,
+        "weight": weight,
+        "bias": bias,
+        "running_mean": running_mean,
+        "running_var": running_var,
+    }
+    kernel = compiled(fill_statistics, x.dtype, ragged=ragged, eps=eps)
+    _over_channels(kernel, arrays | {"statistics": statistics}, momentum=momentum)
+    kernel = compiled(normalise_pixels, x.dtype, relu=int(relu))
+    _over_pixels(kernel, {"x": x, "statistics": statistics, "y": y})
+    return y, statistics
+
+
+def fill_gradient_statistics(
     code: Code,
     grad: Pointer,
     x: Pointer,
     statistics: Pointer,
-    made: Pointer,  # [channels, 4]: grad_weight, grad_bias, slope, offset
+    grad_stats: Pointer,
     batch: Integer,
     channels: Integer,
     pixels: Integer,
@@ -93,7 +206,7 @@ def gradient_statistics(
     relu: int,
     ragged: int,
 ) -> None:
-    """Gradients of weight and bias, and what makes that of x, for the channels [start, stop).
+    """Gradients of weight and bias, and slope and offset of that of x, for the channels [start, stop).
 
     dL/dx = scale (g - mean of g - x^ mean of g x^) = scale g + slope x + offset, with x^ = (x - mean) / std.
     """
@@ -104,27 +217,26 @@ def gradient_statistics(
         total.clear()
         product.clear()
         with code.loop(0, pixels) as pixel, code.loop(0, batch, code.lanes) as number:
-            sample, uncounted = vector_at(batch, number, ragged)
+            sample, mask_tail = vector_at(batch, number, ragged)
             place = (pixel * channels + c) * batch + sample
-            seen = x.load(place)
-            arrived = uncounted(_through_relu(grad.load(place), seen, scale, shift, relu)).widened()
-            total.set(total.get() + arrived)
-            product.set(arrived.times_plus(seen.widened() - centre.widened(), product.get()))
-        mean, inverse_std, factor = (statistics.number(c * 4 + index) for index in range(3))
-        of_bias, of_weight = total.get().total(), product.get().total() * inverse_std
-        tilt = factor * inverse_std * of_weight / count * -1.0
-        for index, value in enumerate(
-            (of_weight, of_bias, tilt, factor * of_bias / count * -1.0 - tilt * mean)
-        ):
-            made.put(c * 4 + index, value)
+            value = x.load(place)
+            g = mask_tail(_through_relu(grad.load(place), value, scale, shift, relu)).widened()
+            total.set(total.get() + g)
+            product.set(g.times_plus(value.widened() - centre.widened(), product.get()))
+        mean, inverse_std, scale = (statistics.number(c * 4 + index) for index in range(3))
+        grad_bias, grad_weight = total.get().total(), product.get().total() * inverse_std
+        slope = scale * inverse_std * grad_weight / count * -1.0
+        offset = scale * grad_bias / count * -1.0 - slope * mean
+        for index, number in enumerate((grad_weight, grad_bias, slope, offset)):
+            grad_stats.put(c * 4 + index, number)
 
 
-def input_gradient(
+def gradient_pixels(
     code: Code,
     grad: Pointer,
     x: Pointer,
     statistics: Pointer,
-    made: Pointer,
+    grad_stats: Pointer,
     grad_x: Pointer,
     batch: Integer,
     channels: Integer,
@@ -134,11 +246,72 @@ def input_gradient(
     relu: int,
 ) -> None:
     """grad_x = scale[c] grad + slope[c] x + offset[c], for the pixels [start, stop)."""
+    arrays = grad, x, statistics, grad_stats, grad_x
     with code.loop(start, stop) as pixel, code.loop(0, channels) as c:
-        gradient_row(code, grad, x, statistics, made, grad_x, (pixel * channels + c) * batch, batch, c, relu)
+        _gradient_row(code, *arrays, (pixel * channels + c) * batch, batch, c, relu)
 
 
-def normalise_row(
+def gradient_features(
+    code: Code,
+    grad: Pointer,
+    x: Pointer,
+    statistics: Pointer,
+    grad_stats: Pointer,
+    grad_x: Pointer,
+    batch: Integer,
+    start: Integer,
+    stop: Integer,
+    *,
+    relu: int,
+    ragged: int,
+) -> None:
+    """Gradients of weight, bias and x, for the features [start, stop)."""
+    pixels, features = code.integer(1), code.integer(0)
+    with code.loop(start, stop) as c:
+        arrays, options = (grad, x, statistics, grad_stats), {"relu": relu, "ragged": ragged}
+        fill_gradient_statistics(code, *arrays, batch, features, pixels, c, c + 1, **options)
+        _gradient_row(code, *arrays, grad_x, c * batch, batch, c, relu)
+
+
+def batch_norm_gradient(grad: Tensor, x: Tensor, statistics: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
+    """Return the gradient of x, and grad_stats [members, channels, 4], which begin with those of weight and bias.
+
+    `grad` and x [members, ..., channels, batch], contiguous; `statistics` as `batch_norm` returns them.
+    """
+    grad_stats, grad_x = torch.empty_like(statistics), torch.empty_like(x)
+    ragged = _ragged(x)
+    if x.dim() == 3:
+        kernel = compiled(gradient_features, x.dtype, ragged=ragged, relu=int(relu))
+        members, features, batch = x.shape
+        work = kernel(
+            grad=grad, x=x, statistics=statistics, grad_stats=grad_stats, grad_x=grad_x, batch=batch
+        )
+        over_threads(members * features, work, batch / NUMBERS)
+        return grad_x, grad_stats
+    arrays = {"grad": grad, "x": x, "statistics": statistics, "grad_stats": grad_stats}
+    _over_channels(compiled(fill_gradient_statistics, x.dtype, ragged=ragged, relu=int(relu)), arrays)
+    _over_pixels(compiled(gradient_pixels, x.dtype, relu=int(relu)), arrays | {"grad_x": grad_x})
+    return grad_x, grad_stats
+
+
+def _moments(
+    code: Code, x: Pointer, c: Integer, batch: Integer, channels: Integer, pixels: Integer, ragged: int
+) -> tuple[Real, Real]:
+    """Mean of channel c and sum of squares around it, from sums around its first value."""
+    total, square = Register(code, wide=True), Register(code, wide=True)
+    total.clear()
+    square.clear()
+    first = x.broadcast(c * batch).widened()
+    with code.loop(0, pixels) as pixel, code.loop(0, batch, code.lanes) as number:
+        sample, mask_tail = vector_at(batch, number, ragged)
+        deviation = mask_tail(x.load((pixel * channels + c) * batch + sample).widened() - first)
+        total.set(total.get() + deviation)
+        square.set(deviation.times_plus(deviation, square.get()))
+    sum_, count = total.get().total(), (batch * pixels).real()
+    return x.number(c * batch) + sum_ / count, square.get().total() - sum_ * sum_ / count
+
+
+def _normalise_row(
     code: Code,
     x: Pointer,
     statistics: Pointer,
@@ -156,12 +329,12 @@ def normalise_row(
         y.store(place, value.where_positive(value) if relu else value)
 
 
-def gradient_row(
+def _gradient_row(
     code: Code,
     grad: Pointer,
     x: Pointer,
     statistics: Pointer,
-    made: Pointer,
+    grad_stats: Pointer,
     grad_x: Pointer,
     row: Integer,
     batch: Integer,
@@ -170,30 +343,46 @@ def gradient_row(
 ) -> None:
     """grad_x = scale grad + slope x + offset, of channel c of one pixel, which begins at `row`."""
     scale, shift = (statistics.broadcast(c * 4 + index) for index in (2, 3))
-    slope, offset = (made.broadcast(c * 4 + index) for index in (2, 3))
+    slope, offset = (grad_stats.broadcast(c * 4 + index) for index in (2, 3))
     with code.loop(0, batch, code.lanes) as number:
         place = row + number.at_most(batch - code.lanes)
-        seen = x.load(place)
-        arrived = _through_relu(grad.load(place), seen, scale, shift, relu)
-        grad_x.store(place, arrived.times_plus(scale, seen.times_plus(slope, offset)))
-
-
-def _moments(
-    code: Code, x: Pointer, c: Integer, batch: Integer, channels: Integer, pixels: Integer, ragged: int
-) -> tuple[Real, Real]:
-    """Mean of channel c and sum of squares around it, from sums around its first value."""
-    total, square = Register(code, wide=True), Register(code, wide=True)
-    total.clear()
-    square.clear()
-    first = x.broadcast(c * batch).widened()
-    with code.loop(0, pixels) as pixel, code.loop(0, batch, code.lanes) as number:
-        sample, uncounted = vector_at(batch, number, ragged)
-        off = uncounted(x.load((pixel * channels + c) * batch + sample).widened() - first)
-        total.set(total.get() + off)
-        square.set(off.times_plus(off, square.get()))
-    sum_, count = total.get().total(), (batch * pixels).real()
-    return x.number(c * batch) + sum_ / count, square.get().total() - sum_ * sum_ / count
+        value = x.load(place)
+        g = _through_relu(grad.load(place), value, scale, shift, relu)
+        grad_x.store(place, g.times_plus(scale, value.times_plus(slope, offset)))
 
 
 def _through_relu(grad: Vector, x: Vector, scale: Vector, shift: Vector, relu: int) -> Vector:
     return grad.where_positive(x.times_plus(scale, shift)) if relu else grad
+
+
+def _ragged(x: Tensor) -> int:
+    return int(x.shape[-1] % lanes(x.dtype) > 0)
+
+
+def _over_channels(kernel: Kernel, arrays: Mapping[str, Tensor], **numbers: float) -> None:
+    """Call a kernel of channels with each member's arrays, of which x is [..., channels, batch], and numbers."""
+    *space, channels, batch = arrays["x"].shape[1:]
+    pixels = math.prod(space)
+    # Of a single pixel, the channels of all members follow one another.
+    if not space:
+        channels *= len(arrays["x"])
+        arrays = {name: array[None] for name, array in arrays.items()}
+    for parts in _members(arrays):
+        work = kernel(**parts, **numbers, batch=batch, channels=channels, pixels=pixels)
+        over_threads(channels, work, pixels * batch / NUMBERS)
+
+
+def _over_pixels(kernel: Kernel, arrays: Mapping[str, Tensor]) -> None:
+    """Call a kernel of pixels with each member's arrays, of which x is [height, width, channels, batch]."""
+    _, height, width, channels, batch = arrays["x"].shape
+    for parts in _members(arrays):
+        work = kernel(**parts, batch=batch, channels=channels)
+        over_threads(height * width, work, channels * batch / NUMBERS)
+
+
+def _members(arrays: Mapping[str, Tensor]) -> Sequence[Mapping[str, Tensor]]:
+    """Each member's part of arrays [members, ...]; a single member's begins where they begin."""
+    if len(arrays["x"]) == 1:
+        return [arrays]
+    parts = zip(*(array.unbind() for array in arrays.values()), strict=True)
+    return [dict(zip(arrays, part, strict=True)) for part in parts]

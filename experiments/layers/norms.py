@@ -8,9 +8,10 @@ nothing. None of the three stores statistics.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
 
-from experiments.layers.convolution import fold_members, unfold_members
-from experiments.layers.layout import takes_batch_last
+from experiments.kernels.normalisation import batch_norm, batch_norm_gradient
+from experiments.layers.layout import batch_first, batch_last, fold_members, takes_batch_last, unfold_members
 
 NORMS = ("batch", "group", "layer", "none")
 
@@ -61,12 +62,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor, relu: bool = False) -> Tensor:
         """Normalise by the batch (train mode) or by the stored statistics (eval mode); `relu`: max(0, y)."""
         if self.weight.dim() == 1:
-            normalised = super().forward(input)
+            y = super().forward(input)
         elif not takes_batch_last(input):
-            normalised = self._normalise_folded(input)
+            y = self._normalise_folded(input)
         elif self.training:
-            from experiments.layers.stacked_norms import StackedBatchNorm  # which imports LLVM
-
             options = _running_statistics(self), self.momentum, self.eps, relu
             return StackedBatchNorm.apply(input, self.weight, self.bias, *options)  # type: ignore[return-value]
         else:
@@ -74,12 +73,12 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             scale = self.weight * torch.rsqrt(var + self.eps)  # [members, channels]
             shift = self.bias - mean * scale
             per_channel = (len(scale), 1, -1, *[1] * (input.dim() - 3))
-            normalised = torch.addcmul(shift.view(per_channel), input, scale.view(per_channel))
-        return F.relu(normalised) if relu else normalised
+            y = torch.addcmul(shift.view(per_channel), input, scale.view(per_channel))
+        return F.relu(y) if relu else y
 
     def _normalise_folded(self, input: Tensor) -> Tensor:
         mean, var = _running_statistics(self)
-        normalised = F.batch_norm(
+        y = F.batch_norm(
             fold_members(input),
             mean.view(-1),
             var.view(-1),
@@ -89,7 +88,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             self.momentum or 0.0,
             self.eps,
         )
-        return unfold_members(normalised, len(self.weight))
+        return unfold_members(y, len(self.weight))
 
 
 class BatchNorm(_BatchNorm, nn.BatchNorm1d):
@@ -98,6 +97,48 @@ class BatchNorm(_BatchNorm, nn.BatchNorm1d):
 
 class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     """Batch normalisation of images [..., batch, channels, height, width]."""
+
+
+def _running_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return the running mean and variance [members, channels] that this pass uses, counting the batch."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    if norm.training and norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    return norm.running_mean, norm.running_var
+
+
+class StackedBatchNorm(Function):
+    """Batch normalisation of x [members, batch, channels, ...] by each member's own batch, in train mode.
+
+    On a CPU. Normalises by the biased variance and moves the running variance by the unbiased one, as torch
+    does; running mean and variance [members, channels] are updated in place. `relu`: return max(0, y).
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running: tuple[Tensor, Tensor],
+        momentum: float,
+        eps: float,
+        relu: bool,
+    ) -> Tensor:
+        """Return gamma (x - mean) / sqrt(var + eps) + beta."""
+        x = batch_last(x)
+        y, statistics = batch_norm(x, weight, bias, running, momentum, eps, relu)
+        ctx.save_for_backward(x, statistics)
+        ctx.relu = relu
+        return batch_first(y)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, weight and bias."""
+        x, statistics = ctx.saved_tensors
+        grad_x, grad_stats = batch_norm_gradient(batch_last(grads[0]), x, statistics, ctx.relu)
+        return batch_first(grad_x), grad_stats[..., 0], grad_stats[..., 1], None, None, None, None
 
 
 class GroupNorm(nn.GroupNorm):
@@ -113,22 +154,48 @@ class GroupNorm(nn.GroupNorm):
             return super().forward(input)
         members = len(self.weight)
         if takes_batch_last(input):
-            from experiments.layers.stacked_norms import StackedGroupNorm  # which imports LLVM
-
             return StackedGroupNorm.apply(input, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[return-value]
         if members == 1:
             x, weight, bias = input.squeeze(0), self.weight.squeeze(0), self.bias.squeeze(0)
             return F.group_norm(x, self.num_groups, weight, bias, self.eps).unsqueeze(0)
         samples = input.flatten(0, 1)  # [members * batch, channels, ...]
-        normalised = F.group_norm(samples, self.num_groups, eps=self.eps).unflatten(0, input.shape[:2])
+        y = F.group_norm(samples, self.num_groups, eps=self.eps).unflatten(0, input.shape[:2])
         per_channel = (members, 1, self.num_channels, *[1] * (input.dim() - 3))
-        return torch.addcmul(self.bias.view(per_channel), normalised, self.weight.view(per_channel))
+        return torch.addcmul(self.bias.view(per_channel), y, self.weight.view(per_channel))
 
 
-def _running_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Return the running mean and variance [members, channels] that this pass uses, counting the batch."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    if norm.training and norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-    return norm.running_mean, norm.running_var
+class StackedGroupNorm(Function):
+    """Normalisation of each sample of x [members, batch, channels, ...] over groups of channels.
+
+    As torch.nn.GroupNorm, with each member's own weight and bias [members, channels].
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        """Return gamma (x - mean) / sqrt(var + eps) + beta."""
+        x = batch_last(x)  # [members, ..., channels, batch]
+        shape = x.shape
+        x = x.view(len(x), -1, groups, shape[-2] // groups, shape[-1])
+        weight, bias = (values.view(len(x), 1, groups, -1, 1) for values in (weight, bias))
+        count = x.shape[1] * x.shape[3]
+        deviations = x - x.sum(1, keepdim=True).sum(3, keepdim=True) / count
+        var = deviations.square().sum(1, keepdim=True).sum(3, keepdim=True) / count
+        inverse_std = torch.rsqrt(var + eps)  # [members, 1, groups, 1, batch]
+        ctx.save_for_backward(deviations, inverse_std, weight)
+        return batch_first(torch.addcmul(bias, deviations, weight * inverse_std).view(shape))
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, weight and bias."""
+        deviations, inverse_std, weight = ctx.saved_tensors
+        grad = batch_last(grads[0])
+        shape, grad = grad.shape, grad.reshape(deviations.shape)
+        count = deviations.shape[1] * deviations.shape[3]
+        sums = grad.sum(1, keepdim=True)  # [members, 1, groups, channels of one, batch]
+        products = (grad * deviations).sum(1, keepdim=True) * inverse_std
+        grad_bias, grad_weight = (total.sum(-1).view(len(grad), -1) for total in (sums, products))
+        # dL/dx = (w g - mean of w g - x^ mean of w g x^) / std, with x^ = (x - mean) / std.
+        of_mean = (weight * sums).sum(3, keepdim=True) / -count * inverse_std
+        of_std = (weight * products).sum(3, keepdim=True) / -count * inverse_std.square()
+        grad_x = torch.addcmul(of_mean, deviations, of_std).addcmul_(grad, weight * inverse_std)
+        return batch_first(grad_x.view(shape)), grad_weight, grad_bias, None, None

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.theory.layers import entry_sums
+from experiments.kernels.normalisation import channel_moments
 from experiments.layers.layout import batch_last, takes_batch_last
 
 
@@ -23,8 +24,6 @@ class Moments:
         """Add a batch x [members, batch, channels, *positions]."""
         count = x[0, :, 0].numel()
         if takes_batch_last(x):
-            from experiments.layers.stacked_norms import channel_moments  # which imports LLVM
-
             mean, squares = channel_moments(batch_last(x))
         else:
             rows = x.movedim(2, 1).flatten(2)  # [members, channels, batch * positions]

@@ -3,10 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.layers.convolution import Conv2d, Linear, on_images
+from experiments.layers.convolution import Conv2d
+from experiments.layers.layout import on_images
+from experiments.layers.linear import Linear
 from experiments.layers.norms import image_norm, norm_relu
-from experiments.networks.network import Network, NormInput, chain_norm_inputs
-from experiments.training.noise import NoiseSite
+from experiments.networks.network import Network, NoiseSite, NormInput, chain_norm_inputs
 
 STAGES = 3
 

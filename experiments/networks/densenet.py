@@ -3,10 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.layers.convolution import Conv2d, Linear, join_channels, on_images
+from experiments.layers.convolution import Conv2d
+from experiments.layers.layout import join_channels, on_images
+from experiments.layers.linear import Linear
 from experiments.layers.norms import image_norm, norm_relu
-from experiments.networks.network import Network, NormInput, Source
-from experiments.training.noise import NoiseSite
+from experiments.networks.network import Network, NoiseSite, NormInput, Source
 
 BLOCKS = 3
 BOTTLENECK = 4  # channels between a dense layer's two convolutions over those that it adds

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.checks import COUNT, SWITCH, Rule
-from experiments.layers.convolution import Conv2d, Linear, on_images
+from experiments.layers.convolution import Conv2d
+from experiments.layers.layout import on_images
+from experiments.layers.linear import Linear
 from experiments.layers.norms import image_norm, norm_relu
-from experiments.networks.network import Network, NormInput
+from experiments.networks.network import Network, NoiseSite, NormInput
 from experiments.networks.postactivation import PostActivationBlock, block_norm_inputs
-from experiments.training.noise import NoiseSite
 
 # Blocks of the four stages by the depth that gives a network its name: weight layers on the longest path.
 STAGES = {

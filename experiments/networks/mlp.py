@@ -4,10 +4,9 @@ import math
 
 from torch import Tensor, nn
 
-from experiments.layers.convolution import Linear
+from experiments.layers.linear import Linear
 from experiments.layers.norms import feature_norm, norm_relu
-from experiments.networks.network import Network, NormInput, chain_norm_inputs
-from experiments.training.noise import NoiseSite
+from experiments.networks.network import Network, NoiseSite, NormInput, chain_norm_inputs
 
 
 class Block(nn.Module):

@@ -7,7 +7,22 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from experiments.checks import Rule
-from experiments.training.noise import NoiseSite
+
+
+class NoiseSite(nn.Module):
+    """A place in a network where the noise of one placement can act.
+
+    `factor` is what the site multiplies its input by; None, as at first, makes it the identity.
+    """
+
+    def __init__(self, placement: str):
+        super().__init__()
+        self.placement = placement
+        self.factor: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return m * x, shaped as x."""
+        return x if self.factor is None else x * self.factor
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.layers.convolution import Conv2d, Linear
+from experiments.layers.convolution import Conv2d
+from experiments.layers.linear import Linear
 from experiments.layers.norms import image_norm, norm_relu
-from experiments.networks.network import NormInput, Source
-from experiments.training.noise import NoiseSite
+from experiments.networks.network import NoiseSite, NormInput, Source
 
 REDUCTION = 16  # channels over those between squeeze and excitation
 

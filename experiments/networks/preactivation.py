@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from experiments.layers.convolution import Conv2d, Linear
+from experiments.layers.convolution import Conv2d
+from experiments.layers.linear import Linear
 from experiments.layers.norms import image_norm, norm_relu
-from experiments.networks.network import Network, NormInput, Source
-from experiments.training.noise import NoiseSite
+from experiments.networks.network import Network, NoiseSite, NormInput, Source
 
 STAGES = 3
 

@@ -8,9 +8,8 @@ from torch import Tensor
 from experiments.checks import Rule, one_of
 from experiments.layers.convolution import Conv2d
 from experiments.layers.norms import image_norm, norm_relu
-from experiments.networks.network import NormInput, Source
+from experiments.networks.network import NoiseSite, NormInput, Source
 from experiments.networks.preactivation import PreActivationBlock, PreActivationNet, projection
-from experiments.training.noise import NoiseSite
 
 
 class BasicBlock(PreActivationBlock):

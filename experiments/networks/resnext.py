@@ -6,11 +6,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from experiments.checks import COUNT, Rule
-from experiments.layers.convolution import Conv2d, Linear
+from experiments.layers.convolution import Conv2d
+from experiments.layers.linear import Linear
 from experiments.layers.norms import image_norm, norm_relu
-from experiments.networks.network import Network, NormInput
+from experiments.networks.network import Network, NoiseSite, NormInput
 from experiments.networks.postactivation import PostActivationBlock, block_norm_inputs
-from experiments.training.noise import NoiseSite
 
 STAGES = 3
 EXPANSION = 4  # output channels of a block over the width of one of its groups, whatever the cardinality

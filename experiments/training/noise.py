@@ -1,52 +1,20 @@
-"""Multiplicative noise as data: sites in a network, uniform draws, and the factors made of them.
+"""Multiplicative noise as data: uniform draws, and the factors made of them at each site of a network.
 
 A factor m has E[m] = 1 and is switched off at test. All families (`analysis.theory.noises`) are made of the same
 uniform draw u in [0, 1), so that members of one seed are paired.
 """
 
-import functools
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from analysis.theory.noises import NO_NOISE, family
+from experiments.kernels.factors import factors_by_kernel
+from experiments.kernels.machine import has_kernels
+from experiments.layers.layout import empty_activations
 from experiments.members import Member
 from experiments.seeds import generator
-
-# The numbers of a factor that a thread fills before it takes others.
-PIECE = 4096
-
-
-class NoiseSite(nn.Module):
-    """A place in a network where the noise of one placement can act.
-
-    `factor` is what the site multiplies its input by; None, as at first, makes it the identity.
-    """
-
-    def __init__(self, placement: str):
-        super().__init__()
-        self.placement = placement
-        self.factor: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return m * x, shaped as x."""
-        return x if self.factor is None else x * self.factor
-
-
-def empty_activations(count: int, batch: int, sample_shape: Sequence[int], device: torch.device) -> Tensor:
-    """Return an unset tensor [count, batch, *sample_shape], laid out in memory as activations are.
-
-    A product with activations then reads both in order. Vectors lie as [count, features, batch] and on a CPU
-    images as [count, height, width, channels, batch], see `networks.layout`; on other devices images lie as
-    [count, batch, height, width, channels].
-    """
-    if len(sample_shape) == 1:
-        return torch.empty((count, *sample_shape, batch), device=device).mT
-    channels, *space = sample_shape
-    if device.type == "cpu":
-        return torch.empty(count, *space, channels, batch).permute(0, 4, 3, 1, 2)
-    return torch.empty((count, batch, *space, channels), device=device).movedim(-1, 2)
 
 
 def uniform_draws(
@@ -107,7 +75,7 @@ class SiteNoise:
         fill_uniform(uniform, keys)
         for draw, inverse_cdf in zip(others, self.inverse_cdfs, strict=True):
             draw.copy_(inverse_cdf(uniform))
-        make = factors_by_kernel if self.device.type == "cpu" else factors_by_torch
+        make = factors_by_kernel if has_kernels(draws) else factors_by_torch
         return make(draws, self.which, self.parameters)
 
 
@@ -116,17 +84,3 @@ def factors_by_torch(draws: Tensor, which: Tensor, parameters: Tensor) -> Tensor
     draw = draws[which]
     offset, slope, threshold, step = parameters.view(-1, 4, *[1] * (draw.dim() - 1)).unbind(1)
     return torch.addcmul(offset, draw, slope) + torch.where(draw >= threshold, step, 0)
-
-
-def factors_by_kernel(draws: Tensor, which: Tensor, parameters: Tensor) -> Tensor:
-    """Return the same, read and written once; draws on a CPU, as `empty_activations` lays them out."""
-    from experiments.kernels.machine import NUMBERS, compiled, largest_vector, over_threads
-    from experiments.kernels.noise import fill_factors  # which imports LLVM
-
-    factors = empty_activations(len(which), draws.shape[1], draws.shape[2:], draws.device)
-    size = factors[0].numel()
-    pieces = -(-size // PIECE)
-    kernel = compiled(fill_factors, factors.dtype, largest_vector(size, factors.dtype))
-    arguments = draws, which, parameters, factors, size, pieces, PIECE
-    over_threads(len(factors) * pieces, functools.partial(kernel, *arguments), PIECE / NUMBERS)
-    return factors

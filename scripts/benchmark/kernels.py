@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.jobs.memory import keep_freed_memory
+from experiments.kernels.matrices import product
+from experiments.layers.convolution import StackedConvolution
 from experiments.layers.layout import batch_first, batch_last
-from experiments.layers.products import product
-from experiments.layers.stacked_convolution import StackedConvolution
 from scripts.benchmark.timing import seconds_of
 
 # Channels of input and output, pixels a side, stride: a stage's convolutions, and the first of the next stage.

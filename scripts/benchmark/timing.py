@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from experiments.layers.products import product
+from experiments.kernels.matrices import product
 
 
 def seconds_of(function: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from analysis.audit import MultiplicativeNoise, audit, diagnosis
-from experiments.training.noise import NoiseSite
+from experiments.networks.network import NoiseSite
 from tests.analysis.audit.audit_models import trained
 
 

@@ -29,6 +29,19 @@ def test_a_large_mean_costs_no_digits():
     assert moments.variance.item() == pytest.approx(x.float().double().var().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("space", [(4, 4), ()], ids=["images", "features"])
+def test_streamed_moments_are_the_same_in_either_layout(space):
+    x = torch.randn(2, 40, 5, *space, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    either = Moments(), Moments()
+    for batch in x.split([25, 15], 1):
+        either[0].update(batch)
+    for batch in x.split([4, 36], 1):  # the first is less than a vector, and goes another way
+        either[1].update(batch)
+    torch.testing.assert_close(either[0].variance, either[1].variance)
+    torch.testing.assert_close(either[0].variance, x.transpose(1, 2).flatten(2).var(-1))
+    torch.testing.assert_close(either[0].mean, x.transpose(1, 2).flatten(2).mean(-1))
+
+
 @pytest.mark.parametrize(
     "geometry",
     [

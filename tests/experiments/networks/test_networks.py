@@ -8,8 +8,7 @@ from torch import nn
 
 from analysis.schema import PLACEMENTS
 from experiments.checks import ConfigError
-from experiments.layers.convolution import Conv2d
-from experiments.layers.layout import batch_last, takes_batch_last
+from experiments.layers.layout import batch_last
 from experiments.layers.norms import BatchNorm, BatchNorm2d, GroupNorm, group_count
 from experiments.networks import NETWORKS, NORMS, check_model_config
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members
@@ -251,17 +250,6 @@ def test_images_that_members_share_are_flattened_without_a_copy():
         stack(shared.expand(3, *shared.shape))
     assert inputs["blocks.0.linear"].data_ptr() == shared.data_ptr()
     assert inputs["blocks.0.linear"].stride(0) == 0
-
-
-def test_members_convolve_as_groups_where_they_do_not_lie_batch_last():
-    torch.manual_seed(0)
-    layers = [Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False).double() for _ in range(3)]
-    x = torch.randn(3, 5, 4, 7, 7, dtype=torch.double)
-    stacked = Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False).double()
-    stacked.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
-    assert not takes_batch_last(x)
-    expected = torch.stack([layer(images) for layer, images in zip(layers, x, strict=True)])
-    torch.testing.assert_close(stacked(x), expected)
 
 
 # --- normalisers

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from experiments.networks.network import NoiseSite
 from tests.experiments.networks.cut_open import norms_read, own_channels
 from tests.experiments.networks.small_networks import ALL, images, small_network
 
@@ -41,3 +42,8 @@ def test_layers_and_shortcuts_are_declared_as_they_are(key):
     assert set(weights) - set(named) - {"classifier"} == {
         name for name in weights if name.endswith(".shortcut") or ".weighting." in name
     }, "the convolutions of shortcuts without norm, and what weights channels"
+
+
+def test_site_without_factor_is_the_identity():
+    x = torch.randn(3, 4)
+    assert NoiseSite("before_bn")(x) is x

@@ -3,13 +3,9 @@
 import pytest
 import torch
 
-from experiments.kernels import machine
 from experiments.members import Member
 from experiments.training.noise import (
-    NoiseSite,
     SiteNoise,
-    factors_by_kernel,
-    factors_by_torch,
     uniform_draws,
 )
 
@@ -93,22 +89,3 @@ def test_vectors_are_laid_out_features_first():
     assert draws.shape == (2, 64, 16)
     assert draws.mT.is_contiguous()
     assert site([member(), member(seed=1)], shape=(16,)).factor(0, 64).mT.is_contiguous()
-
-
-@pytest.mark.parametrize("shape", [(16,), (1,), (5,), (3, 4, 5), (7, 40, 40)])
-@pytest.mark.parametrize("batch", [2, 3, 64])
-def test_a_kernel_makes_the_factors_that_torch_does(shape, batch, monkeypatch):
-    draws = uniform_draws([(0, "x"), (1, "x")], batch, shape, CPU)
-    which = torch.tensor([1, 0, 0, 1])
-    parameters = torch.tensor([[0, 0, 0.3, 1 / 0.7], [0.5, 1, 0, 0], [1, 0, 0, 0], [1, 2, 0.9, 0.1]])
-    made = factors_by_kernel(draws, which, parameters)
-    torch.testing.assert_close(made, factors_by_torch(draws, which, parameters))
-    assert made.stride() == draws.stride()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    monkeypatch.setattr(machine, "THREAD_NANOSECONDS", 1)
-    assert factors_by_kernel(draws, which, parameters).equal(made)
-
-
-def test_site_without_factor_is_the_identity():
-    x = torch.randn(3, 4)
-    assert NoiseSite("before_bn")(x) is x

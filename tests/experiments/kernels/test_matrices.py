@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiments.kernels import machine, tiles
-from experiments.layers import products
-from experiments.layers.products import product
+from experiments.kernels import machine, matrices
+from experiments.kernels.matrices import product
+from tests.experiments.kernels.processors import vectors_of
 
 DTYPES = {"single": torch.float32, "double": torch.float64}
 
@@ -76,18 +76,9 @@ def test_threads_change_no_bit(monkeypatch):
 
 
 @pytest.mark.parametrize("vector_bytes", [16, 32])
-def test_vectors_of_other_processors_compute_the_same(vector_bytes, monkeypatch):
-    monkeypatch.setattr(machine, "lanes", lambda dtype: vector_bytes // dtype.itemsize)
-    for module in (machine, products, tiles):
-        monkeypatch.setattr(module, "accumulators", lambda: 12)
-    caches = machine.compiled, tiles.tile_vectors, products._tile
-    try:
-        for cache in caches:
-            cache.cache_clear()
+def test_vectors_of_other_processors_compute_the_same(vector_bytes):
+    with vectors_of(vector_bytes):
         # Their vectors are in use: two of them are the columns of a tile.
-        assert products._tile(64, 64, torch.float32).columns == 2 * vector_bytes // 4
+        assert matrices._tile(64, 64, torch.float32).columns == 2 * vector_bytes // 4
         for shape in SHAPES:
             test_products_are_those_of_double_precision(*shape, torch.float32)
-    finally:
-        for cache in caches:
-            cache.cache_clear()
