@@ -14,10 +14,10 @@ same shift may harm two networks differently.
 
 import pandas as pd
 
+from analysis.select import KIND
 from analysis.stats import mean_interval, ratio_interval
 from analysis.tables import NETWORK, RECIPE
 
-KIND = ["placement", "noise", "strength"]
 QUANTITIES = ["gap", "transplant", "removal"]
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from analysis.select import KIND
 from analysis.stats import over_seeds
 from analysis.tables import NETWORK, NOISES, PLACEMENTS, Study
 
-KIND = ["placement", "noise", "strength"]
 ORDER = {word: place for place, word in enumerate(["none", *PLACEMENTS, *NOISES])}
 
 

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from analysis.audit.causes import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE
+from analysis.audit.table import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE
 
 SHOWN = 5  # layers that are explained one by one
 FEW_UPDATES = 50
@@ -115,7 +115,7 @@ def _why_it_lags(row: pd.Series, table: pd.DataFrame) -> str:
     if 0 < updates < FEW_UPDATES:
         return f", after only {updates} update{'s' * (updates > 1)}"
     batch = table.attrs.get("samples", 0) / max(table.attrs.get("batches", 1), 1)
-    averaged = (2 - momentum) / momentum if momentum else math.inf  # batches; see `causes.stored_error`
+    averaged = (2 - momentum) / momentum if momentum else math.inf  # batches; see `table.stored_error`
     if averaged * batch < FEW_SAMPLES:
         return f"; momentum {momentum:g} averages over {averaged:.3g} batches, of {batch:.3g} samples each"
     return ""

@@ -15,23 +15,28 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from analysis.audit.calls import NoisyCall, noisy_call
-from analysis.audit.chain import Link, follow
-from analysis.audit.draws import GENERATORS, Draws, relative_variance, sharing
-from analysis.audit.nests import mapped, tensors_in
-from analysis.audit.noise import is_noise_site
-from analysis.audit.trails import ByTensor, Trail
+from analysis.audit.batches import map_tensors, tensors_in
+from analysis.audit.sources import (
+    GENERATORS,
+    Draws,
+    NoisyCall,
+    is_noise_site,
+    noisy_call,
+    relative_variance,
+    sharing,
+)
+from analysis.audit.trails import ByTensor, Link, Trail, follow
 
 
 class Follower(TorchFunctionMode):
     """Follows forward passes of `model`, one at a time; `trail` tells what is known of an activation.
 
-    At first it only notes in `found` which noise there is; from `follow` on it follows that noise.
+    At first it only notes in `noise_names` which noise there is; from `follow` on it follows that noise.
     """
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.found: dict[str, None] = {}  # names of all noise, in order
+        self.noise_names: dict[str, None] = {}  # names of all noise, in order
         self._ignored: frozenset[str] | None = None  # None: no noise is followed
         self._modules = dict(model.named_modules())
         self._names = {id(module): name for name, module in self._modules.items()}
@@ -42,7 +47,7 @@ class Follower(TorchFunctionMode):
 
     def follow(self, ignored: frozenset[str]) -> None:
         """Start anew, and follow all noise in the next pass but what is `ignored`: evaluation has it too."""
-        self.found, self._ignored = {}, ignored
+        self.noise_names, self._ignored = {}, ignored
         self._trails, self._draws = ByTensor(), Draws()
 
     def __enter__(self):
@@ -138,7 +143,7 @@ class Follower(TorchFunctionMode):
                 self._enter(output, x, self._trails.get(x), Link(label, float(factor.var()), shares, x))
 
     def _follows(self, label: str) -> bool:
-        self.found.setdefault(label)
+        self.noise_names.setdefault(label)
         return self._ignored is not None and label not in self._ignored
 
     def _enter(self, output: Tensor, quiet: Tensor | None, trail: Trail | None, link: Link) -> None:
@@ -191,7 +196,9 @@ class Follower(TorchFunctionMode):
             return value if trail is None or trail.clean is None else trail.clean
 
         try:
-            func, args, kwargs = self._in_place_on_copy(func, mapped(args, clean), mapped(kwargs, clean))
+            func, args, kwargs = self._in_place_on_copy(
+                func, map_tensors(args, clean), map_tensors(kwargs, clean)
+            )
             return tensors_in(func(*args, **kwargs))
         except Exception:  # a clean copy that does not fit ends the following, not the pass
             return []
@@ -199,7 +206,7 @@ class Follower(TorchFunctionMode):
     def _followed_links(
         self, held: dict[int, tuple[Tensor, Trail]], func: Callable, args: tuple, kwargs: dict, outputs: list
     ) -> dict[int, Any]:
-        """Every link behind the operation; see `chain.follow`."""
+        """Every link behind the operation; see `trails.follow`."""
         followed: dict[int, Any] = {}
         for holder, trail in held.values():
             for event, link in trail.links.items():
@@ -218,12 +225,12 @@ class Follower(TorchFunctionMode):
         if not _may_write(getattr(func, "__name__", ""), args, kwargs):
             return func, args, kwargs
 
-        def copied(tensor: Tensor) -> Tensor:
+        def copy_with_trail(tensor: Tensor) -> Tensor:
             copy = tensor.clone()
             self._trails.put(copy, self._trails.get(tensor))
             return copy
 
-        return func, (mapped(args[0], copied), *args[1:]), kwargs
+        return func, (map_tensors(args[0], copy_with_trail), *args[1:]), kwargs
 
     # --- names
 

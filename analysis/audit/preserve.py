@@ -24,7 +24,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     modules = list(model.modules())
     attributes = [dict(module.__dict__) for module in modules]
     containers = [_containers(module) for module in modules]
-    plain = [value for kept in attributes for value in kept.values() if isinstance(value, Tensor)]
+    plain = [value for own in attributes for value in own.values() if isinstance(value, Tensor)]
     tensors: dict[int, tuple[Tensor, Tensor]] = {
         id(tensor): (tensor, tensor.detach().clone())
         for tensor in [*model.parameters(), *model.buffers(), *plain]

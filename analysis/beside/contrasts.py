@@ -5,7 +5,7 @@ import pandas as pd
 from analysis import paper
 from analysis.beside.measured import measured_layers, published_layers
 from analysis.beside.setting import PaperStudy, names_in
-from analysis.figures.select import where
+from analysis.select import where
 from analysis.stats import Interval, paired_difference, per_seed
 
 STRENGTH = 0.5  # the drop rate that the paper discusses

@@ -10,7 +10,7 @@ from analysis.beside.measured import CELL, measured_layers, published_layers
 from analysis.beside.setting import PaperStudy, names_in
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.select import example_strength, placements_in, require, where
+from analysis.select import example_strength, placements_in, require, where
 from analysis.stats import mean_interval, over_seeds, per_seed
 
 READING = (

@@ -6,8 +6,16 @@ from matplotlib.axes import Axes
 
 from analysis.explained import explained
 from analysis.figures import style
-from analysis.figures.drawing import CannotAnswerError, Drawing
-from analysis.figures.select import example_strength, of_one_family, placements_in, require, values_in, where
+from analysis.figures.drawing import Drawing
+from analysis.select import (
+    CannotAnswerError,
+    example_strength,
+    of_one_family,
+    placements_in,
+    require,
+    values_in,
+    where,
+)
 from analysis.tables import Study
 
 SHARES = {"transplant": style.DARK, "removal": "#b8b8b8"}  # quantity -> colour

@@ -3,10 +3,11 @@
 from itertools import groupby
 
 from analysis.figures import Chart
-from analysis.figures.drawing import CannotAnswerError, Drawing
+from analysis.figures.drawing import Drawing
 from analysis.figures.modes import STATEMENT_CHARTS, StatementChart
 from analysis.modes import VERDICTS, Statement, read_statements
 from analysis.sections.section import Section, Source, draw_panels
+from analysis.select import CannotAnswerError
 
 
 def sections(source: Source) -> list[Section]:

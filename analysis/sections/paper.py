@@ -3,10 +3,10 @@
 from analysis.beside.comparison import beside_tables
 from analysis.beside.setting import PaperStudy, paper_study, setting_rows
 from analysis.figures import PAPER_CHARTS
-from analysis.figures.drawing import CannotAnswerError
 from analysis.figures.paper_charts import COMPARISONS
 from analysis.paper.findings import statements
 from analysis.sections.section import Panel, Section, Source, draw_panels, drawn_panel, without_panel
+from analysis.select import CannotAnswerError
 
 
 def sections(source: Source) -> list[Section]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.figures import Chart, style
-from analysis.figures.drawing import CannotAnswerError, Drawing
+from analysis.figures.drawing import Drawing
+from analysis.select import CannotAnswerError
 from analysis.tables import Study
 
 

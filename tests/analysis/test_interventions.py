@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.explained import explained
 from analysis.figures import cascade, learning_rate, matched_noise, normalisers, transplant, width_law
-from analysis.figures.drawing import CannotAnswerError
+from analysis.select import CannotAnswerError
 from analysis.tables import Study
 from tests.analysis import synthetic
 from tests.analysis.planted import planted_shares

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from analysis.figures.drawing import CannotAnswerError
 from analysis.figures.modes import STATEMENT_CHARTS
 from analysis.modes import COLUMNS, read_statements
 from analysis.report import main
 from analysis.sections import modes
+from analysis.select import CannotAnswerError
 from experiments.modes.finding import FAILED
 from experiments.modes.finding import VERDICTS as MEASURED_VERDICTS
 from experiments.study.tables import MODE_COLUMNS
