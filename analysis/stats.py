@@ -32,6 +32,18 @@ class Interval(NamedTuple):
     high: float
     n: int
 
+    def less(self, value: float) -> "Interval":
+        """The interval of what was estimated less a fixed number."""
+        return Interval(self.mean - value, self.low - value, self.high - value, self.n)
+
+    def with_half_width(self, digits: int, sign: str = "") -> str:
+        """For example '0.43 ± 0.02', half the interval's width; the mean alone where one value gives no interval.
+
+        `sign` is "+" for a mean that always shows its sign.
+        """
+        half = self.high - self.mean
+        return f"{self.mean:{sign}.{digits}f}" + (f" ± {half:.{digits}f}" if half == half else "")
+
     def __str__(self) -> str:
         """For example '0.431 [0.420, 0.442]'; without the brackets where one value gives no interval."""
         return f"{self.mean:.3f}" + ("" if np.isnan(self.low) else f" [{self.low:.3f}, {self.high:.3f}]")

@@ -29,7 +29,7 @@ _CIFAR = {
     "model.norm": "batch",
 }
 _IMAGENET = {"data.train_size": 1_281_167, "data.image_size": 224, "model.width": 64, "model.norm": "batch"}
-# What the paper states of each network and its training: see README.md beside this file.
+# What the paper states of each network and its training: see analysis/paper/README.md.
 SETTINGS: dict[str, dict[str, Any]] = {
     "PreResNet-110": _CIFAR
     | {"bn_layers": 163, "model.width": 16, "model.depth": 18, "model.block": "bottleneck"}

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.beside.cells import with_half_width
 from analysis.beside.setting import PaperStudy
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
@@ -114,7 +113,7 @@ def _finding(study: PaperStudy) -> str:
         what = "without noise" if placement == "none" else f"{placement} {strength:g}"
         lost, won = mean_interval(rows["lost"]), mean_interval(rows["won"])
         parts.append(
-            f"{network} on {dataset}, {what}: {with_half_width(lost, 1)} % lost, {with_half_width(won, 1)} % won"
+            f"{network} on {dataset}, {what}: {lost.with_half_width(1)} % lost, {won.with_half_width(1)} % won"
         )
     said = "Share of the training images right in train mode and wrong in eval mode, and the opposite"
     return f"{said}: {'; '.join(parts)}."

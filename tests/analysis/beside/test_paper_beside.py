@@ -11,7 +11,7 @@ from PIL import Image
 
 from analysis import paper
 from analysis.beside.comparison import beside_tables
-from analysis.beside.contrasts import depth_contrast, placement_contrast
+from analysis.beside.measured import depth_contrast, placement_contrast
 from analysis.beside.setting import NETWORKS, paper_study, setting_rows
 from analysis.figures import paper_charts, paper_cos2, paper_flips, paper_modes, paper_shift
 from analysis.paper.findings import statements
