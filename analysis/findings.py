@@ -10,11 +10,11 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 
 from analysis.claims import CLAIMS, Verdict, Word, verdicts
 from analysis.explained import QUANTITIES, explained
+from analysis.render import TEMPLATES, render
 from analysis.tables import Study, StudyError, read_study
 
 FINDINGS = Path(__file__).parent / "FINDINGS.md"
@@ -122,14 +122,9 @@ def read_record(folder: Path) -> Record | None:
 
 def findings(records: list[Record]) -> str:
     """The whole text, Markdown."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     tested = [(claim, [(record, record.verdicts[claim.name]) for record in records]) for claim in CLAIMS]
-    return environment.get_template("findings.md.j2").render(
+    return render(
+        TEMPLATES / "findings.md.j2",
         records=records,
         tested=tested,
         against=[(claim, names) for claim, found in tested if (names := _refuting(found))],

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,6 +9,9 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.audit.explain import diagnosis
 from analysis.figures import style
+from analysis.render import render
+
+TEMPLATE = Path(__file__).parent / "audit_page.html.j2"
 
 PAGE_COLUMNS = {
     "layer_name": "layer",
@@ -126,14 +128,8 @@ def short_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _html(table: pd.DataFrame, title: str, svg: bytes, comparison: pd.DataFrame | None, metric: str) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("page.html.j2").render(
+    return render(
+        TEMPLATE,
         title=title,
         diagnosis=diagnosis(table),
         image=style.data_uri(svg),
