@@ -74,7 +74,7 @@ def run_statements(folder: Path) -> int:
     counts = {verdict: verdicts.count(verdict) for verdict in (*VERDICTS, FAILED)}
     print(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
     print(f"table: {folder / TABLE}")
-    print(f"report: python -m analysis.report {folder}")
+    print(f"report: python -m analysis.modes {folder}")
     return 1 if counts[FAILED] else 0
 
 

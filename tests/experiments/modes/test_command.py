@@ -56,7 +56,7 @@ def test_it_writes_a_table_and_tests_nothing_twice(run, tmp_path, few):
         assert row["statement"] in " ".join(ended.out.split()) or row["statement"][:30] in ended.out
         assert row["evidence"].count(" = ") == len(numbers)
     assert "2 confirmed, 1 refuted" in ended.out
-    assert "python -m analysis.report outputs/modes" in ended.out
+    assert "python -m analysis.modes outputs/modes" in ended.out
     assert few == [8, 12, 19]
 
     before = files_below(tmp_path)
