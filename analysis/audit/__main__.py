@@ -102,8 +102,8 @@ def _call(key: str, value: str, function: Any) -> Any:
 
 
 def _model(target: str, checkpoint: str | None) -> nn.Module:
-    found = _import("target", target)
-    model = found if isinstance(found, nn.Module) else _call("target", target, found)
+    source = _import("target", target)
+    model = source if isinstance(source, nn.Module) else _call("target", target, source)
     if not isinstance(model, nn.Module):
         raise AuditError(f"target={target}: returned {type(model).__name__}; allowed is a torch.nn.Module")
     if checkpoint is not None:
@@ -136,26 +136,28 @@ def load_checkpoint(model: nn.Module, checkpoint: str) -> None:
 
 def _batches(key: str, value: str) -> Callable[[], Iterable[Any]]:
     """Return a function that gives the batches from their start."""
-    found = _import(key, value)
+    source = _import(key, value)
 
     def start() -> Iterable[Any]:
-        batches = found if isinstance(found, Iterable) or not callable(found) else _call(key, value, found)
+        batches = (
+            source if isinstance(source, Iterable) or not callable(source) else _call(key, value, source)
+        )
         try:
             check_batches(batches)
         except AuditError as error:
             raise AuditError(f"{key}={value}: {error}") from None
         return batches
 
-    if isinstance(found, Iterator):
+    if isinstance(source, Iterator):
         raise AuditError(f"{key}={value}: is read only once; allowed is a function that returns the batches")
     return start
 
 
 def _metric(value: str) -> Metric:
-    found: Any = _import("metric", value)
-    if not callable(found):
-        raise AuditError(f"metric={value}: is of type {type(found).__name__}; allowed is a function")
-    return found  # type: ignore[return-value]
+    function: Any = _import("metric", value)
+    if not callable(function):
+        raise AuditError(f"metric={value}: is of type {type(function).__name__}; allowed is a function")
+    return function  # type: ignore[return-value]
 
 
 def _before_and_after(

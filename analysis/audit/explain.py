@@ -1,4 +1,4 @@
-"""What a table of the audit means, in plain words."""
+"""The audit's table in plain words: the verdict, the causes, and advice."""
 
 import math
 
@@ -70,7 +70,7 @@ def _layer(row: pd.Series) -> str:
 
 
 def _amount(row: pd.Series, cause: str) -> str:
-    """What a cause does to a layer's variance, and to its mean where that is more than nothing."""
+    """The effect of a cause on a layer's variance, and on its mean where that is more than nothing."""
     has_mean = row[f"{cause}_mean_low"] > MEAN_TOLERANCE
     offset = f" (and its mean {row[f'{cause}_mean']:.2g} standard deviations off)" if has_mean else ""
     return f"x{row[f'{cause}_ratio']:.3g}{offset}"
@@ -108,7 +108,7 @@ def _lag(table: pd.DataFrame) -> str:
 
 
 def _why_it_lags(row: pd.Series, table: pd.DataFrame) -> str:
-    """What the layer itself tells about the reason: few updates, high momentum, small batches."""
+    """The reason as far as the layer itself shows it: few updates, high momentum, small batches."""
     updates, momentum = int(row["updates"]), row["momentum"]
     if updates == 0 and row["calls"]:
         return ", because it was never updated: train first, or load a checkpoint that has the statistics"

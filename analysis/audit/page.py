@@ -120,11 +120,11 @@ def _finish(axes: Axes, label: str) -> None:
 def short_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return what a person reads of the table, as text."""
     ends = zip(table["shift_ratio_low"], table["shift_ratio_high"], strict=True)
-    shown = table.assign(interval=[f"{low:.3g} to {high:.3g}" for low, high in ends])[list(PAGE_COLUMNS)]
-    shown = shown.dropna(axis=1, how="all")
-    for column in shown.select_dtypes("float"):
-        shown[column] = shown[column].map(lambda value: "" if pd.isna(value) else f"{value:.3g}")
-    return shown.rename(columns=PAGE_COLUMNS)
+    columns = table.assign(interval=[f"{low:.3g} to {high:.3g}" for low, high in ends])[list(PAGE_COLUMNS)]
+    columns = columns.dropna(axis=1, how="all")
+    for column in columns.select_dtypes("float"):
+        columns[column] = columns[column].map(lambda value: "" if pd.isna(value) else f"{value:.3g}")
+    return columns.rename(columns=PAGE_COLUMNS)
 
 
 def _html(table: pd.DataFrame, title: str, svg: bytes, comparison: pd.DataFrame | None, metric: str) -> str:

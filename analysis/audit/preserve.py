@@ -45,7 +45,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def _containers(module: nn.Module) -> dict[str, Any]:
-    """What is in a module's dicts, lists and sets, among them the tables of its parameters, buffers and hooks."""
+    """Copies of a module's dicts, lists and sets, among them the tables of its parameters, buffers and hooks."""
     return {
         name: kind(value)
         for name, value in module.__dict__.items()
@@ -80,7 +80,7 @@ def _same_bits(first: Tensor, second: Tensor) -> bool:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """What `torch.compile`, DataParallel or DistributedDataParallel was made of; it has the same tensors."""
+    """The model inside `torch.compile`, DataParallel or DistributedDataParallel; it has the same tensors."""
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module

@@ -44,7 +44,7 @@ class NoisyCall:
 
 
 def noisy_call(func: Any, args: tuple, kwargs: dict) -> NoisyCall | None:
-    """What noise a call of torch has in it; None for a call without any."""
+    """The noise in a call of torch; None for a call without any."""
     name = getattr(func, "__name__", "")
     if name in DROPOUTS:
         return _dropout(name, args, kwargs)
@@ -116,7 +116,7 @@ class Draws:
         return bool(self._by_tensor)
 
     def get(self, tensor: Tensor) -> Draw | None:
-        """What is known of a random tensor; None for one that is not random."""
+        """The draw that a random tensor comes from; None for one that is not random."""
         return self._by_tensor.get(tensor)
 
     def generate(self, func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -194,7 +194,7 @@ def relative_variance(factor: Tensor, mean: Tensor) -> float | None:
 
 
 def sharing(factor: Tensor, output: Tensor) -> str:
-    """What shares one entry of the factor: element, channel or sample; "" for anything else."""
+    """The part of `output` that shares one entry of the factor: element, channel or sample; "" for any other."""
     if factor.shape == output.shape:
         return "element"
     if factor.dim() != output.dim() or factor.shape[0] != output.shape[0]:

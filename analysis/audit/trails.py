@@ -1,4 +1,4 @@
-"""What is known of the activations of a forward pass: the noise in them, and what they are without it.
+"""Trails of noise through a forward pass: the noise in each activation, and the activation without it.
 
 A `Trail` belongs to one activation and holds a `Link` for each noise that entered it. A link follows the exact law
 along the way from its noise to a BN layer: noise m with variance sigma^2 on a signal x adds
@@ -176,7 +176,7 @@ def _pads_zeros(args: tuple, kwargs: dict) -> bool:
 
 @dataclass
 class Trail:
-    """What is known of one activation.
+    """The noise in one activation, and the activation without it.
 
     `clean`: the activation without the noise that entered since the last BN; None where it has none, or where
     following failed. `links`: that noise, by a number for each time that noise entered. `upstream`: the names of

@@ -207,13 +207,15 @@ def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, qu
                 ours.less(theirs).with_half_width(2, "+"),
             ]
         )
-    known = [change for change in signs if change.low == change.low]  # nan: one seed gives no interval
-    clear = [change for change in known if change.low > 0 or change.high < 0]
+    with_interval = [
+        change for change in signs if change.low == change.low
+    ]  # nan: one seed gives no interval
+    clear = [change for change in with_interval if change.low > 0 or change.high < 0]
     better = sum(change.high < 0 for change in clear)
     finding = (
-        f"Of our {len(known)} changes {len(clear)} differ from zero within their intervals, {better} of "
+        f"Of our {len(with_interval)} changes {len(clear)} differ from zero within their intervals, {better} of "
         "them to the better."
-        if known
+        if with_interval
         else "One seed gives no interval for a change."
         if rows
         else ""
@@ -233,7 +235,7 @@ def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, qu
 
 
 def _gains(study: PaperStudy) -> str:
-    """What adjusting gains at drop rate 0.5, and without dropout, where there is nothing to adjust."""
+    """The gain by adjusting at drop rate 0.5, and without dropout, where there is nothing to adjust."""
     members = study.members
     noisy = members[(members["noise"] == "dropout") & (members["strength"] == 0.5)]
     groups = {
@@ -241,8 +243,8 @@ def _gains(study: PaperStudy) -> str:
     }
     groups["without dropout"] = members[members["noise"] == "none"]
     gains = {name: gain_by_adjusting(rows) for name, rows in groups.items()}
-    said = [f"{name} {gain.with_half_width(2, '+')}" for name, gain in gains.items() if gain.n]
-    return f"Mean gain over our networks, in points: {'; '.join(said)}." if said else ""
+    parts = [f"{name} {gain.with_half_width(2, '+')}" for name, gain in gains.items() if gain.n]
+    return f"Mean gain over our networks, in points: {'; '.join(parts)}." if parts else ""
 
 
 def _recovered(shares: list[tuple[str, float, float]]) -> str:

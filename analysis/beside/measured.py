@@ -1,4 +1,4 @@
-"""What a study measured of the paper's figures and tables, in the form in which the paper's own values are kept.
+"""The measured quantities of the paper's figures and tables, in the form in which the paper's own are kept.
 
 Layers and convolutions, means over them, what noise and adjustment change in the test error, and the contrasts of
 Figure 4; intervals are over seeds.
@@ -86,8 +86,8 @@ def members_of(
 ) -> pd.DataFrame:
     """The members of one (dataset, network) with one noise, a row per seed."""
     members = study.members
-    chosen = (members["dataset"] == name[0]) & (members["network"] == name[1]) & (members["noise"] == noise)
-    return members[chosen & (members["placement"] == placement) & (members["strength"] == strength)]
+    is_cell = (members["dataset"] == name[0]) & (members["network"] == name[1]) & (members["noise"] == noise)
+    return members[is_cell & (members["placement"] == placement) & (members["strength"] == strength)]
 
 
 def error_change(

@@ -1,4 +1,4 @@
-"""What a figure module returns."""
+"""The result of a figure module: a picture and its caption."""
 
 from dataclasses import dataclass
 

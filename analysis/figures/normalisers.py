@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.explained import differences_from_twin
+from analysis.error_shares import differences_from_twin
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.select import (

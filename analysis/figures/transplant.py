@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.explained import explained
+from analysis.error_shares import error_shares
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
 from analysis.select import (
@@ -35,7 +35,8 @@ def draw(study: Study) -> Drawing:
     noise, members = of_one_family(study.members)
     baseline = where(study.members, noise="none")
     points = require(
-        explained(pd.concat([baseline, members])), "finished noisy member with a noise-free twin of its seed"
+        error_shares(pd.concat([baseline, members])),
+        "finished noisy member with a noise-free twin of its seed",
     )
     if where(points, quantity="transplant")["mean"].isna().all():
         raise CannotAnswerError("This study has no transplants (test_error_transplanted is empty).")

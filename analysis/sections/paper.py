@@ -1,4 +1,4 @@
-"""What the paper published, beside this study where the two compare, and what its numbers say by themselves."""
+"""The paper's published values beside this study's where the two compare, and findings in them alone."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What a section of a page is made of: a template, its data, and panels with a figure each."""
+"""A section of a page: a template, its data, and panels with a figure each."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from analysis.tables import Study
 
 @dataclass(frozen=True)
 class Source:
-    """What a section may read, and where its figures go.
+    """The study that a section reads, and the folder that its figures go to.
 
     Attributes:
         folder: the study's folder.
@@ -61,16 +61,16 @@ class Section:
     @property
     def shown(self) -> bool:
         """Whether the page has anything to show here."""
-        return bool(self.data or self.drawn)
+        return bool(self.data or self.figures)
 
     @property
-    def drawn(self) -> list[Panel]:
+    def figures(self) -> list[Panel]:
         """The panels with a picture."""
         return [panel for panel in self.panels if not panel.missing]
 
 
 def open_questions(sections: list[Section]) -> list[tuple[str, str, list[str]]]:
-    """What no panel could show: the question, the sentence that says why, and the sections it stands open in."""
+    """The questions without a figure: question, the sentence that says why, and the sections that ask it."""
     where: dict[tuple[str, str], list[str]] = {}
     for section in sections:
         for panel in section.panels:

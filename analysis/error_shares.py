@@ -21,7 +21,7 @@ from analysis.tables import NETWORK, RECIPE
 QUANTITIES = ["gap", "transplant", "removal"]
 
 
-def explained(members: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
+def error_shares(members: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
     """Gap, transplant and removal, and the share of the gap that each of the two explains.
 
     Args:
