@@ -1,4 +1,4 @@
-"""What was found, claim by claim, over several studies: `python -m analysis.findings outputs/*`.
+"""Findings of several studies, claim by claim: `python -m analysis.findings outputs/*`.
 
 Writes analysis/FINDINGS.md from the studies' tables alone, so that it can be written again.
 """
@@ -10,11 +10,11 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 
 from analysis.claims import CLAIMS, Verdict, Word, verdicts
-from analysis.explained import QUANTITIES, explained
+from analysis.error_shares import QUANTITIES, error_shares
+from analysis.render import TEMPLATES, render
 from analysis.tables import Study, StudyError, read_study
 
 FINDINGS = Path(__file__).parent / "FINDINGS.md"
@@ -33,7 +33,7 @@ class Record:
 
     @property
     def networks(self) -> str:
-        """What was trained, in words: data sets and models."""
+        """The networks in words: data sets and models."""
         members = self.study.members
         return ", ".join(
             f"{data} {model}" for data, model in members[["data", "model"]].drop_duplicates().to_numpy()
@@ -44,15 +44,15 @@ class Record:
         """Computing time of all members together; 0 where the study did not keep it."""
         return float(self.study.members.get("seconds", pd.Series(dtype=float)).sum())
 
-    def explained(self) -> list[dict]:
-        """What `analysis.explained` says of dropout, mean over networks; nothing without transplants."""
+    def error_shares(self) -> list[dict]:
+        """The result of `analysis.error_shares` for dropout, mean over networks; nothing without transplants."""
         members = self.study.finished().members
         members = members[(members["norm"] == "batch") & members["noise"].isin(["none", "dropout"])]
         if members.get("test_error_transplanted", pd.Series(dtype=float)).notna().sum() == 0:
             return []
         if "lr" in members and members["lr"].nunique() > 1:  # bad ones on purpose would count too
             return []
-        table = explained(members, by=[])
+        table = error_shares(members, by=[])
         parts = table.pivot(index=["placement", "strength"], columns="quantity")
         return [
             {"placement": placement, "rate": rate}
@@ -63,7 +63,7 @@ class Record:
     def law_errors(self) -> list[tuple[str, str, float, int]]:
         """Placement, formula, median distance of the measured local shift from it (percent), and BN layers."""
         layers = self.study.finished().layers
-        found = []
+        rows = []
         for placement in ("before_bn", "before_weight"):
             for column, formula in (
                 ("local_ratio_exact", "the exact law"),
@@ -72,8 +72,8 @@ class Record:
                 of_placement = layers[layers["placement"] == placement].dropna(subset=["local_ratio", column])
                 if len(of_placement):
                     distance = (of_placement["local_ratio"] / of_placement[column] - 1).abs().median()
-                    found.append((placement, formula, 100 * float(distance), len(of_placement)))
-        return found
+                    rows.append((placement, formula, 100 * float(distance), len(of_placement)))
+        return rows
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -115,20 +115,17 @@ def read_record(folder: Path) -> Record | None:
         return None
     environment = folder / "environment.json"
     origin = json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {}
-    found = {verdict.claim.name: verdict for verdict in verdicts(study)}
-    return Record(study, found, _command(origin.get("command", [])), str(origin.get("git_commit") or "")[:9])
+    by_claim = {verdict.claim.name: verdict for verdict in verdicts(study)}
+    return Record(
+        study, by_claim, _command(origin.get("command", [])), str(origin.get("git_commit") or "")[:9]
+    )
 
 
 def findings(records: list[Record]) -> str:
     """The whole text, Markdown."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     tested = [(claim, [(record, record.verdicts[claim.name]) for record in records]) for claim in CLAIMS]
-    return environment.get_template("findings.md.j2").render(
+    return render(
+        TEMPLATES / "findings.md.j2",
         records=records,
         tested=tested,
         against=[(claim, names) for claim, found in tested if (names := _refuting(found))],

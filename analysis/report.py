@@ -1,18 +1,16 @@
 """Turn a study into a page and its figures: `python -m analysis.report outputs/variance_shift [--out DIR]`.
 
 Writes DIR/index.html, which needs no other file and no network, and every figure beside it as PNG and SVG, and
-claims.csv. The
-page is composed of sections, see `analysis.sections`.
+claims.csv. The page is composed of sections, see `analysis.sections`.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-import jinja2
-
-from analysis.modes import has_statements, study_without_members
-from analysis.sections import CLOSING, EVIDENCE, OPENING, WITHOUT_MEMBERS, Section, Source
+from analysis.render import TEMPLATES, render
+from analysis.sections import CLOSING, EVIDENCE, OPENING, Source
+from analysis.sections.section import open_questions
 from analysis.tables import StudyError, read_study
 
 
@@ -40,44 +38,23 @@ def write_report(folder: Path, out: Path) -> Path:
 
     Raises StudyError if `folder` holds no readable study, OSError if `out` cannot be written.
     """
-    has_members = (folder / "members.csv").exists() or not has_statements(folder)
-    study = read_study(folder) if has_members else study_without_members(folder)
+    study = read_study(folder)
     out.mkdir(parents=True, exist_ok=True)
     source = Source(folder, study, out)
-    builders = EVIDENCE if has_members else WITHOUT_MEMBERS
-    evidence = [section for build in builders for section in build(source)]
-    page = _template().render(
+    evidence = [section for build in EVIDENCE for section in build(source)]
+    opening = [section for build in OPENING for section in build(source, evidence)]
+    page = render(
+        TEMPLATES / "report.html.j2",
+        name=study.name,
         study=study,
         left_out=len(study.left_out()),
-        opening=[section for build in OPENING for section in build(source, evidence)] if has_members else [],
-        evidence=[section for section in evidence if section.shown],
+        sections=[*opening, *(section for section in evidence if section.shown)],
         open_questions=open_questions(evidence),
         closing=[section for build in CLOSING for section in build(source)],
     )
     path = out / "index.html"
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def open_questions(sections: list[Section]) -> list[tuple[str, str, list[str]]]:
-    """What no panel could show: the question, the sentence that says why, and the sections it stands open in."""
-    where: dict[tuple[str, str], list[str]] = {}
-    for section in sections:
-        for panel in section.panels:
-            if panel.missing:
-                where.setdefault((panel.question, panel.missing), []).append(section.title)
-    return [(*key, titles) for key, titles in where.items()]
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("report.html.j2")
 
 
 if __name__ == "__main__":

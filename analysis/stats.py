@@ -32,6 +32,18 @@ class Interval(NamedTuple):
     high: float
     n: int
 
+    def less(self, value: float) -> "Interval":
+        """The interval of what was estimated less a fixed number."""
+        return Interval(self.mean - value, self.low - value, self.high - value, self.n)
+
+    def with_half_width(self, digits: int, sign: str = "") -> str:
+        """For example '0.43 ± 0.02', half the interval's width; the mean alone where one value gives no interval.
+
+        `sign` is "+" for a mean that always shows its sign.
+        """
+        half = self.high - self.mean
+        return f"{self.mean:{sign}.{digits}f}" + (f" ± {half:.{digits}f}" if half == half else "")
+
     def __str__(self) -> str:
         """For example '0.431 [0.420, 0.442]'; without the brackets where one value gives no interval."""
         return f"{self.mean:.3f}" + ("" if np.isnan(self.low) else f" [{self.low:.3f}, {self.high:.3f}]")
@@ -88,11 +100,11 @@ def detectable_errors(freedom: float, significance: float) -> float:
 
 def mean_estimate(values: pd.Series | np.ndarray) -> Estimate:
     """The mean of independent values, one a seed, with Student's t; NaN means missing and is left out."""
-    known = np.asarray(values, dtype=float)
-    known = known[~np.isnan(known)]
-    n = len(known)
-    mean = float(known.mean()) if n else np.nan
-    return Estimate(mean, float(known.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan, n - 1, n)
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[~np.isnan(numbers)]
+    n = len(numbers)
+    mean = float(numbers.mean()) if n else np.nan
+    return Estimate(mean, float(numbers.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan, n - 1, n)
 
 
 def independent_difference(strata: Iterable[tuple[Sequence[float], Sequence[float]]]) -> Estimate:
@@ -149,8 +161,7 @@ def mean_interval(values: pd.Series | np.ndarray) -> Interval:
 
 def per_seed(table: pd.DataFrame, value: str, by: list[str]) -> pd.Series:
     """Mean of `value` within each group and seed, by [*by, 'seed']; rows where it is empty do not count."""
-    known = table.dropna(subset=[value])
-    return known.groupby([*by, "seed"], dropna=False)[value].mean()
+    return table.dropna(subset=[value]).groupby([*by, "seed"], dropna=False)[value].mean()
 
 
 def over_seeds(table: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
@@ -167,9 +178,9 @@ def over_seeds(table: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
     groups = per_seed(table, value, by).groupby(level=by, dropna=False)
     intervals = [mean_interval(values) for _, values in groups]
     keys = groups.size().index.to_frame(index=False)
-    found = pd.DataFrame(intervals, columns=list(Interval._fields), index=keys.index)
+    columns = pd.DataFrame(intervals, columns=list(Interval._fields), index=keys.index)
     return keys.join(
-        found.astype({"mean": float, "low": float, "high": float, "n": int})
+        columns.astype({"mean": float, "low": float, "high": float, "n": int})
     )  # of no groups, too
 
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.schema import NETWORK, PLACEMENTS
+from analysis.select import KIND
 from analysis.stats import over_seeds
 from analysis.tables import Study
 from analysis.theory.noises import FAMILIES, NO_NOISE
 
-KIND = ["placement", "noise", "strength"]
 ORDER = {word: place for place, word in enumerate([NO_NOISE.name, *PLACEMENTS, *FAMILIES])}
 
 

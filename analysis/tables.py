@@ -84,6 +84,10 @@ def read_study(folder: Path) -> Study:
     """
     if not folder.is_dir():
         raise StudyError(f"{folder}: no such folder; name a study, for example outputs/variance_shift")
+    if (folder / "modes.csv").exists() and not (folder / "members.csv").exists():
+        raise StudyError(
+            f"{folder}: a mode study, without networks; its page: python -m analysis.modes {folder}"
+        )
     members, layers = (_read_table(folder / name) for name in ("members.csv", "layers.csv"))
     if members.empty:
         raise StudyError(f"{folder / 'members.csv'}: no rows; has any job of this study finished?")

@@ -9,8 +9,7 @@ adjust(model, batches)            # re-estimate what BN stored, without noise
 
 from analysis.audit.batches import AuditError
 from analysis.audit.explain import diagnosis
-from analysis.audit.noise import MultiplicativeNoise, replace_noise
-from analysis.audit.repair import accuracy, adjust, compare
+from analysis.audit.repair import MultiplicativeNoise, accuracy, adjust, compare, replace_noise
 from analysis.audit.table import audit
 
 __all__ = [

@@ -83,7 +83,7 @@ def read_settings(arguments: list[str]) -> dict[str, str]:
     return settings
 
 
-def _named(key: str, value: str) -> Any:
+def _import(key: str, value: str) -> Any:
     """Import what package.module:name names."""
     module_name, colon, name = value.partition(":")
     if not (colon and module_name and name.isidentifier()):
@@ -94,7 +94,7 @@ def _named(key: str, value: str) -> Any:
         raise AuditError(f"{key}={value}: cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def _called(key: str, value: str, function: Any) -> Any:
+def _call(key: str, value: str, function: Any) -> Any:
     try:
         return function()
     except Exception as error:
@@ -102,8 +102,8 @@ def _called(key: str, value: str, function: Any) -> Any:
 
 
 def _model(target: str, checkpoint: str | None) -> nn.Module:
-    found = _named("target", target)
-    model = found if isinstance(found, nn.Module) else _called("target", target, found)
+    source = _import("target", target)
+    model = source if isinstance(source, nn.Module) else _call("target", target, source)
     if not isinstance(model, nn.Module):
         raise AuditError(f"target={target}: returned {type(model).__name__}; allowed is a torch.nn.Module")
     if checkpoint is not None:
@@ -136,32 +136,34 @@ def load_checkpoint(model: nn.Module, checkpoint: str) -> None:
 
 def _batches(key: str, value: str) -> Callable[[], Iterable[Any]]:
     """Return a function that gives the batches from their start."""
-    found = _named(key, value)
+    source = _import(key, value)
 
     def start() -> Iterable[Any]:
-        batches = found if isinstance(found, Iterable) or not callable(found) else _called(key, value, found)
+        batches = (
+            source if isinstance(source, Iterable) or not callable(source) else _call(key, value, source)
+        )
         try:
             check_batches(batches)
         except AuditError as error:
             raise AuditError(f"{key}={value}: {error}") from None
         return batches
 
-    if isinstance(found, Iterator):
+    if isinstance(source, Iterator):
         raise AuditError(f"{key}={value}: is read only once; allowed is a function that returns the batches")
     return start
 
 
 def _metric(value: str) -> Metric:
-    found: Any = _named("metric", value)
-    if not callable(found):
-        raise AuditError(f"metric={value}: is of type {type(found).__name__}; allowed is a function")
-    return found  # type: ignore[return-value]
+    function: Any = _import("metric", value)
+    if not callable(function):
+        raise AuditError(f"metric={value}: is of type {type(function).__name__}; allowed is a function")
+    return function  # type: ignore[return-value]
 
 
 def _before_and_after(
     model: nn.Module,
     batches: Callable[[], Iterable[Any]],
-    scored: Callable[[], Iterable[Any]],
+    score_batches: Callable[[], Iterable[Any]],
     metric: Metric,
 ) -> pd.DataFrame | None:
     """The metric before and after adjustment; None without labels, or where no BN layer stores anything."""
@@ -169,7 +171,7 @@ def _before_and_after(
         return None
 
     def again(model: nn.Module, _: Iterable[Any]) -> float:  # a function of the user may give a stream
-        return metric(model, scored())
+        return metric(model, score_batches())
 
     before = compare({"before": model}, [], again)
     if math.isnan(before["eval_mode"].item()):

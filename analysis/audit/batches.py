@@ -1,4 +1,4 @@
-"""What a user's batches are: how a model is called with one, where its labels are, how many samples it has."""
+"""A user's batches: how a model is called with one, its labels, its size, the tensors in its nests."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
-
-from analysis.audit.nests import mapped, tensors_in
 
 Forward = Callable[[nn.Module, Any], Any]
 
@@ -26,13 +24,13 @@ def call(model: nn.Module, batch: Any) -> Any:
     """
     parameter = next(model.parameters(), None)
     if parameter is not None:
-        batch = mapped(batch, lambda tensor: tensor.to(parameter.device))
+        batch = map_tensors(batch, lambda tensor: tensor.to(parameter.device))
     if isinstance(batch, Mapping):
-        return model(**_accepted(model, batch))
+        return model(**_accepted_arguments(model, batch))
     if isinstance(batch, tuple | list):
         inputs = batch[: _required_arguments(model, len(batch))]
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-            return model(**_accepted(model, inputs[0]))
+            return model(**_accepted_arguments(model, inputs[0]))
         return model(*inputs)
     return model(batch)
 
@@ -68,7 +66,7 @@ def size_of(batch: Any) -> int:
     return 0
 
 
-def leftovers_joined(batches: Iterable[Any]) -> Iterator[Any]:
+def join_leftovers(batches: Iterable[Any]) -> Iterator[Any]:
     """The same batches, but a single sample beside a larger batch joins it: BN cannot normalise by it alone.
 
     Single samples among themselves stay, as the images of a segmentation network do.
@@ -76,20 +74,20 @@ def leftovers_joined(batches: Iterable[Any]) -> Iterator[Any]:
     Raises AuditError if `batches` are no batches.
     """
     check_batches(batches)
-    held = None
+    previous = None
     is_open = True  # to one sample from behind: not to any number of them, which would fill the memory
     for batch in batches:
-        if held is None:
-            held = batch
-        elif size_of(held) == 1 < size_of(batch):
-            held = _joined(held, batch)
-        elif is_open and size_of(batch) == 1 < size_of(held):
-            held, is_open = _joined(held, batch), False
+        if previous is None:
+            previous = batch
+        elif size_of(previous) == 1 < size_of(batch):
+            previous = _join(previous, batch)
+        elif is_open and size_of(batch) == 1 < size_of(previous):
+            previous, is_open = _join(previous, batch), False
         else:
-            yield held
-            held, is_open = batch, True
-    if held is not None:
-        yield held
+            yield previous
+            previous, is_open = batch, True
+    if previous is not None:
+        yield previous
 
 
 def check_batches(batches: Any) -> None:
@@ -106,17 +104,17 @@ def check_batches(batches: Any) -> None:
         )
 
 
-def _joined(first: Any, second: Any) -> Any:
+def _join(first: Any, second: Any) -> Any:
     if isinstance(first, Tensor) and first.dim():
         return torch.cat([first, second])
     if isinstance(first, Mapping):
-        return {key: _joined(first[key], second[key]) for key in first}
+        return {key: _join(first[key], second[key]) for key in first}
     if isinstance(first, tuple | list):
-        return [_joined(a, b) for a, b in zip(first, second, strict=True)]
+        return [_join(a, b) for a, b in zip(first, second, strict=True)]
     return first
 
 
-def _accepted(model: nn.Module, batch: Mapping) -> dict[str, Any]:
+def _accepted_arguments(model: nn.Module, batch: Mapping) -> dict[str, Any]:
     """The mapping without its labels, if `forward` does not take them."""
     parameters = inspect.signature(model.forward).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -129,3 +127,34 @@ def _required_arguments(model: nn.Module, given: int) -> int:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = sum(p.kind in positional and p.default is p.empty for p in parameters)
     return min(max(required, 1), given)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Every tensor in a nest, in order."""
+    tensors: list[Tensor] = []
+    _collect(value, tensors)
+    return tensors
+
+
+def _collect(value: Any, tensors: list[Tensor]) -> None:
+    if isinstance(value, Tensor):
+        tensors.append(value)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            _collect(item, tensors)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _collect(item, tensors)
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
+    """The same nest with `function` of its tensors; mappings become dicts, everything else stays as it is."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+        return type(value)(*(map_tensors(item, function) for item in value))
+    if type(value) in (tuple, list):
+        return type(value)(map_tensors(item, function) for item in value)
+    if isinstance(value, Mapping):
+        return {key: map_tensors(item, function) for key, item in value.items()}
+    return value

@@ -1,10 +1,10 @@
-"""What a table of the audit means, in plain words."""
+"""The audit's table in plain words: the verdict, the causes, and advice."""
 
 import math
 
 import pandas as pd
 
-from analysis.audit.causes import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE
+from analysis.audit.table import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE
 
 SHOWN = 5  # layers that are explained one by one
 FEW_UPDATES = 50
@@ -70,7 +70,7 @@ def _layer(row: pd.Series) -> str:
 
 
 def _amount(row: pd.Series, cause: str) -> str:
-    """What a cause does to a layer's variance, and to its mean where that is more than nothing."""
+    """The effect of a cause on a layer's variance, and on its mean where that is more than nothing."""
     has_mean = row[f"{cause}_mean_low"] > MEAN_TOLERANCE
     offset = f" (and its mean {row[f'{cause}_mean']:.2g} standard deviations off)" if has_mean else ""
     return f"x{row[f'{cause}_ratio']:.3g}{offset}"
@@ -108,14 +108,14 @@ def _lag(table: pd.DataFrame) -> str:
 
 
 def _why_it_lags(row: pd.Series, table: pd.DataFrame) -> str:
-    """What the layer itself tells about the reason: few updates, high momentum, small batches."""
+    """The reason as far as the layer itself shows it: few updates, high momentum, small batches."""
     updates, momentum = int(row["updates"]), row["momentum"]
     if updates == 0 and row["calls"]:
         return ", because it was never updated: train first, or load a checkpoint that has the statistics"
     if 0 < updates < FEW_UPDATES:
         return f", after only {updates} update{'s' * (updates > 1)}"
     batch = table.attrs.get("samples", 0) / max(table.attrs.get("batches", 1), 1)
-    averaged = (2 - momentum) / momentum if momentum else math.inf  # batches; see `causes.stored_error`
+    averaged = (2 - momentum) / momentum if momentum else math.inf  # batches; see `table.stored_error`
     if averaged * batch < FEW_SAMPLES:
         return f"; momentum {momentum:g} averages over {averaged:.3g} batches, of {batch:.3g} samples each"
     return ""

@@ -15,23 +15,28 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from analysis.audit.calls import NoisyCall, noisy_call
-from analysis.audit.chain import Link, follow
-from analysis.audit.draws import GENERATORS, Draws, relative_variance, sharing
-from analysis.audit.nests import mapped, tensors_in
-from analysis.audit.noise import is_noise_site
-from analysis.audit.trails import ByTensor, Trail
+from analysis.audit.batches import map_tensors, tensors_in
+from analysis.audit.sources import (
+    GENERATORS,
+    Draws,
+    NoisyCall,
+    is_noise_site,
+    noisy_call,
+    relative_variance,
+    sharing,
+)
+from analysis.audit.trails import ByTensor, Link, Trail, follow
 
 
 class Follower(TorchFunctionMode):
-    """Follows forward passes of `model`, one at a time; `trail` tells what is known of an activation.
+    """Follows forward passes of `model`, one at a time; `trail` gives that of an activation.
 
-    At first it only notes in `found` which noise there is; from `follow` on it follows that noise.
+    At first it only notes in `noise_names` which noise there is; from `follow` on it follows that noise.
     """
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.found: dict[str, None] = {}  # names of all noise, in order
+        self.noise_names: dict[str, None] = {}  # names of all noise, in order
         self._ignored: frozenset[str] | None = None  # None: no noise is followed
         self._modules = dict(model.named_modules())
         self._names = {id(module): name for name, module in self._modules.items()}
@@ -42,7 +47,7 @@ class Follower(TorchFunctionMode):
 
     def follow(self, ignored: frozenset[str]) -> None:
         """Start anew, and follow all noise in the next pass but what is `ignored`: evaluation has it too."""
-        self.found, self._ignored = {}, ignored
+        self.noise_names, self._ignored = {}, ignored
         self._trails, self._draws = ByTensor(), Draws()
 
     def __enter__(self):
@@ -58,7 +63,7 @@ class Follower(TorchFunctionMode):
             hook.remove()
 
     def trail(self, activation: Tensor) -> Trail | None:
-        """What is known of an activation of this pass; None for one that no noise has reached."""
+        """The trail of an activation of this pass; None for one that no noise has reached."""
         return self._trails.get(activation)
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -138,32 +143,32 @@ class Follower(TorchFunctionMode):
                 self._enter(output, x, self._trails.get(x), Link(label, float(factor.var()), shares, x))
 
     def _follows(self, label: str) -> bool:
-        self.found.setdefault(label)
+        self.noise_names.setdefault(label)
         return self._ignored is not None and label not in self._ignored
 
     def _enter(self, output: Tensor, quiet: Tensor | None, trail: Trail | None, link: Link) -> None:
-        """Note that noise entered `output`, which is `quiet` without it; `trail` is what was known of `quiet`."""
-        known = trail or Trail()
-        if quiet is None or known.links or not link.shares:
+        """Note that noise entered `output`, which is `quiet` without it; `trail` is that of `quiet`."""
+        trail = trail or Trail()
+        if quiet is None or trail.links or not link.shares:
             # Factors upon factors multiply, which the law of a single one does not describe.
             link = link.ended()
         self._entered += 1
-        links = {event: older.ended() for event, older in known.links.items()}
-        clean = quiet if known.clean is None and not known.is_lost else known.clean
-        self._trails.put(output, Trail(clean, {**links, self._entered: link}, known.upstream))
+        links = {event: older.ended() for event, older in trail.links.items()}
+        clean = quiet if trail.clean is None and not trail.is_lost else trail.clean
+        self._trails.put(output, Trail(clean, {**links, self._entered: link}, trail.upstream))
 
     # --- noise goes on
 
     def _run(self, func: Callable, args: tuple, kwargs: dict) -> Any:
         """Run an operation on activations, and follow the noise that is in them."""
-        held = {
+        trail_by_id = {
             id(tensor): (tensor, trail)
             for tensor in tensors_in((args, kwargs))
             if (trail := self._trails.get(tensor)) is not None
         }
-        if not held:
+        if not trail_by_id:
             return func(*args, **kwargs)
-        trails = [trail for _, trail in held.values()]
+        trails = [trail for _, trail in trail_by_id.values()]
         if getattr(func, "__name__", "") == "batch_norm":
             output = func(*args, **kwargs)
             self._trails.put(output, Trail(upstream=frozenset().union(*(trail.names for trail in trails))))
@@ -171,12 +176,13 @@ class Follower(TorchFunctionMode):
         clean = self._clean_outputs(func, args, kwargs, trails)
         output = func(*args, **kwargs)
         outputs = tensors_in(output)
-        followed = self._followed_links(held, func, args, kwargs, outputs)
+        new_links = self._followed_links(trail_by_id, func, args, kwargs, outputs)
         upstream = frozenset().union(*(trail.upstream for trail in trails))
         for index, tensor in enumerate(outputs):
             if tensor.is_floating_point():
                 links = {
-                    event: link[index] if isinstance(link, list) else link for event, link in followed.items()
+                    event: link[index] if isinstance(link, list) else link
+                    for event, link in new_links.items()
                 }
                 self._trails.put(tensor, Trail(clean[index] if clean else None, links, upstream))
         return output
@@ -191,39 +197,46 @@ class Follower(TorchFunctionMode):
             return value if trail is None or trail.clean is None else trail.clean
 
         try:
-            func, args, kwargs = self._in_place_on_copy(func, mapped(args, clean), mapped(kwargs, clean))
+            func, args, kwargs = self._in_place_on_copy(
+                func, map_tensors(args, clean), map_tensors(kwargs, clean)
+            )
             return tensors_in(func(*args, **kwargs))
         except Exception:  # a clean copy that does not fit ends the following, not the pass
             return []
 
     def _followed_links(
-        self, held: dict[int, tuple[Tensor, Trail]], func: Callable, args: tuple, kwargs: dict, outputs: list
+        self,
+        trail_by_id: dict[int, tuple[Tensor, Trail]],
+        func: Callable,
+        args: tuple,
+        kwargs: dict,
+        outputs: list,
     ) -> dict[int, Any]:
-        """Every link behind the operation; see `chain.follow`."""
-        followed: dict[int, Any] = {}
-        for holder, trail in held.values():
+        """Every link behind the operation; see `trails.follow`."""
+        new_links: dict[int, Any] = {}
+        for holder, trail in trail_by_id.values():
             for event, link in trail.links.items():
-                if event in followed or not outputs:  # the same noise twice: its parts are not independent
-                    followed[event] = link.ended()
+                if event in new_links or not outputs:  # the same noise twice: its parts are not independent
+                    new_links[event] = link.ended()
                     continue
                 try:
                     shape = outputs[0].shape
-                    followed[event] = follow(link, func, self._calling[-1], args, kwargs, holder, shape)
+                    new_links[event] = follow(link, func, self._calling[-1], args, kwargs, holder, shape)
                 except Exception:  # the operation's own errors showed above: here only the prediction failed
-                    followed[event] = link.ended()
-        return followed
+                    new_links[event] = link.ended()
+        return new_links
 
     def _in_place_on_copy(self, func: Callable, args: tuple, kwargs: dict) -> tuple[Callable, tuple, dict]:
         """The same call; one that may write into its first argument gets a copy, with the same trail."""
         if not _may_write(getattr(func, "__name__", ""), args, kwargs):
             return func, args, kwargs
 
-        def copied(tensor: Tensor) -> Tensor:
+        def copy_with_trail(tensor: Tensor) -> Tensor:
             copy = tensor.clone()
             self._trails.put(copy, self._trails.get(tensor))
             return copy
 
-        return func, (mapped(args[0], copied), *args[1:]), kwargs
+        return func, (map_tensors(args[0], copy_with_trail), *args[1:]), kwargs
 
     # --- names
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,6 +9,9 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.audit.explain import diagnosis
 from analysis.figures import style
+from analysis.render import render
+
+TEMPLATE = Path(__file__).parent / "audit_page.html.j2"
 
 PAGE_COLUMNS = {
     "layer_name": "layer",
@@ -118,22 +120,16 @@ def _finish(axes: Axes, label: str) -> None:
 def short_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return what a person reads of the table, as text."""
     ends = zip(table["shift_ratio_low"], table["shift_ratio_high"], strict=True)
-    shown = table.assign(interval=[f"{low:.3g} to {high:.3g}" for low, high in ends])[list(PAGE_COLUMNS)]
-    shown = shown.dropna(axis=1, how="all")
-    for column in shown.select_dtypes("float"):
-        shown[column] = shown[column].map(lambda value: "" if pd.isna(value) else f"{value:.3g}")
-    return shown.rename(columns=PAGE_COLUMNS)
+    columns = table.assign(interval=[f"{low:.3g} to {high:.3g}" for low, high in ends])[list(PAGE_COLUMNS)]
+    columns = columns.dropna(axis=1, how="all")
+    for column in columns.select_dtypes("float"):
+        columns[column] = columns[column].map(lambda value: "" if pd.isna(value) else f"{value:.3g}")
+    return columns.rename(columns=PAGE_COLUMNS)
 
 
 def _html(table: pd.DataFrame, title: str, svg: bytes, comparison: pd.DataFrame | None, metric: str) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("page.html.j2").render(
+    return render(
+        TEMPLATE,
         title=title,
         diagnosis=diagnosis(table),
         image=style.data_uri(svg),

@@ -24,7 +24,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     modules = list(model.modules())
     attributes = [dict(module.__dict__) for module in modules]
     containers = [_containers(module) for module in modules]
-    plain = [value for kept in attributes for value in kept.values() if isinstance(value, Tensor)]
+    plain = [value for own in attributes for value in own.values() if isinstance(value, Tensor)]
     tensors: dict[int, tuple[Tensor, Tensor]] = {
         id(tensor): (tensor, tensor.detach().clone())
         for tensor in [*model.parameters(), *model.buffers(), *plain]
@@ -45,7 +45,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def _containers(module: nn.Module) -> dict[str, Any]:
-    """What is in a module's dicts, lists and sets, among them the tables of its parameters, buffers and hooks."""
+    """Copies of a module's dicts, lists and sets, among them the tables of its parameters, buffers and hooks."""
     return {
         name: kind(value)
         for name, value in module.__dict__.items()
@@ -80,7 +80,7 @@ def _same_bits(first: Tensor, second: Tensor) -> bool:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """What `torch.compile`, DataParallel or DistributedDataParallel was made of; it has the same tensors."""
+    """The model inside `torch.compile`, DataParallel or DistributedDataParallel; it has the same tensors."""
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module

@@ -1,5 +1,7 @@
-"""Re-estimating what BN stored, without noise, and what that does to the user's metric."""
+"""Repairs: other noise instead of Dropout, BN statistics without noise, and what they do to the user's metric."""
 
+import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -7,14 +9,84 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from analysis.audit.batches import AuditError, Forward, call, labels_of, leftovers_joined, scores_of
-from analysis.audit.inputs import Moments, inputs_seen
-from analysis.audit.layer import Layer
-from analysis.audit.modes import Modes
-from analysis.audit.passes import MODES, run
+from analysis import theory
+from analysis.audit.batches import AuditError, Forward, call, join_leftovers, labels_of, scores_of
+from analysis.audit.forward import MODES, Layer, Modes, Moments, look_at_inputs, run
 from analysis.audit.preserve import norm_layers, unchanged, unwrapped
+from analysis.theory.noises import DROPOUT, FAMILIES, family
 
 Metric = Callable[[nn.Module, Iterable[Any]], float]
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+
+
+class MultiplicativeNoise(nn.Module):
+    """m * x in train mode, x in eval mode; E[m] = 1, Var(m) = `noise_variance`.
+
+    `noise` is a family of `analysis.theory.noises` other than dropout.
+    `per_channel`: one factor for all positions of a channel (dimensions from the third on), as Dropout2d has.
+    """
+
+    def __init__(self, noise: str, noise_variance: float, per_channel: bool = False):
+        super().__init__()
+        others = [name for name in FAMILIES if name != DROPOUT.name]
+        if noise not in others:
+            raise AuditError(f"noise={noise}: allowed is {' or '.join(others)}.")
+        try:
+            self.strength = theory.strength_for(noise, noise_variance)
+        except ValueError as error:
+            raise AuditError(f"{error}.") from None
+        self.noise, self.noise_variance, self.per_channel = noise, noise_variance, per_channel
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return m * x, shaped as x [batch, channels, *positions]."""
+        if not self.training or self.strength == 0:
+            return x
+        shape = (*x.shape[:2], *(1 for _ in x.shape[2:])) if self.per_channel else x.shape
+        # A uniform draw of half precision would be 0 or 1 too often for the tails of a law.
+        uniform = torch.rand(shape, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+        return x * family(self.noise).factor(uniform, self.strength).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Return the settings, as a module is printed."""
+        return f"{self.noise}, noise_variance={self.noise_variance:g}, per_channel={self.per_channel}"
+
+
+def replace_noise(model: nn.Module, noise: str = "uout", noise_variance: float | None = None) -> nn.Module:
+    """Return a copy of the model with every Dropout module replaced; the model itself stays as it is.
+
+    Args:
+        model: any module; its Dropout, Dropout1d, 2d and 3d are replaced, 1d to 3d by noise per channel.
+        noise: uout or gaussian.
+        noise_variance: of the new noise; None keeps each module's own, rate / (1 - rate). Uout reaches 1/3 at
+            most, which is dropout 0.25. The paper's Uout beta = 0.1 has 0.0033.
+
+    Raises:
+        AuditError: if there is no such module (functional dropout cannot be replaced from outside), or if the
+            noise cannot have that variance.
+
+    The copy's weights are trained for the old noise: train it on, then `adjust` it.
+    """
+    other = copy.deepcopy(model)
+    replacements: dict[int, MultiplicativeNoise] = {}
+    for parent in list(other.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, _DROPOUTS):
+                new = replacements.setdefault(id(module), _replacement_for(module, noise, noise_variance))
+                setattr(parent, name, new.train(module.training))
+    if not replacements:
+        raise AuditError(
+            "The model has no Dropout module to replace; "
+            "a functional dropout has to be changed where it is called."
+        )
+    return other
+
+
+def _replacement_for(module: nn.Module, noise: str, noise_variance: float | None) -> MultiplicativeNoise:
+    rate = float(module.p)  # type: ignore[arg-type]
+    own = theory.noise_variance("dropout", rate) if rate < 1 else math.inf
+    wanted = own if noise_variance is None else noise_variance
+    return MultiplicativeNoise(noise, wanted, per_channel=not isinstance(module, nn.Dropout))
 
 
 @torch.no_grad()
@@ -51,18 +123,18 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
 
     with unchanged(inner):
         Modes(inner).set(norms_train=True, noise_on=False)
-        with inputs_seen(layers.values(), look):
-            for count, batch in enumerate(leftovers_joined(batches), 1):  # noqa: B007
+        with look_at_inputs(layers.values(), look):
+            for count, batch in enumerate(join_leftovers(batches), 1):  # noqa: B007
                 run(forward or call, inner, batch, MODES["clean"].words)
     if not count:
         raise AuditError("There are no batches to run the model on; an iterator can be read only once.")
     for layer in layers.values():
-        if layer.clean.seen and not torch.isfinite(layer.clean.variance).all():
+        if layer.clean.samples and not torch.isfinite(layer.clean.variance).all():
             raise AuditError(
                 f"NaN or infinite numbers reach the BN layer {layer.name}: nothing was adjusted."
             )
     for layer in layers.values():
-        if layer.clean.seen:
+        if layer.clean.samples:
             layer.norm.running_mean.copy_(layer.clean.mean)  # type: ignore[union-attr]
             layer.norm.running_var.copy_(layer.clean.variance)  # type: ignore[union-attr]
             layer.norm.num_batches_tracked.add_(count)  # type: ignore[union-attr]
@@ -73,7 +145,7 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
 def accuracy(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None = None) -> float:
     """Percentage of right classes, of samples or pixels, in the model's present mode; nan without such labels."""
     right = total = 0
-    for batch in leftovers_joined(batches):
+    for batch in join_leftovers(batches):
         labels = labels_of(batch)
         scores = (
             None
@@ -110,12 +182,12 @@ def compare(
         for mode in ("train", "eval"):
             with unchanged(model):
                 Modes(model).set(norms_train=mode == "train", noise_on=mode == "train")
-                row[f"{mode}_mode"] = _measured(metric, model, batches)
+                row[f"{mode}_mode"] = _value_of(metric, model, batches)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _measured(metric: Metric, model: nn.Module, batches: Iterable[Any]) -> float:
+def _value_of(metric: Metric, model: nn.Module, batches: Iterable[Any]) -> float:
     try:
         return float(metric(model, batches))
     except AuditError:

@@ -5,23 +5,50 @@ tables give both errors, and the difference of the changes. Where a study has no
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
 
 from analysis import paper
-from analysis.beside.cells import BesideTable, less, share_span, share_text, with_half_width
-from analysis.beside.changes import (
+from analysis.beside.measured import (
+    DISCUSSED_RATE,
     NAME,
+    PAPER_PLACEMENTS,
     cells_with,
     change_of_bar,
+    depth_contrast,
     error_change,
     gain_by_adjusting,
     in_order,
+    mean_magnitudes,
+    means_of_table1,
     members_of,
+    placement_contrast,
 )
-from analysis.beside.contrasts import sentences
-from analysis.beside.measured import mean_magnitudes, means_of_table1
 from analysis.beside.setting import PaperStudy
 from analysis.stats import Interval, mean_interval
 from analysis.theory.noises import family
+
+
+@dataclass(frozen=True)
+class BesideTable:
+    """A table of the page.
+
+    Attributes:
+        name: its anchor.
+        question: its heading.
+        columns: the headings of its columns.
+        rows: its cells, as text.
+        finding: what it shows, in a sentence.
+        reading: how to read it.
+    """
+
+    name: str
+    question: str
+    columns: list[str]
+    rows: list[list[str]]
+    finding: str = ""
+    reading: str = ""
 
 
 def beside_tables(study: PaperStudy) -> list[BesideTable]:
@@ -45,11 +72,11 @@ def figure4(study: PaperStudy) -> BesideTable:
                 cell["placement"],
                 f"{cell['strength']:g}",
                 ("at least " if cell["clipped"] else "") + f"{cell['published']:.3f}",
-                with_half_width(shift, 3),
+                shift.with_half_width(3),
                 ("at most " if cell["clipped"] else "")
-                + with_half_width(less(shift, cell["published"]), 3, "+"),
+                + shift.less(cell["published"]).with_half_width(3, "+"),
                 f"{theirs:+.2f}",
-                with_half_width(ours, 1, "+"),
+                ours.with_half_width(1, "+"),
             ]
         )
     return BesideTable(
@@ -60,7 +87,7 @@ def figure4(study: PaperStudy) -> BesideTable:
             *["shift, published", "shift, ours", "difference", "cost, published", "cost, ours"],
         ],
         rows,
-        finding=sentences(study) if rows else "",
+        finding=_contrasts(study) if rows else "",
         reading="Shift: mean magnitude over all BN layers; 'at least' where curves leave the paper's plot. "
         "Cost: test error less that without dropout, in points; ours paired by seed. ± is half the 95 % "
         "interval over seeds; the paper's shifts are of one model each.",
@@ -79,8 +106,8 @@ def table1(study: PaperStudy) -> BesideTable:
                 cell["network"],
                 cell["quantity"].removeprefix("mean_").replace("_", " "),
                 f"{cell['published']:.{digits}f}",
-                with_half_width(ours, digits),
-                with_half_width(less(ours, cell["published"]), digits, "+"),
+                ours.with_half_width(digits),
+                ours.less(cell["published"]).with_half_width(digits, "+"),
             ]
         )
     return BesideTable(
@@ -118,10 +145,10 @@ def table3(study: PaperStudy) -> BesideTable:
                 f"{theirs[False]:.2f} → {theirs[True]:.2f}",
                 f"{here['test_error'].mean():.1f} → {here['test_error_adjusted'].mean():.1f}",
                 f"{their_gain:+.2f}",
-                with_half_width(measured, 1, "+"),
-                with_half_width(less(measured, their_gain), 1, "+"),
-                share_text(shares[-1][2]),
-                share_text(share),
+                measured.with_half_width(1, "+"),
+                measured.less(their_gain).with_half_width(1, "+"),
+                _share_text(shares[-1][2]),
+                _share_text(share),
             ]
         )
     return BesideTable(
@@ -177,17 +204,19 @@ def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, qu
                 f"{members_of(study, name, 'none', 'none', 0)['test_error'].mean():.1f} → "
                 f"{members_of(study, name, placement, noise, cell['strength'])['test_error'].mean():.1f}",
                 f"{theirs:+.2f}",
-                with_half_width(ours, 2, "+"),
-                with_half_width(less(ours, theirs), 2, "+"),
+                ours.with_half_width(2, "+"),
+                ours.less(theirs).with_half_width(2, "+"),
             ]
         )
-    known = [change for change in signs if change.low == change.low]  # nan: one seed gives no interval
-    clear = [change for change in known if change.low > 0 or change.high < 0]
+    with_interval = [
+        change for change in signs if change.low == change.low
+    ]  # nan: one seed gives no interval
+    clear = [change for change in with_interval if change.low > 0 or change.high < 0]
     better = sum(change.high < 0 for change in clear)
     finding = (
-        f"Of our {len(known)} changes {len(clear)} differ from zero within their intervals, {better} of "
+        f"Of our {len(with_interval)} changes {len(clear)} differ from zero within their intervals, {better} of "
         "them to the better."
-        if known
+        if with_interval
         else "One seed gives no interval for a change."
         if rows
         else ""
@@ -207,7 +236,7 @@ def _changes_table(study: PaperStudy, title: str, placement: str, noise: str, qu
 
 
 def _gains(study: PaperStudy) -> str:
-    """What adjusting gains at drop rate 0.5, and without dropout, where there is nothing to adjust."""
+    """The gain by adjusting at drop rate 0.5, and without dropout, where there is nothing to adjust."""
     members = study.members
     noisy = members[(members["noise"] == "dropout") & (members["strength"] == 0.5)]
     groups = {
@@ -215,8 +244,8 @@ def _gains(study: PaperStudy) -> str:
     }
     groups["without dropout"] = members[members["noise"] == "none"]
     gains = {name: gain_by_adjusting(rows) for name, rows in groups.items()}
-    said = [f"{name} {with_half_width(gain, 2, '+')}" for name, gain in gains.items() if gain.n]
-    return f"Mean gain over our networks, in points: {'; '.join(said)}." if said else ""
+    parts = [f"{name} {gain.with_half_width(2, '+')}" for name, gain in gains.items() if gain.n]
+    return f"Mean gain over our networks, in points: {'; '.join(parts)}." if parts else ""
 
 
 def _recovered(shares: list[tuple[str, float, float]]) -> str:
@@ -225,5 +254,49 @@ def _recovered(shares: list[tuple[str, float, float]]) -> str:
         ours = [share for place, share, _ in shares if place == placement and share == share]  # nan: no loss
         theirs = [share for place, _, share in shares if place == placement and share == share]
         if ours and theirs:
-            parts.append(f"{placement} {share_span(ours)} (the paper's same networks {share_span(theirs)})")
+            parts.append(f"{placement} {_share_span(ours)} (the paper's same networks {_share_span(theirs)})")
     return f"Share of the loss won back: {'; '.join(parts)}." if parts else ""
+
+
+def _share_span(shares: list[float]) -> str:
+    """Several shares as '20% to 71%', equal ones as one."""
+    low, high = (f"{end:.0%}" for end in (min(shares), max(shares)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _share_text(share: float) -> str:
+    """A share of what was lost; nan where nothing was."""
+    return f"{share:.0%}" if share == share else "no loss"
+
+
+def _contrasts(study: PaperStudy) -> str:
+    """Does (a) shift more than (b), and do deeper layers shift more? In words, ours and the paper's."""
+    parts = []
+    placements = placement_contrast(study)
+    if len(placements):
+        parts.append(
+            f"At drop rate {DISCUSSED_RATE:g} before_bn shifts more than before_weight in {_count(placements)}."
+        )
+    depths = depth_contrast(study)
+    for placement, label in PAPER_PLACEMENTS.items():
+        rows = depths[depths["placement"] == placement]
+        if len(rows):
+            parts.append(
+                f"{label}: the deeper half of the layers shifts more than the other in {_count(rows)}."
+            )
+    return " ".join(parts)
+
+
+def _count(rows: pd.DataFrame) -> str:
+    ours: list[Interval] = list(rows["ours"])
+    clear, against = sum(i.low > 0 for i in ours), sum(i.high < 0 for i in ours)
+    theirs = rows["published"].tolist()
+    return (
+        f"{clear} of our {len(ours)} networks, less in {against} (by 95 % intervals; difference "
+        f"{_span([i.mean for i in ours])}), and in {sum(t > 0 for t in theirs)} of the paper's ({_span(theirs)})"
+    )
+
+
+def _span(values: list[float]) -> str:
+    low, high = (f"{end:+.2f}" for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"

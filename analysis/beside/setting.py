@@ -29,7 +29,7 @@ _CIFAR = {
     "model.norm": "batch",
 }
 _IMAGENET = {"data.train_size": 1_281_167, "data.image_size": 224, "model.width": 64, "model.norm": "batch"}
-# What the paper states of each network and its training: see analysis/paper/README.md.
+# The paper's statements on each network and its training, see analysis/paper/README.md.
 SETTINGS: dict[str, dict[str, Any]] = {
     "PreResNet-110": _CIFAR
     | {"bn_layers": 163, "model.width": 16, "model.depth": 18, "model.block": "bottleneck"}
@@ -85,7 +85,7 @@ class PaperStudy:
 
     @property
     def scale(self) -> str:
-        """What most differs from the paper, in one line that fits on a figure."""
+        """The largest differences from the paper, in one line that fits on a figure."""
         parts = []
         for key in ("bn_layers", "data.train_size", "data.image_size", "recipe.epochs"):
             pairs = [differences[key] for differences in self.setting.values() if key in differences]
@@ -145,10 +145,10 @@ def _in_the_papers_words(table: pd.DataFrame, configs: Mapping[str, Mapping[str,
         _network(model, configs.get(job, {}))
         for model, job in zip(table["model"], table.get("job", table["model"]), strict=True)
     ]
-    known = table.assign(
+    with_names = table.assign(
         dataset=table["data"].map(DATASETS), network=pd.Series(names, table.index, dtype=object)
     )
-    return known[known["dataset"].notna() & known["network"].notna()]
+    return with_names[with_names["dataset"].notna() & with_names["network"].notna()]
 
 
 def _network(model: str, settings: Mapping[str, Any]) -> str | None:

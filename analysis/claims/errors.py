@@ -7,7 +7,6 @@ import pandas as pd
 
 from analysis.claims.evidence import (
     MAIN_STUDY,
-    MEMBER,
     REFERENCE_RATE,
     CannotTestError,
     Evidence,
@@ -16,6 +15,7 @@ from analysis.claims.evidence import (
 )
 from analysis.claims.shift import ERROR, LITTLE
 from analysis.claims.verdict import Contrast, Part, about, differs, less, more
+from analysis.select import KIND
 
 CORRELATION = 0.1  # a rank correlation below this is none
 NORMALISERS = "python -m experiments.run +sweep=normalisers"
@@ -40,12 +40,12 @@ def mode_changes_accuracy(evidence: Evidence) -> list[Part]:
 
 
 def _modes(evidence: Evidence, members: pd.DataFrame) -> Contrast:
-    return paired(members, members, EVAL, [*evidence.network, "placement", "noise", "strength"], TRAIN)
+    return paired(members, members, EVAL, [*evidence.network, *KIND], TRAIN)
 
 
 def adjustment_helps(evidence: Evidence) -> list[Part]:
     """C8: test error minus that after BN adjustment is above 0 under dropout, and none without noise (control)."""
-    kind = [*evidence.network, "placement", "noise", "strength"]
+    kind = [*evidence.network, *KIND]
     parts = []
     for placement in ("before_bn", "before_weight"):
         rate = evidence.rate(placement)
@@ -68,7 +68,7 @@ def larger_shift_larger_error(evidence: Evidence) -> list[Part]:
     alone causes.
     """
     members = evidence.where(norm="batch").dropna(subset=["shift", "test_error"])
-    if not members.groupby([*evidence.network, *MEMBER])["shift"].mean().max() > 1 + LITTLE:
+    if not members.groupby([*evidence.network, *KIND])["shift"].mean().max() > 1 + LITTLE:
         raise CannotTestError(f"no kind of noise that shifts by {LITTLE:.0%} or more", MAIN_STUDY)
     lacking = CannotTestError("too few kinds of noise to compare within one network", MAIN_STUDY)
     together = over_groups(members, _rank_correlation, evidence.network, lacking)
@@ -83,7 +83,7 @@ def larger_shift_larger_error(evidence: Evidence) -> list[Part]:
         for placement in ("before_bn", "before_weight"):
             rate = evidence.rate(placement)
             noisy = evidence.dropout(placement, rate)
-            kind = [*evidence.network, "placement", "noise", "strength"]
+            kind = [*evidence.network, *KIND]
             caused = paired(noisy, noisy, "test_error_transplanted", kind, "twin_error")
             parts.append(
                 more(f"error that the shift of {placement} {rate:g} alone causes", caused, "points", ERROR)

@@ -8,11 +8,11 @@ import pandas as pd
 
 from analysis.claims.verdict import CannotTestError, Contrast
 from analysis.schema import NETWORK, RECIPE
+from analysis.select import KIND
 from analysis.stats import Estimate, independent_difference, mean_estimate
 from analysis.tables import Study
 from analysis.theory import shift_magnitude
 
-MEMBER = ["placement", "noise", "strength"]
 REFERENCE_RATE = 0.5  # which the paper discusses; nothing measured chooses it
 TUNED = "lr"  # chosen per kind of noise where the study varies it and has a validation split
 ERRORS = ["train_error_train_mode", "train_error_eval_mode", "validation_error", "test_error_transplanted"]
@@ -65,7 +65,7 @@ def evidence(study: Study) -> Evidence:
     finished = study.finished()
     varied = [name for name in RECIPE if name in finished.members and finished.members[name].nunique() > 1]
     network = [*NETWORK, *varied, "width"]
-    keys = [*network, *MEMBER, "seed"]
+    keys = [*network, *KIND, "seed"]
     members = finished.members.reindex(columns=[*dict.fromkeys([*finished.members, *ERRORS])])
     twins = members.loc[members["noise"] == "none", [*network, "seed", "test_error"]]
     members = members.merge(
@@ -90,7 +90,7 @@ def is_tuned(study: Study) -> bool:
 
 def _at_best_rate(members: pd.DataFrame, network: list[str]) -> pd.DataFrame:
     """Members at the learning rate with the least validation error, mean over seeds, for each kind of noise."""
-    kind = [*network, *MEMBER]
+    kind = [*network, *KIND]
     mean = members.groupby([*kind, TUNED], dropna=False)["validation_error"].mean().reset_index()
     best = mean.loc[mean.groupby(kind, dropna=False)["validation_error"].idxmin().dropna()]
     return members.merge(best[[*kind, TUNED]], on=[*kind, TUNED])
@@ -119,7 +119,7 @@ def paired(
     pairs = first.merge(other, on=[*on, "seed"]).dropna(subset=[value, "_second"])
     if pairs.empty:
         raise CannotTestError(f"no members to compare that have {value_of_second or value}", MAIN_STUDY)
-    settings = [column for column in [*NETWORK, *RECIPE, "width", *MEMBER] if column in pairs]
+    settings = [column for column in [*NETWORK, *RECIPE, "width", *KIND] if column in pairs]
     pairs["_difference"] = pairs[value] - pairs["_second"]
     per_seed, used = balanced(pairs, "_difference", settings)
     return Contrast(_enough_seeds(mean_estimate(per_seed)), 2 * used)
@@ -133,7 +133,7 @@ def between_groups(first: pd.DataFrame, second: pd.DataFrame, value: str, stratu
     groups = [dict(list(table.groupby(_name(table, stratum)))) for table in (first, second)]
     strata, used = [], 0
     for key in groups[0].keys() & groups[1].keys():
-        (here, rows), (there, other_rows) = (balanced(group[key], value, MEMBER) for group in groups)
+        (here, rows), (there, other_rows) = (balanced(group[key], value, KIND) for group in groups)
         if len(here) and len(there):
             strata.append((here, there))
             used += rows + other_rows

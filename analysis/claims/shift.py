@@ -6,13 +6,11 @@ Figure 4.
 
 from analysis.claims.evidence import MAIN_STUDY, CannotTestError, Evidence, between_groups, paired
 from analysis.claims.verdict import Part, about, more
+from analysis.select import is_same_variance
 
 SHIFT = 0.02  # the smallest difference in mean shift magnitude that matters
 LITTLE = 0.05  # what 'about none' allows at drop rate 0.1
 ERROR = 0.2  # percentage points of test error that matter: the gains that the paper reports are 0.2 to 0.3
-SAME_VARIANCE = (
-    0.01  # noise variances count as equal up to this, relative: strengths in a sweep file are rounded
-)
 WIDTHS = "python -m experiments.run +sweep=width"
 MATCHED = "python -m experiments.run +sweep=matched_noise"
 
@@ -104,7 +102,7 @@ def uout_shifts_less(evidence: Evidence) -> list[Part]:
         variance: min(dropout["noise_variance"], key=lambda other: abs(other - variance))
         for variance in uout["noise_variance"].unique()
     }
-    nearest = {uout: other for uout, other in nearest.items() if abs(other / uout - 1) < SAME_VARIANCE}
+    nearest = {uout: other for uout, other in nearest.items() if is_same_variance(other, uout)}
     if not nearest:
         raise CannotTestError("no dropout and Uout of equal noise variance", MATCHED, parts)
     matched = uout.assign(noise_variance=uout["noise_variance"].map(nearest)).dropna(

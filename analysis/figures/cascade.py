@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.select import (
+from analysis.select import (
     example_strength,
     means,
     of_one_family,

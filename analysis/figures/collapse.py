@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from analysis.figures import style
 from analysis.figures.curves import ratio_curve
 from analysis.figures.drawing import Drawing
-from analysis.figures.select import (
+from analysis.select import (
     behind_noise,
+    is_same_variance,
     means,
     noises_in,
     placements_in,
@@ -23,7 +24,7 @@ from analysis.tables import Study
 from analysis.theory import ratio_nominal
 from analysis.theory.noises import DROPOUT, FAMILIES
 
-KIND = ["placement", "width", "noise", "strength", "noise_variance"]
+POINT = ["placement", "width", "noise", "strength", "noise_variance"]  # what a mark is a mean of
 ROWS = [  # title, quantity, x axis
     ("local shift at equal moments", "local_ratio", "effective"),
     ("local shift", "local_ratio", "noise_variance"),
@@ -39,7 +40,6 @@ LOOK = {  # families that agree lie on top of each other: dropout's dot inside t
     for name, family in FAMILIES.items()
 }
 THEORY_LINE = {"color": style.DARK, "lw": 1, "zorder": 2}
-SAME = 0.01  # noise variances this close count as equal, relative: the strengths in a sweep file are rounded
 
 READING = (
     "Theory: a layer's local shift is 1 / (1 + g σ²), where the noise gain g depends on the moments "
@@ -58,11 +58,11 @@ def points_of(layers: pd.DataFrame) -> pd.DataFrame:
     Rows with `effective` (g sigma^2) are single BN layers; in those without, `layer_index` is 0 and the ratio
     is the mean over layers.
     """
-    of_layers = over_seeds(layers, "local_ratio", [*KIND, "layer_index"]).assign(quantity="local_ratio")
-    exact = over_seeds(layers, "local_ratio_exact", [*KIND, "layer_index"])
-    exact = exact.assign(effective=1 / exact["mean"] - 1)[[*KIND, "layer_index", "effective"]]
-    of_means = means(layers, ["local_ratio", "shift_ratio", "local_ratio_exact"], KIND).assign(layer_index=0)
-    return pd.concat([of_layers.merge(exact, on=[*KIND, "layer_index"]), of_means], ignore_index=True)
+    of_layers = over_seeds(layers, "local_ratio", [*POINT, "layer_index"]).assign(quantity="local_ratio")
+    exact = over_seeds(layers, "local_ratio_exact", [*POINT, "layer_index"])
+    exact = exact.assign(effective=1 / exact["mean"] - 1)[[*POINT, "layer_index", "effective"]]
+    of_means = means(layers, ["local_ratio", "shift_ratio", "local_ratio_exact"], POINT).assign(layer_index=0)
+    return pd.concat([of_layers.merge(exact, on=[*POINT, "layer_index"]), of_means], ignore_index=True)
 
 
 def draw(study: Study) -> Drawing:
@@ -151,7 +151,7 @@ def family_differences(layers: pd.DataFrame, quantity: str) -> pd.DataFrame:
         values = per_seed(here, quantity, ["noise", "noise_variance"])
         kinds = sorted({(noise, variance) for noise, variance, _ in values.index})
         for (first, variance), (second, other) in combinations(kinds, 2):
-            if first != second and abs(variance / other - 1) < SAME:
+            if first != second and is_same_variance(variance, other):
                 difference = paired_difference(values[first, variance], values[second, other])
                 rows.append([placement, width, variance, first, second, *difference])
     columns = ["placement", "width", "noise_variance", "first", "second", "mean", "low", "high", "n"]

@@ -1,13 +1,9 @@
-"""What a figure module returns, or why it returns nothing."""
+"""The result of a figure module: a picture and its caption."""
 
 from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
-
-
-class CannotAnswerError(Exception):
-    """The study cannot answer this figure's question; the message is the sentence that takes its place."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.select import (
+from analysis.schema import PLACEMENTS
+from analysis.select import (
     example_strength,
     means,
     noises_in,
@@ -15,7 +16,6 @@ from analysis.figures.select import (
     values_in,
     where,
 )
-from analysis.schema import PLACEMENTS
 from analysis.stats import Interval, mean_interval, per_seed
 from analysis.tables import Study
 

@@ -5,8 +5,16 @@ from matplotlib.axes import Axes
 
 from analysis.claims.evidence import evidence
 from analysis.figures import style
-from analysis.figures.drawing import CannotAnswerError, Drawing
-from analysis.figures.select import means, of_one_family, placements_in, require, values_in, where
+from analysis.figures.drawing import Drawing
+from analysis.select import (
+    CannotAnswerError,
+    means,
+    of_one_family,
+    placements_in,
+    require,
+    values_in,
+    where,
+)
 from analysis.stats import Interval, mean_interval, over_seeds, per_seed
 from analysis.tables import Study
 

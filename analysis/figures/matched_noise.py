@@ -4,8 +4,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.figures import style
-from analysis.figures.drawing import CannotAnswerError, Drawing
-from analysis.figures.select import behind_noise, noises_in, placements_in, require, where
+from analysis.figures.drawing import Drawing
+from analysis.select import (
+    CannotAnswerError,
+    behind_noise,
+    noises_in,
+    placements_in,
+    require,
+    where,
+)
 from analysis.stats import mean_interval, over_seeds, per_seed
 from analysis.tables import Study
 

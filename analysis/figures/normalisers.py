@@ -3,10 +3,18 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.explained import differences_from_twin
+from analysis.error_shares import differences_from_twin
 from analysis.figures import style
-from analysis.figures.drawing import CannotAnswerError, Drawing
-from analysis.figures.select import example_strength, of_one_family, placements_in, require, values_in, where
+from analysis.figures.drawing import Drawing
+from analysis.select import (
+    CannotAnswerError,
+    example_strength,
+    of_one_family,
+    placements_in,
+    require,
+    values_in,
+    where,
+)
 from analysis.stats import Interval, mean_interval, over_seeds, per_seed
 from analysis.tables import Study
 

@@ -9,8 +9,8 @@ from analysis.beside.measured import means_of_table1, measured_convolutions
 from analysis.beside.setting import PaperStudy, names_in
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.select import require, where
 from analysis.paper.findings import CLAIMED_COS2_RANGE
+from analysis.select import require, where
 from analysis.stats import over_seeds
 
 READING = (

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from analysis import paper
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.select import placements_in, values_in, where
+from analysis.select import placements_in, values_in, where
 
 STRENGTH = 0.5  # the only one with adjusted errors (Table 3)
 LOOK = {

@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.beside.cells import with_half_width
 from analysis.beside.setting import PaperStudy
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.select import example_strength, require, where
+from analysis.select import KIND, example_strength, require, where
 from analysis.stats import mean_interval
 
 CLASSES = {  # of the data sets with few enough to name
     "CIFAR10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
 }
 EXAMPLES = 8
+MEMBER = ["dataset", "network", *KIND, "seed"]
 
 READING = (
     "Training images of one network with frozen weights: in train mode it names their class, in eval mode "
@@ -32,7 +32,7 @@ READING = (
 
 def shares(study: PaperStudy) -> pd.DataFrame:
     """Percentage of training images lost and won in eval mode: a row per member that lost any."""
-    return study.flips.drop_duplicates(["dataset", "network", "placement", "noise", "strength", "seed"])
+    return study.flips.drop_duplicates(MEMBER)
 
 
 def draw(study: PaperStudy) -> Drawing:
@@ -41,9 +41,8 @@ def draw(study: PaperStudy) -> Drawing:
     noisy = flips[flips["noise"] != "none"]
     flips = flips if noisy.empty else noisy
     flips = where(flips, strength=example_strength(flips["strength"]))
-    name = ["dataset", "network", "placement", "noise", "strength", "seed"]
-    first = flips.iloc[0][name]
-    of_member = (flips[name] == first).all(axis=1)
+    first = flips.iloc[0][MEMBER]
+    of_member = (flips[MEMBER] == first).all(axis=1)
     shown = flips[of_member].head(EXAMPLES).reset_index(drop=True)
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
@@ -114,7 +113,7 @@ def _finding(study: PaperStudy) -> str:
         what = "without noise" if placement == "none" else f"{placement} {strength:g}"
         lost, won = mean_interval(rows["lost"]), mean_interval(rows["won"])
         parts.append(
-            f"{network} on {dataset}, {what}: {with_half_width(lost, 1)} % lost, {with_half_width(won, 1)} % won"
+            f"{network} on {dataset}, {what}: {lost.with_half_width(1)} % lost, {won.with_half_width(1)} % won"
         )
     said = "Share of the training images right in train mode and wrong in eval mode, and the opposite"
     return f"{said}: {'; '.join(parts)}."

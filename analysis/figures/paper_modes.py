@@ -5,8 +5,12 @@ import pandas as pd
 from analysis import paper
 from analysis.beside.setting import PaperStudy, names_in
 from analysis.figures import style
-from analysis.figures.drawing import CannotAnswerError, Drawing
-from analysis.figures.select import values_in, where
+from analysis.figures.drawing import Drawing
+from analysis.select import (
+    CannotAnswerError,
+    values_in,
+    where,
+)
 from analysis.stats import over_seeds, paired_difference, per_seed
 
 MODES = {"train_mode": "train_error_train_mode", "eval_mode": "train_error_eval_mode"}

@@ -6,11 +6,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import paper
-from analysis.beside.measured import CELL, measured_layers, published_layers
+from analysis.beside.measured import CELL, measured_layers
 from analysis.beside.setting import PaperStudy, names_in
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.select import example_strength, placements_in, require, where
+from analysis.select import example_strength, placements_in, require, where
 from analysis.stats import mean_interval, over_seeds, per_seed
 
 READING = (
@@ -25,13 +25,13 @@ READING = (
 
 def draw_figure4(study: PaperStudy) -> Drawing:
     """Draw Figure 4: a row for each data set and placement, a column for each network."""
-    figure = published_layers(paper.figure4())
+    figure = paper.published_layers(paper.figure4())
     return _draw(study, figure, "Shift of each BN layer beside the paper's Figure 4")
 
 
 def draw_figure1(study: PaperStudy) -> Drawing:
     """Draw Figure 1: DenseNet without dropout and with rate 0.5 before BN; the paper's is on CIFAR-100 only."""
-    figure = published_layers(paper.figure1()).assign(placement="before_bn")
+    figure = paper.published_layers(paper.figure1()).assign(placement="before_bn")
     ours = [name for name in study.setting if name[1] in set(figure["network"])]
     require(pd.DataFrame(ours), "DenseNet, the network of the paper's Figure 1")
     study = study.part(ours[-1])  # CIFAR-100, if there are both

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.select import placements_in, require, where
+from analysis.select import placements_in, require, where
 from analysis.tables import Study
 
 THEORIES = {"local_ratio_exact": "exact law", "ratio_paper": "the paper's Eq 8 and Eq 12"}

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from analysis import paper
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.figures.select import (
+from analysis.select import (
     example_strength,
     means,
     of_one_family,
@@ -41,21 +41,14 @@ def points_of(layers: pd.DataFrame) -> pd.DataFrame:
     return means(magnitudes, QUANTITIES, ["placement", "width", "strength", "layer_index"])
 
 
-def published_layers(strengths: list[float]) -> pd.DataFrame:
-    """The paper's Figure 4 at these drop rates; `depth` is 0 for a network's first BN layer, 1 for its last."""
-    layers = paper.figure4()
-    layers = layers[layers["drop_ratio"].isin(strengths)]
-    deepest = layers.groupby(["dataset", "network"])["bn_layer_index"].transform("max")
-    return layers.assign(depth=layers["bn_layer_index"] / deepest)
-
-
 def draw(study: Study) -> Drawing:
     """Draw the figure from one network's finished members."""
     noise, layers = of_one_family(study.layers)
     points = require(points_of(layers), "BN layer with a measured shift")
     placements, widths = placements_in(points), values_in(points, "width")
     colours = style.strength_colours(points["strength"])
-    published = published_layers(list(colours) if noise == "dropout" else [])
+    published = paper.published_layers(paper.figure4())
+    published = published[published["strength"].isin(list(colours) if noise == "dropout" else [])]
     beside = not published.empty
     label = style.STRENGTH_LABEL[noise]
     with style.figure_style():
@@ -108,11 +101,10 @@ def _draw_published(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
         panel.set_axis_off()
         return
     panel.set(xticks=[0, 0.5, 1], xlabel="relative depth of BN layer")
-    for strength in values_in(here, "drop_ratio"):
-        of_strength = where(here, drop_ratio=strength)
+    for strength in values_in(here, "strength"):
+        of_strength = where(here, strength=strength)
         look = {"color": colours[strength], "mew": 0, "ls": "", "rasterized": True}  # thousands of dots
-        clipped = of_strength["read_from"] == "clipped_at_top"
-        inside, outside = of_strength[~clipped], of_strength[clipped]
+        inside, outside = of_strength[~of_strength["clipped"]], of_strength[of_strength["clipped"]]
         panel.plot(inside["depth"], inside["shift_magnitude"], marker="o", ms=1.6, alpha=0.35, **look)
         panel.plot(outside["depth"], outside["shift_magnitude"], marker="^", ms=3.5, **look)
         tenth = (of_strength["depth"] * 10).astype(int).clip(upper=9)
@@ -140,7 +132,7 @@ def _finding(layers: pd.DataFrame, published: pd.DataFrame, label: str) -> str:
         if not ours.n:
             continue
         part = f"{placement} {ours}"
-        theirs = where(published, placement=placement, drop_ratio=strength)
+        theirs = where(published, placement=placement, strength=strength)
         if not theirs.empty:
             networks = theirs.groupby(["dataset", "network"])["shift_magnitude"].mean()
             part += f" (the paper's networks: {networks.min():.2f} to {networks.max():.2f})"

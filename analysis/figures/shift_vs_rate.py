@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from analysis.figures import style
 from analysis.figures.curves import ratio_curve
 from analysis.figures.drawing import Drawing
-from analysis.figures.select import (
+from analysis.select import (
     behind_noise,
     example_strength,
     means,

@@ -4,10 +4,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.explained import explained
+from analysis.error_shares import error_shares
 from analysis.figures import style
-from analysis.figures.drawing import CannotAnswerError, Drawing
-from analysis.figures.select import example_strength, of_one_family, placements_in, require, values_in, where
+from analysis.figures.drawing import Drawing
+from analysis.select import (
+    CannotAnswerError,
+    example_strength,
+    of_one_family,
+    placements_in,
+    require,
+    values_in,
+    where,
+)
 from analysis.tables import Study
 
 SHARES = {"transplant": style.DARK, "removal": "#b8b8b8"}  # quantity -> colour
@@ -27,7 +35,8 @@ def draw(study: Study) -> Drawing:
     noise, members = of_one_family(study.members)
     baseline = where(study.members, noise="none")
     points = require(
-        explained(pd.concat([baseline, members])), "finished noisy member with a noise-free twin of its seed"
+        error_shares(pd.concat([baseline, members])),
+        "finished noisy member with a noise-free twin of its seed",
     )
     if where(points, quantity="transplant")["mean"].isna().all():
         raise CannotAnswerError("This study has no transplants (test_error_transplanted is empty).")

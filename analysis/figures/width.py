@@ -4,8 +4,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.figures import style
-from analysis.figures.drawing import CannotAnswerError, Drawing
-from analysis.figures.select import (
+from analysis.figures.drawing import Drawing
+from analysis.select import (
+    CannotAnswerError,
     behind_noise,
     example_strength,
     means,

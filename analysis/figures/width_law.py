@@ -5,8 +5,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.figures import style
-from analysis.figures.drawing import CannotAnswerError, Drawing
-from analysis.figures.select import example_strength, means, of_one_family, require, values_in, where
+from analysis.figures.drawing import Drawing
+from analysis.select import (
+    CannotAnswerError,
+    example_strength,
+    means,
+    of_one_family,
+    require,
+    values_in,
+    where,
+)
 from analysis.stats import mean_interval, paired_difference, per_seed
 from analysis.tables import Study
 from analysis.theory import ratio_before_weight

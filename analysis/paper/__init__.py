@@ -84,14 +84,27 @@ def figure5() -> pd.DataFrame:
     return curves.assign(placement=curves["placement"].replace(PLACEMENTS))
 
 
+def published_layers(figure: pd.DataFrame) -> pd.DataFrame:
+    """The layers of `figure1` or `figure4` with a measured study's columns besides their own.
+
+    `strength` (the drop rate), `depth` (relative: 0 for a network's first BN layer, 1 for its last), `clipped`
+    (whether the value is a lower bound).
+    """
+    deepest = figure.groupby(["dataset", "network"])["bn_layer_index"].transform("max")
+    return figure.assign(
+        depth=figure["bn_layer_index"] / deepest,
+        strength=figure["drop_ratio"],
+        clipped=figure["read_from"] == "clipped_at_top",
+    )
+
+
 def figure4_mean_magnitude() -> pd.DataFrame:
     """Mean shift magnitude over a network's BN layers, from `figure4`.
 
     Columns: `dataset`, `network`, `placement`, `drop_ratio`, `mean_magnitude`, `bn_layers`, `clipped` (how
     many of them left the plot). Where `clipped` is not 0 the mean is a lower bound.
     """
-    layers = figure4()
-    layers["clipped"] = layers["read_from"] == "clipped_at_top"
+    layers = published_layers(figure4())
     by = ["dataset", "network", "placement", "drop_ratio"]
     return layers.groupby(by, as_index=False).agg(
         mean_magnitude=("shift_magnitude", "mean"),

@@ -7,17 +7,15 @@ figure to a section that is here, add a `Chart` to its list in `analysis/figures
 
 from collections.abc import Callable
 
-from analysis.sections import interventions, modes, networks, paper, provenance, verdicts
+from analysis.sections import interventions, networks, paper, provenance, verdicts
 from analysis.sections.section import Panel, Section, Source
 
-__all__ = ["CLOSING", "EVIDENCE", "OPENING", "WITHOUT_MEMBERS", "Panel", "Section", "Source"]
+__all__ = ["CLOSING", "EVIDENCE", "OPENING", "Panel", "Section", "Source"]
 
 EVIDENCE: list[Callable[[Source], list[Section]]] = [
     networks.sections,
     paper.sections,
     interventions.sections,
-    modes.sections,
 ]
-WITHOUT_MEMBERS = [modes.sections]  # all that a study without networks can show
 OPENING = [verdicts.sections]  # also given the sections of evidence, to link to them
 CLOSING: list[Callable[[Source], list[Section]]] = [provenance.sections]  # after the questions left open

@@ -1,12 +1,13 @@
-"""What the paper published, beside this study where the two compare, and what its numbers say by themselves."""
+"""The paper's published values beside this study's where the two compare, and findings in them alone."""
+
+from functools import partial
 
 from analysis.beside.comparison import beside_tables
 from analysis.beside.setting import PaperStudy, paper_study, setting_rows
 from analysis.figures import PAPER_CHARTS
-from analysis.figures.drawing import CannotAnswerError
 from analysis.figures.paper_charts import COMPARISONS
 from analysis.paper.findings import statements
-from analysis.sections.section import Panel, Section, Source, draw_panels, drawn_panel, without_panel
+from analysis.sections.section import Panel, Section, Source, draw_panel, draw_panels
 
 
 def sections(source: Source) -> list[Section]:
@@ -31,11 +32,9 @@ def comparisons(study: PaperStudy, source: Source) -> tuple[list[Panel], list[st
     """Draw each figure of the paper that the study can answer; return them, and the sweeps for the others."""
     panels, sweeps = [], []
     for chart in COMPARISONS:
-        try:
-            drawing = chart.draw(study)
-        except CannotAnswerError:
-            without_panel(source.out, chart.name)
+        panel = draw_panel(partial(chart.draw, study), chart.name, chart.question, source.out)
+        if panel.missing:
             sweeps.append(chart.sweep)
         else:
-            panels.append(drawn_panel(drawing, chart.question, source.out, chart.name))
+            panels.append(panel)
     return panels, sweeps

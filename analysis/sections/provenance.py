@@ -1,5 +1,7 @@
 """The page's end: which members no mean includes, and how the numbers were made."""
 
+from pathlib import Path
+
 from analysis.sections.section import Section, Source
 from analysis.tables import member_label, read_provenance
 
@@ -10,7 +12,12 @@ def sections(source: Source) -> list[Section]:
         (member_label(member), member["status"], member.get("reason"))
         for _, member in source.study.left_out().iterrows()
     ]
-    files = read_provenance(source.folder)
     left_out_section = Section("left-out", "Left out", "left_out.html.j2", {"members": left_out})
-    provenance = Section("provenance", "How these numbers were made", "provenance.html.j2", {"files": files})
-    return [left_out_section] * bool(left_out) + [provenance] * bool(files)
+    return [left_out_section] * bool(left_out) + provenance(source.folder)
+
+
+def provenance(folder: Path) -> list[Section]:
+    """A section for what the study in `folder` keeps of its configuration and environment, if there is any."""
+    files = read_provenance(folder)
+    section = Section("provenance", "How these numbers were made", "provenance.html.j2", {"files": files})
+    return [section] * bool(files)

@@ -1,18 +1,20 @@
-"""What a section of the report is made of: a template, its data, and panels with a figure each."""
+"""A section of a page: a template, its data, and panels with a figure each."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from analysis.figures import Chart, style
-from analysis.figures.drawing import CannotAnswerError, Drawing
+from analysis.figures.drawing import Drawing
+from analysis.select import CannotAnswerError
 from analysis.tables import Study
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a section may read, and where its figures go.
+    """The study that a section reads, and the folder that its figures go to.
 
     Attributes:
         folder: the study's folder.
@@ -44,7 +46,8 @@ class Section:
     Attributes:
         name: its anchor, unique on the page.
         title: its heading.
-        template: the file in analysis/templates that shows it; it finds this object as `section`.
+        template: the file that shows it, in analysis/templates or beside the page's own template; it finds this
+            object as `section`.
         data: what that template needs besides the panels.
         panels: its figures. Those without a picture are gathered at the page's end, as questions left open.
     """
@@ -58,38 +61,46 @@ class Section:
     @property
     def shown(self) -> bool:
         """Whether the page has anything to show here."""
-        return bool(self.data or self.drawn)
+        return bool(self.data or self.figures)
 
     @property
-    def drawn(self) -> list[Panel]:
+    def figures(self) -> list[Panel]:
         """The panels with a picture."""
         return [panel for panel in self.panels if not panel.missing]
 
 
+def open_questions(sections: list[Section]) -> list[tuple[str, str, list[str]]]:
+    """The questions without a figure: question, the sentence that says why, and the sections that ask it."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for section in sections:
+        for panel in section.panels:
+            if panel.missing:
+                where.setdefault((panel.question, panel.missing), []).append(section.title)
+    return [(*key, titles) for key, titles in where.items()]
+
+
 def draw_panels(charts: Iterable[Chart], study: Study, out: Path, prefix: str = "") -> list[Panel]:
     """Draw each chart of the study, write it to `out` as <prefix><chart>.svg and .png, and return the panels."""
-    return [_panel(chart, study, out, f"{prefix}{chart.name}") for chart in charts]
+    return [
+        draw_panel(partial(chart.draw, study), f"{prefix}{chart.name}", chart.question, out)
+        for chart in charts
+    ]
 
 
-def _panel(chart: Chart, study: Study, out: Path, name: str) -> Panel:
+def draw_panel(draw: Callable[[], Drawing], name: str, question: str, out: Path) -> Panel:
+    """Draw a figure, write it to `out` as <name>.svg and .png, and return its panel.
+
+    Where `draw` raises CannotAnswerError the panel holds its sentence, and the files of an earlier report go: they
+    would pass for this one's.
+    """
     try:
-        drawing = chart.draw(study)
+        drawing = draw()
     except CannotAnswerError as reason:
-        without_panel(out, name)
-        return Panel(name, chart.question, missing=str(reason))
-    return drawn_panel(drawing, chart.question, out, name)
-
-
-def drawn_panel(drawing: Drawing, question: str, out: Path, name: str) -> Panel:
-    """Write a drawing to `out` as <name>.svg and .png, and return its panel."""
+        for kind in ("svg", "png"):
+            (out / f"{name}.{kind}").unlink(missing_ok=True)
+        return Panel(name, question, missing=str(reason))
     style.settle(drawing.figure)
     svg = style.svg_bytes(drawing.figure)
     (out / f"{name}.svg").write_bytes(svg)
     (out / f"{name}.png").write_bytes(style.png_bytes(drawing.figure))
     return Panel(name, question, style.data_uri(svg), drawing.finding, drawing.reading)
-
-
-def without_panel(out: Path, name: str) -> None:
-    """Take away what an earlier report drew: it would pass for this one's."""
-    for kind in ("svg", "png"):
-        (out / f"{name}.{kind}").unlink(missing_ok=True)

@@ -9,22 +9,24 @@ from analysis.sections.section import Panel, Section, Source
 
 def sections(source: Source, evidence: list[Section]) -> list[Section]:
     """One section, given those that hold the evidence; also writes claims.csv to the report's folder."""
-    found = verdicts(source.study)
-    verdict_table(found).to_csv(source.out / "claims.csv", index=False)
-    count = Counter(verdict.word for verdict in found)
+    results = verdicts(source.study)
+    verdict_table(results).to_csv(source.out / "claims.csv", index=False)
+    count = Counter(verdict.word for verdict in results)
     data = {
-        "rows": [(verdict, _figures(verdict.claim, evidence)) for verdict in found],
+        "rows": [(verdict, _figures(verdict.claim, evidence)) for verdict in results],
         "counts": [(word, count[word]) for word in Word if count[word]],
         "is_tuned": is_tuned(source.study),
-        "numbers": sum(len(verdict.decisions) for verdict in found),
+        "numbers": sum(len(verdict.decisions) for verdict in results),
     }
     return [Section("verdicts", "The paper's claims on this study", "verdicts.html.j2", data)]
 
 
 def _figures(claim: Claim, evidence: list[Section]) -> list[Panel]:
     """The first drawn panel of each chart that shows it; of several networks their names have a prefix."""
-    drawn = [panel for section in evidence for panel in section.drawn]
-    shown = []
+    panels = [panel for section in evidence for panel in section.figures]
+    first_panels = []
     for chart in claim.figures:
-        shown += [panel for panel in drawn if panel.name == chart or panel.name.endswith(f"-{chart}")][:1]
-    return shown
+        first_panels += [
+            panel for panel in panels if panel.name == chart or panel.name.endswith(f"-{chart}")
+        ][:1]
+    return first_panels

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.audit import audit
-from analysis.audit.modes import Modes
-from analysis.audit.passes import MODES
+from analysis.audit.forward import MODES, Modes
 from analysis.audit.preserve import unchanged
 from scripts.benchmark.timing import seconds_of
 from tests.analysis.audit import zoo

@@ -180,8 +180,7 @@ def test_other_evaluation_data_are_told_apart_from_training():
 
 def test_intervals_cover_as_often_as_they_say():
     """Var_test / moving_var against its value over many samples: 95 % intervals, 200 small audits' worth."""
-    from analysis.audit.moments import GroupedMoments
-    from analysis.audit.statistics import ratio
+    from analysis.audit.moments import GroupedMoments, ratio
 
     covered = 0
     generator = torch.Generator().manual_seed(0)

@@ -86,8 +86,7 @@ def test_high_momentum_with_small_batches_is_a_lag_that_says_so():
 
 def test_alarms_of_means_keep_their_level():
     """Intervals of an offset hold at least as often as they say, be channels independent or alike."""
-    from analysis.audit.moments import GroupedMoments
-    from analysis.audit.statistics import offset
+    from analysis.audit.moments import GroupedMoments, offset
 
     generator = torch.Generator().manual_seed(0)
     for mixing in (torch.eye(6), torch.ones(6, 6)):

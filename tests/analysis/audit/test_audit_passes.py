@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from analysis.audit import audit
-from analysis.audit.inputs import inputs_seen
-from analysis.audit.layer import Layer
+from analysis.audit.forward import Layer, look_at_inputs
 from tests.analysis.audit.audit_models import convnet, images, mlp, trained, vectors
 
 
@@ -83,7 +82,7 @@ def test_batches_are_normalised_as_by_torch(layout, dtype, size, mean):
     layer = Layer("norm", norm)
     with torch.no_grad():
         expected = norm(x)
-        with inputs_seen([layer], look):
+        with look_at_inputs([layer], look):
             found = norm(x)
     moments = layer.train
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 + 2e-6 * mean)

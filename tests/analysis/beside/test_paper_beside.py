@@ -11,12 +11,12 @@ from PIL import Image
 
 from analysis import paper
 from analysis.beside.comparison import beside_tables
-from analysis.beside.contrasts import depth_contrast, placement_contrast
+from analysis.beside.measured import depth_contrast, placement_contrast
 from analysis.beside.setting import NETWORKS, paper_study, setting_rows
 from analysis.figures import paper_charts, paper_cos2, paper_flips, paper_modes, paper_shift
-from analysis.figures.drawing import CannotAnswerError
 from analysis.paper.findings import statements
 from analysis.report import write_report
+from analysis.select import CannotAnswerError
 from analysis.stats import mean_interval
 from analysis.tables import Study, read_study
 from tests.analysis import synthetic

@@ -18,7 +18,7 @@ from analysis.figures import (
     width,
 )
 from analysis.figures.curves import ratio_curve
-from analysis.figures.drawing import CannotAnswerError
+from analysis.select import CannotAnswerError
 from analysis.stats import mean_interval
 from analysis.tables import Study
 from tests.analysis import synthetic

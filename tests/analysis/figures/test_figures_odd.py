@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.figures import CHARTS, shift_per_layer, style, width
-from analysis.figures.drawing import CannotAnswerError
+from analysis.select import CannotAnswerError
 from analysis.tables import Study
 from tests.analysis import synthetic
 

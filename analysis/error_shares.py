@@ -15,13 +15,13 @@ same shift may harm two networks differently.
 import pandas as pd
 
 from analysis.schema import NETWORK, RECIPE
+from analysis.select import KIND
 from analysis.stats import mean_interval, ratio_interval
 
-KIND = ["placement", "noise", "strength"]
 QUANTITIES = ["gap", "transplant", "removal"]
 
 
-def explained(members: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
+def error_shares(members: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
     """Gap, transplant and removal, and the share of the gap that each of the two explains.
 
     Args:

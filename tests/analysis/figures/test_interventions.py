@@ -6,9 +6,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.explained import explained
+from analysis.error_shares import error_shares
 from analysis.figures import cascade, learning_rate, matched_noise, normalisers, transplant, width_law
-from analysis.figures.drawing import CannotAnswerError
+from analysis.select import CannotAnswerError
 from analysis.tables import Study
 from tests.analysis import synthetic
 from tests.analysis.planted import planted_shares
@@ -48,7 +48,7 @@ def test_transplant_says_where_there_is_nothing_to_explain():
     noisy = members["noise"] != "none"
     members.loc[noisy, "test_error"] = 3 + np.random.default_rng(0).normal(0, 3, noisy.sum())
     drawing = transplant.draw(Study("planted", members, members.iloc[:0]))
-    known = explained(members).query("quantity == 'transplant'")["share"].notna().sum()
+    known = error_shares(members).query("quantity == 'transplant'")["share"].notna().sum()
     texts = [text for axes in drawing.figure.axes for text in axes.texts if "no clear" in text.get_text()]
     assert len(texts) == 24 - known
 

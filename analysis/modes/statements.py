@@ -1,4 +1,4 @@
-"""Read modes.csv: what a study found when it tested statements about train() and eval()."""
+"""Read modes.csv, a mode study: statements about train() and eval(), what was measured of each, the verdict."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.schema import TABLES, VERDICTS
-from analysis.tables import Study, StudyError, empty_table
+from analysis.tables import StudyError
 
 TABLE = "modes.csv"
 
@@ -40,23 +40,26 @@ class Statement:
     torch: str
 
 
-def has_statements(folder: Path) -> bool:
-    """Whether a study holds statements that were tested."""
-    return (folder / TABLE).exists()
-
-
 def read_statements(folder: Path) -> list[Statement]:
-    """The statements of a study in order, none if it tested none; StudyError for a table that cannot be."""
+    """The statements of a mode study, in order.
+
+    Raises StudyError in one line: no such folder or table, one that is unreadable or lacks a column, a value that
+    cannot be, or no statement.
+    """
+    if not folder.is_dir():
+        raise StudyError(f"{folder}: no such folder; name a mode study, for example outputs/modes")
     path = folder / TABLE
-    if not path.exists():
-        return []
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; is this the folder of a mode study?") from None
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: not a readable CSV table ({str(error).splitlines()[0]})") from None
     columns = list(TABLES[TABLE].required)
     if missing := [column for column in columns if column not in table]:
         raise StudyError(f"{path}: no column {', '.join(missing)}")
+    if table.empty:
+        raise StudyError(f"{path}: no rows; was any statement tested?")
     return [_statement(path, row) for row in table[columns].to_dict("records")]
 
 
@@ -70,8 +73,3 @@ def _statement(path: Path, row: dict) -> Statement:
             f"{path}: verdict of statement {number} is {row['verdict']!r}; allowed: {', '.join(VERDICTS)}"
         )
     return Statement(**(row | {"number": number, "measured": measured}))
-
-
-def study_without_members(folder: Path) -> Study:
-    """The study of a folder that holds statements only: its name, and empty tables."""
-    return Study(folder.resolve().name, empty_table("members.csv"), empty_table("layers.csv"))

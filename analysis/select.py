@@ -1,11 +1,19 @@
-"""Which rows of the tables a figure is about, and the sentence that takes its place when there are none."""
+"""Which rows of a study's tables a question is about, and the sentence that answers when there are none."""
 
 import pandas as pd
 
-from analysis.figures.drawing import CannotAnswerError
 from analysis.schema import PLACEMENTS
 from analysis.stats import over_seeds
 from analysis.theory.noises import FAMILIES
+
+# A kind of noise; network, recipe, width, kind and seed together name a member.
+KIND = ["placement", "noise", "strength"]
+# Noise variances count as equal up to this relative distance, because sweep files round strengths.
+SAME_VARIANCE = 0.01
+
+
+class CannotAnswerError(Exception):
+    """The study cannot answer a question, such as a figure's; the message is the sentence that takes its place."""
 
 
 def where(table: pd.DataFrame, /, **wanted) -> pd.DataFrame:
@@ -16,7 +24,7 @@ def where(table: pd.DataFrame, /, **wanted) -> pd.DataFrame:
 
 
 def require(rows: pd.DataFrame, what: str) -> pd.DataFrame:
-    """`rows` themselves; without any, 'This study has no <what>.' takes the figure's place."""
+    """`rows` themselves. Without any, raises CannotAnswerError: 'This study has no <what>.'"""
     if rows.empty:
         raise CannotAnswerError(f"This study has no {what}.")
     return rows
@@ -61,3 +69,8 @@ def means(table: pd.DataFrame, quantities: list[str], by: list[str]) -> pd.DataF
 def example_strength(strengths: pd.Series) -> float:
     """The strength at which captions quote numbers: 0.5, which the paper discusses, or else the strongest."""
     return 0.5 if (strengths == 0.5).any() else float(strengths.max())
+
+
+def is_same_variance(first: float, second: float) -> bool:
+    """Whether two noise variances count as equal; see `SAME_VARIANCE`."""
+    return abs(first / second - 1) < SAME_VARIANCE

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.explained import explained
+from analysis.error_shares import error_shares
 from analysis.stats import ratio_interval
 from tests.analysis.planted import planted_shares
 
 
 def test_planted_shares_are_found():
-    table = explained(planted_shares())
+    table = error_shares(planted_shares())
     assert len(table) == 2 * 3 * 4 * 3  # widths, placements, rates, quantities
     shares = table.set_index("quantity")["share"]
     assert shares["transplant"].to_numpy() == pytest.approx(0.25)
@@ -25,7 +25,7 @@ def test_points_are_paired_differences():
     ]
     base = members[(members["width"] == 16) & (members["noise"] == "none")].set_index("seed")
     gaps = here.set_index("seed")["test_error"] - base["test_error"]
-    table = explained(members)
+    table = error_shares(members)
     row = table[
         (table["width"] == 16)
         & (table["placement"] == "before_bn")
@@ -40,7 +40,7 @@ def test_without_a_gap_there_is_no_share():
     members = planted_shares()
     random = np.random.default_rng(2)
     members["test_error"] = 3 + random.normal(0, 1, len(members))
-    table = explained(members)
+    table = error_shares(members)
     gap = table[table["quantity"] == "gap"].reset_index()
     unknown = (gap["low"] < 0) & (gap["high"] > 0)
     assert unknown.sum() > len(gap) / 2
@@ -51,8 +51,8 @@ def test_without_a_gap_there_is_no_share():
 
 def test_members_without_twin_or_transplant_do_not_count():
     members = planted_shares()
-    assert explained(members[members["noise"] != "none"]).empty
-    alone = explained(members.drop(columns="test_error_transplanted")).set_index("quantity")
+    assert error_shares(members[members["noise"] != "none"]).empty
+    alone = error_shares(members.drop(columns="test_error_transplanted")).set_index("quantity")
     assert alone.loc["transplant", "share"].isna().all()
     assert alone.loc["removal", "share"].to_numpy() == pytest.approx(0.4)
 

@@ -1,16 +1,18 @@
-"""The report on statements: what of modes.csv reaches the page and the figures, and what is refused."""
+"""The page of a mode study: what of modes.csv reaches the page and the figures, and what is refused."""
 
 import csv
 import json
 
 import pytest
 
-from analysis.figures.drawing import CannotAnswerError
-from analysis.figures.modes import STATEMENT_CHARTS
-from analysis.modes import read_statements
-from analysis.report import main
+from analysis import report
+from analysis.claims import __main__ as claims
+from analysis.modes.__main__ import main
+from analysis.modes.statement_charts import STATEMENT_CHARTS, StatementChart
+from analysis.modes.statement_page import draw, statement_section
+from analysis.modes.statements import Statement, read_statements
 from analysis.schema import TABLES, VERDICTS
-from analysis.sections import modes
+from analysis.select import CannotAnswerError
 from experiments.modes.finding import FAILED
 from experiments.modes.finding import VERDICTS as MEASURED_VERDICTS
 from tests.analysis import synthetic
@@ -100,7 +102,7 @@ def test_both_sides_know_the_same_verdicts():
     assert (*MEASURED_VERDICTS, FAILED) == VERDICTS
 
 
-def test_a_study_of_statements_alone_makes_a_page(tmp_path, capsys):
+def test_a_mode_study_makes_a_page(tmp_path, capsys):
     folder = tmp_path / "modes"
     write(folder, [row(number) for number in (1, 2, *MEASURED)])
     (folder / "environment.json").write_text('{"machine": "a laptop"}')
@@ -125,28 +127,45 @@ def test_a_study_of_statements_alone_makes_a_page(tmp_path, capsys):
     assert {f"#{name}" for name in names} <= set(page.links)
 
 
-def test_a_study_with_networks_shows_its_statements_too(tmp_path, monkeypatch):
+def test_a_folder_with_networks_and_statements_has_a_page_for_each(tmp_path, monkeypatch):
     monkeypatch.setattr("analysis.sections.networks.CHARTS", [])
     monkeypatch.setattr("analysis.sections.paper.PAPER_CHARTS", [])
     folder = synthetic.write(tmp_path / "both", *synthetic.tables())
     write(folder, [row(2)])
-    assert main([str(folder)]) == 0
-    page = Page(folder / "report" / "index.html")
+    assert main([str(folder), "--out", str(tmp_path / "modes")]) == 0
+    page = Page(tmp_path / "modes" / "index.html")
     assert "Statement 2 with" in page.text
+    assert "networks finished" not in page.text
+    assert report.main([str(folder)]) == 0
+    page = Page(folder / "report" / "index.html")
+    assert "Statement 2 with" not in page.text
     assert "networks finished" in page.text
 
 
-def test_a_study_without_statements_does_not_mention_them(tmp_path):
-    assert modes.sections(synthetic_source(tmp_path, [])) == []
+@pytest.mark.parametrize("command", [report, claims])
+def test_other_commands_name_the_one_for_a_mode_study(tmp_path, capsys, command):
+    write(tmp_path, [row(2)])
+    assert command.main([str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.endswith(f"python -m analysis.modes {tmp_path}")
+    assert printed.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["modes.csv"]
 
 
-def synthetic_source(folder, rows):
-    from analysis.modes import study_without_members
-    from analysis.sections import Source
-
-    if rows:
-        write(folder, rows)
-    return Source(folder, study_without_members(folder), folder)
+def test_a_folder_without_a_mode_study_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "rows", [])
+    for folder, words in (
+        ("gone", "no such folder"),
+        ("empty", "modes.csv: no such file"),
+        ("rows", "no rows"),
+    ):
+        assert main([str(tmp_path / folder)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"modes: {tmp_path / folder}")
+        assert words in line
+        assert not (tmp_path / folder / "report").exists()
 
 
 @pytest.mark.parametrize("number", MEASURED)
@@ -177,11 +196,8 @@ def test_a_single_vector_that_torch_refuses_is_said():
 
 
 def test_numbers_of_another_version_leave_the_figure_out(tmp_path):
-    source = synthetic_source(
-        tmp_path, [row(7, measured='{"gap": 1}'), row(14, measured="{}", verdict="failed")]
-    )
-    (section,) = modes.sections(source)
-    (panel,) = section.panels
+    write(tmp_path, [row(7, measured='{"gap": 1}'), row(14, measured="{}", verdict="failed")])
+    (panel,) = statement_section(read_statements(tmp_path), tmp_path).panels
     assert "Statement 7 was measured otherwise" in panel.missing
     assert not list(tmp_path.glob("*.png"))
 
@@ -217,12 +233,10 @@ def test_statements_come_back_as_they_were_written(tmp_path):
 
 def test_no_other_error_hides_behind_a_missing_figure():
     with pytest.raises(ZeroDivisionError):
-        modes._chart(read(1), modes.StatementChart("a", "b", lambda measured: 1 / 0)).draw(None)
+        draw(read(1), StatementChart("a", "b", lambda measured: 1 / 0))
     with pytest.raises(CannotAnswerError):
-        modes._chart(read(1), modes.StatementChart("a", "b", lambda measured: measured["gone"])).draw(None)
+        draw(read(1), StatementChart("a", "b", lambda measured: measured["gone"]))
 
 
 def read(number: int):
-    from analysis.modes import Statement
-
     return Statement(**(row(number) | {"measured": {}}))

@@ -1,0 +1,182 @@
+"""One forward pass in train or eval mode, while every BN layer's input is looked at.
+
+The look costs little: what the audit sums up of an input also serves to normalise the batch.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from analysis.audit.batches import AuditError, Forward
+from analysis.audit.moments import GroupedMoments
+from analysis.audit.sources import is_noise_site
+from analysis.audit.trails import Trail
+
+
+class Mode(NamedTuple):
+    """Whether BN normalises by its batch, whether noise is on, and the mode in words."""
+
+    norms_train: bool
+    noise_on: bool
+    words: str
+
+
+MODES = {
+    "train": Mode(True, True, "train mode"),
+    "clean": Mode(True, False, "train mode with noise off"),
+    "eval": Mode(False, False, "eval mode"),
+    "fresh": Mode(False, False, "eval mode on the evaluation batches"),
+}
+
+
+class Modes:
+    """Puts the BN layers among a model's modules, and everything else, in train or eval mode.
+
+    BN in train mode keeps its statistics: `track_running_stats = False` makes a layer normalise by its batch and
+    leave alone what it stored. A SyncBatchNorm of a single process works from now on as the plain layer that it
+    then is, which runs on a CPU too. The harness's own noise, which is data, is taken out where noise is off.
+    """
+
+    def __init__(self, model: nn.Module):
+        modules = list(model.modules())
+        norms = [module for module in modules if isinstance(module, _BatchNorm)]
+        # Attributes are set directly: nn.Module's way takes as long as a small layer.
+        self._norms = [norm.__dict__ for norm in norms]
+        self._storing = [norm.__dict__ for norm in norms if norm.running_var is not None]
+        self._others = [module.__dict__ for module in modules if not isinstance(module, _BatchNorm)]
+        self._sites = [module.__dict__ for module in modules if is_noise_site(module)]
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            for norm in norms:
+                if isinstance(norm, nn.SyncBatchNorm):
+                    norm.__dict__["forward"] = partial(_BatchNorm.forward, norm)
+
+    def set(self, norms_train: bool, noise_on: bool) -> None:
+        """Set whether BN normalises by its batch, and whether noise and everything else is in train mode."""
+        for own in self._norms:
+            own["training"] = norms_train
+        for own in self._storing:
+            own["track_running_stats"] = not norms_train
+        for own in self._others:
+            own["training"] = noise_on
+        for own in self._sites:
+            own.pop("forward", None)
+            if not noise_on:
+                own["forward"] = _identity
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def run(forward: Forward, model: nn.Module, batch: Any, mode: str) -> Any:
+    """Call the model; its failure becomes a sentence that names the mode."""
+    try:
+        return forward(model, batch)
+    except AuditError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        if "more than 1 value per channel" in reason:
+            raise AuditError(
+                "In train mode BN cannot normalise a single value per channel: give batches of 2 samples or more."
+            ) from error
+        raise AuditError(f"The model's forward failed in {mode}: {type(error).__name__}: {reason}") from error
+
+
+@dataclass
+class Layer:
+    """One BN layer and what the passes showed of it. All moments are of its input."""
+
+    name: str
+    norm: _BatchNorm
+    calls: int = 0  # per forward in train mode
+    # A stream of moments for each of `MODES`:
+    train: GroupedMoments = field(default_factory=GroupedMoments)
+    clean: GroupedMoments = field(default_factory=GroupedMoments)
+    eval: GroupedMoments = field(default_factory=GroupedMoments)
+    fresh: GroupedMoments = field(default_factory=GroupedMoments)
+    # And of the followed batches alone, in train mode:
+    noisy_part: GroupedMoments = field(default_factory=GroupedMoments)  # as it is
+    local_part: GroupedMoments = field(default_factory=GroupedMoments)  # without the layer's own noise
+    added: float = 0.0  # sum of the variances that noise adds to each number of these, by the exact law
+    numbers: int = 0  # how many these are
+    own: dict[str, None] = field(default_factory=dict)  # names of its own noise, in order
+    upstream: dict[str, None] = field(default_factory=dict)
+    is_noisy: bool = False  # noise reaches it; where none does, the clean stream is the train stream
+    is_followed: bool = True  # every noise of its own could be followed to it
+    has_law: bool = True  # and the exact law holds on the way
+
+    def note(self, x: Tensor, trail: Trail) -> None:
+        """Note what following found out about its input x."""
+        self.upstream |= dict.fromkeys(sorted(trail.upstream))
+        if not trail.links:
+            return
+        self.own |= dict.fromkeys(link.name for link in trail.links.values())
+        if trail.clean is None or trail.clean.shape != x.shape:
+            self.is_followed = self.has_law = False
+            return
+        self.noisy_part.update(x)
+        self.local_part.update(trail.clean)
+        parts = [part for link in trail.links.values() if (part := link.added_variance()) is not None]
+        if len(parts) < len(trail.links) or any(part.shape != x.shape for part in parts):
+            self.has_law = False
+        else:
+            self.added += x.numel() * sum(part.mean(dtype=torch.float).item() for part in parts)
+            self.numbers += x.numel()
+
+
+Moments = tuple[Tensor, Tensor]  # mean and biased variance of a batch, per channel
+Look = Callable[[Layer, Tensor], Moments | None]
+
+
+@contextmanager
+def look_at_inputs(layers: Iterable[Layer], look: Look) -> Iterator[None]:
+    """Call `look(layer, x)` with every input x of each BN layer.
+
+    A layer that normalises by its batch does so by the moments that `look` returns, if any: the same that torch's
+    BN in train mode would find, which takes it several times as long on a CPU.
+    """
+    forwards = [(layer, layer.norm.__dict__.get("forward")) for layer in layers]
+    try:
+        for layer, _ in forwards:
+            layer.norm.__dict__["forward"] = _forward_with_look(layer, look)
+        yield
+    finally:
+        for layer, forward in forwards:
+            layer.norm.__dict__.pop("forward", None)
+            if forward is not None:
+                layer.norm.__dict__["forward"] = forward
+
+
+def _forward_with_look(layer: Layer, look: Look) -> Callable:
+    """The layer's `forward`, which looks at its input first."""
+    norm, forward = layer.norm, layer.norm.forward
+    is_torchs = getattr(forward, "__func__", getattr(forward, "func", None)) is _BatchNorm.forward
+
+    def forward_with_look(*args: Any, **kwargs: Any) -> Any:
+        x = args[0] if args else kwargs["input"]
+        with torch._C.DisableTorchFunction():
+            moments = look(layer, x)
+        if not norm.training:
+            mean, variance = norm.running_mean, norm.running_var
+        else:
+            mean, variance = moments if moments is not None and _serve(moments, norm, x) else (None, None)
+        if mean is None or variance is None or not is_torchs:
+            return forward(*args, **kwargs)
+        norm._check_input_dim(x)
+        cudnn = torch.backends.cudnn.enabled
+        return torch.batch_norm(x, norm.weight, norm.bias, mean, variance, False, 0.0, norm.eps, cudnn)
+
+    return forward_with_look
+
+
+def _serve(moments: Moments, norm: _BatchNorm, x: Tensor) -> bool:
+    """Whether torch's BN would find the same moments: in its precision, and without a gradient through them."""
+    is_plain = type(x) is Tensor and not torch.is_grad_enabled() and x.dtype == moments[0].dtype
+    return is_plain and (norm.weight is None or norm.weight.dtype == x.dtype)

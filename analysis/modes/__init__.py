@@ -1,0 +1,1 @@
+"""The page of a mode study: statements about train() and eval(), what was measured of each, and the verdict."""
