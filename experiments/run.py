@@ -108,11 +108,14 @@ def check_plan(plan: "Plan") -> None:
     from experiments.jobs.job_data import check_data
     from experiments.jobs.workers import start_server
     from experiments.loggers.live import check_login
+    from experiments.settings.device import choose_device, choose_processes
     from experiments.study.admission import check_study
 
     check_study(plan)
     check_login(plan.jobs[0])
-    if not plan.parallel and any(job.processes != 1 for job in plan.jobs):
+    if not plan.parallel and any(
+        choose_processes(job.processes, choose_device(job.device).type) > 1 for job in plan.jobs
+    ):
         start_server()  # it gets ready while the data is read
     check_data(plan.jobs)
 
