@@ -118,7 +118,8 @@ class NoiseFamily:
         """Return m of uniform draws u in [0, 1), a tensor of their shape."""
         draw = uniform if self.inverse_cdf is None else self.inverse_cdf(uniform)
         offset, slope, threshold, step = self.factor_numbers(strength)
-        return offset + slope * draw + step * (draw >= threshold)
+        m = offset + slope * draw
+        return m + step * (draw >= threshold) if step else m
 
     def _check(self, strength: float) -> None:
         if not self.is_allowed(strength):
