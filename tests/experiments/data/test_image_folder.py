@@ -1,5 +1,6 @@
 """A folder of image files: what is read of them, what is refused, and a network for ImageNet trained on one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from experiments.checks import ConfigError
 from experiments.data import Data
 from experiments.data.image_files import MEAN, STD
 from experiments.training.augment import black_pixel, crop_flip, draw_moves, measured_data
-from tests.experiments.small import loaded
+from tests.experiments.small import RECIPE, loaded
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow comes with the extra imagenet")
 
@@ -102,7 +103,7 @@ def test_a_validation_part_stays_on_disk_too(folder):
 
 def test_what_is_measured_on_is_augmented_as_it_is_read(folder):
     data = load(folder)
-    measured = measured_data(data, {"augment": "crop_flip"}).train_inputs
+    measured = measured_data(data, replace(RECIPE, augment="crop_flip")).train_inputs
     corners, mirrored = draw_moves(24, "measure")
     expected = crop_flip(data.train_inputs[:], corners, mirrored, black_pixel(data))
     assert measured[:].equal(expected)

@@ -146,7 +146,7 @@ def test_measurement_and_adjustment_agree(trained):
 
 
 def test_steps_are_those_of_torch():
-    recipe = {"schedule": "step", "drops": [2, 5], "drop_factor": 0.2, "epochs": 7}
+    recipe = replace(RECIPE, schedule="step", drops=[2, 5], drop_factor=0.2, epochs=7)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.1)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[2, 5], gamma=0.2)
     for epoch in range(7):
@@ -159,7 +159,7 @@ def test_steps_are_those_of_torch():
 
 @pytest.mark.parametrize("total", [10, 880])
 def test_one_cycle_is_that_of_torch(total):
-    recipe = {"schedule": "one_cycle"}
+    recipe = replace(RECIPE, schedule="one_cycle")
     for step in range(0, total, max(1, total // 9)):
         ours = 0.1 * learning_rate_factor(recipe, step, total)
         assert ours == pytest.approx(reference.one_cycle_lr(step, total, 0.1), rel=1e-9)

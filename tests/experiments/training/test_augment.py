@@ -14,7 +14,7 @@ from experiments.training.augment import augmented_batches, black_pixel, crop_fl
 from experiments.training.train import stacked_batches
 from tests.experiments.data.raw_images import DATA, RAW
 from tests.experiments.networks.small_networks import member
-from tests.experiments.small import small_job
+from tests.experiments.small import RECIPE, small_job
 
 
 def one_by_one(raw: Tensor, corners: Tensor, mirrored: Tensor) -> Tensor:
@@ -69,12 +69,12 @@ def test_members_of_one_seed_see_the_same_images_each_epoch_others(seeds):
 
 
 def test_what_is_measured_on_is_augmented_once_and_the_test_set_never():
-    measured = measured_data(DATA, {"augment": "crop_flip"})
+    measured = measured_data(DATA, replace(RECIPE, augment="crop_flip"))
     assert measured.train_inputs.equal(
         crop_flip(DATA.train_inputs, *draw_moves(60, "measure"), black_pixel(DATA))
     )
     assert measured.test_inputs is DATA.test_inputs
-    assert measured_data(DATA, {"augment": "none"}) is DATA
+    assert measured_data(DATA, replace(RECIPE, augment="none")) is DATA
 
 
 def test_without_noise_nothing_is_shifted_by_augmentation():
@@ -93,7 +93,7 @@ def test_without_noise_nothing_is_shifted_by_augmentation():
         assert rows["members.csv"][0]["status"] == "ok"
     assert ratios["crop_flip"] == pytest.approx([1, 1, 1], abs=0.1)
     # The first layer's variance of plain images is another one.
-    plain = run_first_layer(data), run_first_layer(measured_data(data, {"augment": "crop_flip"}))
+    plain = run_first_layer(data), run_first_layer(measured_data(data, replace(RECIPE, augment="crop_flip")))
     assert plain[0] / plain[1] < 0.8
 
 
