@@ -107,9 +107,10 @@ def read_job(folder: Path) -> Job:
     config_file = folder / "config.yaml"
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(config_file))
-        config.pop("kind", None)  # of studies from before the mode study had a command of its own
+        if isinstance(config, dict):
+            config.pop("kind", None)  # of studies from before the mode study had a command of its own
         return make_job(config)
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(
             f"study={folder.parents[1].name}: {config_file} is none of this version's ({error}); "
             "choose another study=NAME"

@@ -5,6 +5,7 @@ import sys
 
 PROGRAM = """
 import importlib, pkgutil, sys
+from dataclasses import replace
 import torch
 
 for name in ("layers", "networks", "training", "measuring"):
@@ -13,15 +14,15 @@ for name in ("layers", "networks", "training", "measuring"):
         importlib.import_module(module.name)
 
 from experiments.members import Member
-from experiments.networks import build_network
+from experiments.networks import ModelSettings, build_network
 from experiments.training.stack import stack_members
 
-mlp = {"name": "mlp", "width": 4, "depth": 2, "norm": "batch"}
-densenet = {"name": "densenet", "width": 4, "depth": 1, "norm": "batch"}
+mlp = ModelSettings("mlp", width=4, depth=2, norm="batch")
+densenet = ModelSettings("densenet", width=4, depth=1, norm="batch")
 members = [Member("none", "none", 0.0, seed, lr=0.1, weight_decay=0.0) for seed in (0, 1)]
-for config in (mlp, densenet):
+for model in (mlp, densenet):
     for norm in ("batch", "group"):
-        build = lambda seed: build_network(config | {"norm": norm}, (3, 8, 8), 10, seed)
+        build = lambda seed: build_network(replace(model, norm=norm), (3, 8, 8), 10, seed)
         for train in (True, False):
             build(0).train(train)(torch.randn(64, 3, 8, 8)).sum().backward()
             # Torch's meta device stands for a GPU: it computes shapes alone.
