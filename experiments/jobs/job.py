@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 import torch
@@ -19,7 +19,14 @@ from experiments.jobs.job_data import cached_data, job_site_shapes
 from experiments.jobs.memory import keep_freed_memory
 from experiments.jobs.progress import job_progress
 from experiments.jobs.workers import run_chunks
-from experiments.measuring.transplant import Twins, add_transplanted_errors, missing_twins
+from experiments.measuring.transplant import (
+    COLUMN,
+    Twins,
+    add_transplanted_errors,
+    missing_twins,
+    noise_free,
+    ratios_to_transplant,
+)
 from experiments.members import Member, member_of
 from experiments.settings.config import Job
 from experiments.settings.device import choose_device, choose_processes
@@ -68,7 +75,8 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         data = cached_data(job.data).to(device)
         train_samples = len(data.train_labels)
         check_checkpoints(folder, job, train_samples)
-        extra = missing_twins(members, job.all_members)  # another shard reports them, or this job did already
+        # Another shard reports them, or this job did already.
+        extra = missing_twins([*members, *ratios_to_transplant(rows)], job.all_members)
         chunks = job_chunks(job, [*members, *extra], data, device, processes)
         chunks = split_by_epoch(chunks, find_checkpoints(folder))
         steps = job.recipe.epochs * (len(data.train_inputs) // job.recipe.batch_size)
@@ -86,6 +94,8 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
                         rows[name] += [row for row in chunk_rows if member_of(row) not in extra]
                 progress.add_members(len(chunk))
             add_transplanted_errors(job, data, twins, rows, job_site_shapes(job, data))
+        if not errors and (lost := missing_transplants(job, rows)):
+            raise RuntimeError(f"{len(lost)} members have no {COLUMN}")
     except Exception as error:  # before the first chunk, or between two
         reached = {member_of(row) for row in rows["members.csv"]}
         fail([member for member in members if member not in reached], error)
@@ -98,9 +108,15 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
                 row["train_samples"] = train_samples
     finish_job(job, rows, errors)
     if errors:
-        print(f"{job.name}: {len(errors)} errors, see {folder / 'errors.txt'}", file=sys.stderr)
+        reason = errors[0].strip().splitlines()[-1]
+        print(f"{job.name}: {len(errors)} errors, see {folder / 'errors.txt'}: {reason}", file=sys.stderr)
     else:
         remove_checkpoints(folder)
+
+
+def missing_transplants(job: Job, rows: Mapping[str, Sequence[Row]]) -> list[Member]:
+    """Return the members that could have a transplanted error, as the job has their twins, and do not."""
+    return [member for member in ratios_to_transplant(rows) if noise_free(member) in job.all_members]
 
 
 @contextmanager

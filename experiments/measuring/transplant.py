@@ -89,6 +89,24 @@ def set_shift(stack: Network, ratios: Mapping[str, float], inputs: Tensor) -> No
             hook.remove()
 
 
+def ratios_to_transplant(rows: Mapping[str, Sequence[dict[str, Any]]]) -> dict[Member, dict[str, float]]:
+    """Return the shift ratio of each layer, by its name, of noisy members whose error is still to be measured.
+
+    Left out are members that have it, and those of which a layer has no shift ratio: diverged or failed members,
+    and all where no statistics are stored.
+    """
+    lacking = {member_of(row) for row in rows["members.csv"] if COLUMN not in row}
+    ratios: dict[Member, dict[str, float]] = {}
+    for row in rows["layers.csv"]:
+        if (member := member_of(row)) in lacking and member != noise_free(member):
+            ratios.setdefault(member, {})[str(row["layer_name"])] = row.get("shift_ratio", math.nan)
+    return {
+        member: by_layer
+        for member, by_layer in ratios.items()
+        if all(0 < ratio < math.inf for ratio in by_layer.values())
+    }
+
+
 def add_transplanted_errors(
     job: Job,
     data: Data,
@@ -98,13 +116,10 @@ def add_transplanted_errors(
 ) -> None:
     """Add `test_error_transplanted`, in percent, to the rows of members.csv whose noise-free twin is in `twins`.
 
-    `rows` are a job's, `shapes` those of one sample at each noise site. Nothing is added where a layer has no
-    shift ratio: to diverged members, and where no statistics are stored. Rows that have the column from an earlier
-    run keep it.
+    `rows` are a job's, `shapes` those of one sample at each noise site. It is added to the members of
+    `ratios_to_transplant`.
     """
-    ratios: dict[Member, dict[str, float]] = {}
-    for row in rows["layers.csv"]:
-        ratios.setdefault(member_of(row), {})[str(row["layer_name"])] = row.get("shift_ratio", math.nan)
+    ratios = ratios_to_transplant(rows)
     # Of the samples over which the ratios were measured, evenly: a folder's first images may all be of one class.
     measured = measured_data(data, job.recipe).train_inputs
     count = min(len(measured), batch_samples(shapes))
@@ -112,11 +127,7 @@ def add_transplanted_errors(
     loaded, stack = None, None
     for row in rows["members.csv"]:
         member, twin = member_of(row), noise_free(member_of(row))
-        if member == twin or twin not in twins or COLUMN in row:
-            continue
-        if member not in ratios:  # it failed
-            continue
-        if not all(0 < ratio < math.inf for ratio in ratios[member].values()):
+        if member not in ratios or twin not in twins:
             continue
         start = time.perf_counter()
         if stack is None or loaded != twin:

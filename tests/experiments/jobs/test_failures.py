@@ -59,6 +59,42 @@ def test_an_error_before_the_first_chunk_fails_all_members_of_its_job_alone(run,
     assert "5 members failed" in ended.out
 
 
+def test_an_error_in_the_transplants_is_said_and_the_same_command_makes_up_for_it(
+    run, tmp_path, tiny, monkeypatch
+):
+    """All members are trained when the transplants fail: their twins are trained again."""
+
+    def no_memory(*arguments):
+        raise MemoryError("transplants")
+
+    assert run(*tiny, "study=whole").status == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.jobs.job.add_transplanted_errors", no_memory)
+        for _ in range(2):
+            ended = run(*tiny)
+            assert ended.status == 1
+            assert "MemoryError: transplants" in ended.err
+    study = tmp_path / "out" / "first_look"
+    members, _ = tables(study)
+    assert (members.status == "ok").all()
+    assert members.test_error_transplanted.isna().all()
+    assert not list(study.glob("jobs/*/done.json"))
+
+    assert run(*tiny).status == 0
+    for table, whole in zip(tables(study), tables(tmp_path / "out" / "whole"), strict=True):
+        drop = [column for column in TIMES if column in table]
+        pd.testing.assert_frame_equal(table.drop(columns=drop), whole.drop(columns=drop), check_exact=True)
+    assert tables(study)[0].test_error_transplanted.notna().sum() == 4
+
+
+def test_a_job_without_the_transplants_that_it_could_have_is_not_done(run, tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr("experiments.jobs.job.add_transplanted_errors", lambda *arguments: None)
+    ended = run(*tiny)
+    assert ended.status == 1
+    assert "4 members have no test_error_transplanted" in ended.err
+    assert not list(tmp_path.glob("out/first_look/jobs/*/done.json"))
+
+
 def test_a_diverged_member_is_a_row_and_its_neighbours_do_not_notice(run, tmp_path, tiny):
     # No BN layer would let a network diverge by its weights' size alone; 1e30 overflows them.
     ended = run(*tiny, "members.lr=[0.1,1e30]", "study=both")
