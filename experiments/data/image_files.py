@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # Of ImageNet's training images, in [0, 1]: what networks for it are standardised by, by custom.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -87,12 +91,19 @@ class ImageFiles:
         from PIL import Image, UnidentifiedImageError
 
         try:
-            with Image.open(file) as opened:
-                image = opened.convert("RGB")
+            # Other formats may be handed to programs outside, such as Ghostscript.
+            with Image.open(file, formats=("PNG", "JPEG")) as opened:
+                image = Image.fromarray(_eight_bits(opened)) if opened.mode.startswith("I") else opened
+                image = image.convert("RGB")
         except (OSError, UnidentifiedImageError) as error:
-            raise OSError(f"{file} cannot be read as an image ({error})") from error
+            raise OSError(f"{file} cannot be read as an image, PNG or JPEG ({error})") from error
         scale = MARGIN * self.size / min(image.size)
         width, height = (max(self.size, round(scale * side)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)
         left, top = (width - self.size) // 2, (height - self.size) // 2
         return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+
+
+def _eight_bits(image: Image) -> np.ndarray:
+    """Return a grey image of 16 bits a pixel as uint8; Pillow itself would cut its values off at 255."""
+    return (np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8)

@@ -66,6 +66,32 @@ def test_images_are_resized_cropped_and_standardised_when_they_are_read(folder):
         torch.testing.assert_close(data.train_inputs[torch.tensor(number)], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_grey_images_of_16_bits_keep_their_values(folder):
+    """Two 16-bit files of one picture, one as 8 bits, are the same picture to half a step."""
+    random = np.random.default_rng(1)
+    values = random.integers(0, 65536, (32, 32), dtype=np.uint16)
+    for number, pixels in enumerate([values, (values / 257).round().astype(np.uint8)]):
+        Image.fromarray(pixels).save(folder / "train" / "ant" / f"grey{number}.png")
+    inputs = load(folder).train_inputs
+    places = [inputs.files.index(folder / "train" / "ant" / f"grey{number}.png") for number in (0, 1)]
+    wide, narrow = inputs[torch.tensor(places)]
+    assert wide.equal(narrow)
+    assert len(wide.unique()) > 200
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", b"GIF89a" + bytes(40)],
+    ids=["eps", "gif"],
+)
+def test_other_formats_under_a_png_name_are_refused(folder, content):
+    file = folder / "train" / "ant" / "0.png"
+    file.write_bytes(content)
+    inputs = load(folder).train_inputs
+    with pytest.raises(OSError, match=r"0\.png cannot be read as an image, PNG or JPEG"):
+        inputs[torch.tensor([inputs.files.index(file)])]
+
+
 def test_it_stands_for_a_tensor(folder):
     files = load(folder).to("cpu").train_inputs
     whole = torch.stack([files[torch.tensor(number)] for number in range(24)])
