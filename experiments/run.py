@@ -93,11 +93,15 @@ def run(overrides: list[str], multirun: bool) -> int:
     """Check a command line, run what is not finished yet, and sum up; return the exit status."""
     from experiments.jobs.memory import look_for_garbage_from_here
     from experiments.settings.plan import plan_jobs
+    from experiments.study.admission import check_study, results_there
     from experiments.study.locks import study_lock
 
     plan = plan_jobs(overrides, multirun)
+    there = results_there(plan.folder)
     check_plan(plan)
     with study_lock(plan.folder):
+        if results_there(plan.folder) != there:  # another command came in between
+            check_study(plan)
         if not gc.isenabled():
             look_for_garbage_from_here()
         return run_plan(plan)
@@ -167,7 +171,8 @@ def conclude(plan: "Plan", grown: bool) -> int:
     from experiments.study.tables import TABLES
 
     folder = plan.folder
-    for name in merge_tables(folder):
+    left_out = merge_tables(folder)
+    for name in left_out:
         print(f"{name}: left out, its tables are not as they were written; run it again", file=sys.stderr)
     if grown:
         write_environment(folder)
@@ -184,7 +189,7 @@ def conclude(plan: "Plan", grown: bool) -> int:
     for job in left:
         if not has_failed(job_folder(job)):
             print(f"error: {job_folder(job)} holds no tables; run it again", file=sys.stderr)
-    return 1 if left else 0
+    return 1 if left or left_out else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Which jobs may join a study: they differ in nothing but what its rows tell apart, and repeat no member."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from experiments.checks import ConfigError, shown
@@ -13,6 +14,11 @@ from experiments.study.job_folder import has_ended, read_job
 
 # Where jobs of one study may differ, because their rows say so.
 OPEN_KEYS = ("data.name", "model.name", "model.width", "model.depth", "model.norm")
+
+
+def results_there(folder: Path) -> dict[Path, int]:
+    """Return when each job of the study in `folder` was last begun: what `check_study` depends on."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("jobs/*/config.yaml")}
 
 
 def check_study(plan: Plan) -> None:

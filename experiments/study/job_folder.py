@@ -91,14 +91,17 @@ def has_failed(folder: Path) -> bool:
 
 
 def is_damaged(folder: Path) -> bool:
-    """Say whether the job in `folder` once wrote its tables, and they are no longer what they were then."""
+    """Say whether the job in `folder` once wrote its tables, and they are no longer what they were then.
+
+    Raises OSError for what is there and cannot be read: that is no damage.
+    """
     record = _record(folder)
     if record is None:
         return False
     try:
         checksums = json.loads(record.read_text())
         return not checksums or any(checksums[name] != _checksum(folder / name) for name in checksums)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return True
 
 

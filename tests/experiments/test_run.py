@@ -1,5 +1,6 @@
 """The command line as users type it: what it writes and prints, how a study grows, what it refuses."""
 
+import errno
 from pathlib import Path
 
 import pandas as pd
@@ -171,3 +172,54 @@ def test_hydras_flags_show_and_run_nothing(run, tmp_path, capsys):
         assert ended.status == 0
         assert text in ended.out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_command_that_came_first_is_noticed_under_the_lock(run, tmp_path, tiny, monkeypatch):
+    """Two commands typed at once: when the second gets the lock, the study holds results of another recipe."""
+    from experiments.study import locks
+
+    study_lock = locks.study_lock
+
+    def other_command_first(folder):
+        monkeypatch.setattr(locks, "study_lock", study_lock)
+        assert run(*tiny, "recipe.epochs=2").status == 0
+        return study_lock(folder)
+
+    monkeypatch.setattr(locks, "study_lock", other_command_first)
+    ended = run(*tiny)
+    assert ended.status == 2
+    (line,) = ended.err.splitlines()
+    assert "holds results of recipe.epochs=2, this command has recipe.epochs=1" in line
+    members, _ = tables(tmp_path / "out" / "first_look")
+    assert len(members) == 5
+
+
+def test_a_finished_table_that_cannot_be_read_is_no_damage(run, tmp_path, tiny, monkeypatch):
+    """Errors of the disk end the command with a line; the table is there when the disk is well again."""
+    assert run(*tiny).status == 0
+    study = tmp_path / "out" / "first_look"
+    before = files_below(study)
+    read_bytes = Path.read_bytes
+
+    def ill(path: Path) -> bytes:
+        if path.name == "layers.csv" and path.parent.parent.name == "jobs":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", ill)
+        ended = run(*tiny)
+    assert ended.status == 1
+    assert "Input/output error" in ended.err
+    assert "Traceback" not in ended.err
+    assert files_below(study) == before
+    assert run(*tiny).status == 0
+
+
+def test_a_study_whose_merge_leaves_a_job_out_is_not_status_0(run, tmp_path, tiny):
+    assert run(*tiny, "-m", "model.width=8,4").status == 0
+    (table,) = (tmp_path / "out" / "first_look").glob("jobs/*-width4-*/members.csv")
+    table.write_text(table.read_text().replace(",ok,", ",OK,"))
+    ended = run(*tiny)  # the other job alone
+    assert ended.status == 1
+    assert "left out, its tables are not as they were written" in ended.err
