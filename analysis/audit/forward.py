@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from analysis.audit.batches import AuditError, Forward
+from analysis.audit.batches import AuditError, Forward, tensors_in
 from analysis.audit.moments import GroupedMoments
 from analysis.audit.sources import is_noise_site
 from analysis.audit.trails import Trail
@@ -74,19 +74,58 @@ def _identity(x: Tensor) -> Tensor:
     return x
 
 
-def run(forward: Forward, model: nn.Module, batch: Any, mode: str) -> Any:
-    """Call the model; its failure becomes a sentence that names the mode."""
-    try:
-        return forward(model, batch)
-    except AuditError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        if "more than 1 value per channel" in reason:
+class Caller:
+    """Calls a model with batches that stay as they are, bit for bit, also where the model writes into its input.
+
+    What a model wrote, as the tensors' version counters tell, is undone after the call. Whether it writes shows at
+    the first batch in each mode, of which a copy is kept; a model that does not write costs no further copies.
+    """
+
+    def __init__(self, model: nn.Module, forward: Forward):
+        self.model, self.forward = model, forward
+        self._writes: dict[str, bool] = {}
+
+    def __call__(self, batch: Any, mode: str) -> Any:
+        """Return the model's output; its failure becomes a sentence that names the mode."""
+        may_write = self._writes.get(mode, True)
+        with torch._C.DisableTorchFunction():
+            tensors = [tensor for tensor in tensors_in(batch) if not tensor.is_inference()]
+            versions = [tensor._version for tensor in tensors]
+            copies = [tensor.clone() for tensor in tensors] if may_write else []
+        output = None
+        try:
+            output = self._output(batch, mode)
+        finally:
+            with torch._C.DisableTorchFunction():
+                self._writes[mode] = [tensor._version for tensor in tensors] != versions
+                if self._writes[mode] and not may_write:
+                    raise AuditError(
+                        f"The model writes into some of its inputs in {mode}, but not into the first: these "
+                        "batches are changed now. Let it write into a copy."
+                    )
+                if self._writes[mode]:
+                    # The output may be the very tensor that is set back.
+                    output = output.clone() if isinstance(output, Tensor) else output
+                    with torch.no_grad():
+                        for tensor, copy in zip(tensors, copies, strict=True):
+                            tensor.copy_(copy)
+        return output
+
+    def _output(self, batch: Any, mode: str) -> Any:
+        try:
+            return self.forward(self.model, batch)
+        except AuditError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            if "more than 1 value per channel" in reason:
+                raise AuditError(
+                    "In train mode BN cannot normalise a single value per channel: give batches of 2 samples or "
+                    "more."
+                ) from error
             raise AuditError(
-                "In train mode BN cannot normalise a single value per channel: give batches of 2 samples or more."
+                f"The model's forward failed in {mode}: {type(error).__name__}: {reason}"
             ) from error
-        raise AuditError(f"The model's forward failed in {mode}: {type(error).__name__}: {reason}") from error
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from analysis.audit.batches import AuditError, Forward, call, join_leftovers, size_of, tensors_in
 from analysis.audit.follow import Follower
-from analysis.audit.forward import MODES, Layer, Look, Modes, Moments, look_at_inputs, run
+from analysis.audit.forward import MODES, Caller, Layer, Look, Modes, Moments, look_at_inputs
 from analysis.audit.moments import SampleSums
 from analysis.audit.preserve import norm_layers, unchanged, unwrapped
 
@@ -108,7 +108,8 @@ class Passes:
     """
 
     def __init__(self, model: nn.Module, layers: dict[str, Layer], forward: Forward):
-        self.model, self.layers, self.forward = model, layers, forward
+        self.model, self.layers = model, layers
+        self._call = Caller(model, forward)
         self.has_noise = False
         self.always_on: dict[str, None] = {}  # names of the noise that evaluation has too
         self._modes = Modes(model)
@@ -192,7 +193,7 @@ class Passes:
     def _run(self, mode: str, batch: Any, look: Look) -> Any:
         self._modes.set(MODES[mode].norms_train, MODES[mode].noise_on)
         self._look = look
-        return run(self.forward, self.model, batch, MODES[mode].words)
+        return self._call(batch, MODES[mode].words)
 
 
 def _agree(first: Any, second: Any) -> bool:

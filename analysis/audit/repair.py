@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from analysis import theory
 from analysis.audit.batches import AuditError, Forward, call, join_leftovers, labels_of, scores_of
-from analysis.audit.forward import MODES, Layer, Modes, Moments, look_at_inputs, run
+from analysis.audit.forward import MODES, Caller, Layer, Modes, Moments, look_at_inputs
 from analysis.audit.preserve import norm_layers, unchanged, unwrapped
 from analysis.theory.noises import DROPOUT, FAMILIES, family
 
@@ -123,9 +123,10 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
 
     with unchanged(inner):
         Modes(inner).set(norms_train=True, noise_on=False)
+        caller = Caller(inner, forward or call)
         with look_at_inputs(layers.values(), look):
             for count, batch in enumerate(join_leftovers(batches), 1):  # noqa: B007
-                run(forward or call, inner, batch, MODES["clean"].words)
+                caller(batch, MODES["clean"].words)
     if not count:
         raise AuditError("There are no batches to run the model on; an iterator can be read only once.")
     for layer in layers.values():
@@ -145,13 +146,10 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
 def accuracy(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None = None) -> float:
     """Percentage of right classes, of samples or pixels, in the model's present mode; nan without such labels."""
     right = total = 0
+    caller = Caller(model, forward or call)
     for batch in join_leftovers(batches):
         labels = labels_of(batch)
-        scores = (
-            None
-            if labels is None
-            else scores_of(run(forward or call, model, batch, "its present mode"), labels)
-        )
+        scores = None if labels is None else scores_of(caller(batch, "its present mode"), labels)
         if scores is None or labels is None:
             return float("nan")
         right += int((scores.argmax(1) == labels.to(scores.device)).sum())
