@@ -13,7 +13,7 @@ from analysis import theory
 from analysis.audit.batches import AuditError, Forward, call, join_leftovers, labels_of, scores_of
 from analysis.audit.forward import MODES, Caller, Layer, Modes, Moments, look_at_inputs
 from analysis.audit.preserve import norm_layers, unchanged, unwrapped
-from analysis.theory.noises import DROPOUT, FAMILIES, family
+from analysis.theory.noises import DROPOUT, FAMILIES, family, standard_normal
 
 Metric = Callable[[nn.Module, Iterable[Any]], float]
 
@@ -43,9 +43,13 @@ class MultiplicativeNoise(nn.Module):
         if not self.training or self.strength == 0:
             return x
         shape = (*x.shape[:2], *(1 for _ in x.shape[2:])) if self.per_channel else x.shape
+        noise = family(self.noise)
+        if noise.inverse_cdf is standard_normal:  # torch draws these itself, in any precision
+            offset, slope, _, _ = noise.factor_numbers(self.strength)
+            return x * (offset + slope * torch.randn(shape, dtype=x.dtype, device=x.device))
         # A uniform draw of half precision would be 0 or 1 too often for the tails of a law.
         uniform = torch.rand(shape, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-        return x * family(self.noise).factor(uniform, self.strength).to(x.dtype)
+        return x * noise.factor(uniform, self.strength).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Return the settings, as a module is printed."""
