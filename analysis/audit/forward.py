@@ -97,13 +97,15 @@ class Caller:
             output = self._output(batch, mode)
         finally:
             with torch._C.DisableTorchFunction():
-                self._writes[mode] = [tensor._version for tensor in tensors] != versions
-                if self._writes[mode] and not may_write:
+                wrote = [tensor._version for tensor in tensors] != versions
+                # Once seen to write, a model may write again, also if it left a batch alone in between.
+                self._writes[mode] = wrote or self._writes.get(mode, False)
+                if wrote and not may_write:
                     raise AuditError(
                         f"The model writes into some of its inputs in {mode}, but not into the first: these "
                         "batches are changed now. Let it write into a copy."
                     )
-                if self._writes[mode]:
+                if wrote:
                     # The output may be the very tensor that is set back.
                     output = output.clone() if isinstance(output, Tensor) else output
                     with torch.no_grad():

@@ -81,6 +81,16 @@ def test_a_model_that_writes_only_sometimes_is_said():
         audit(model, batches)
 
 
+def test_a_model_that_writes_into_the_first_batch_may_write_again_later():
+    model, batches = WritesLater(), vectors(4)
+    trained(model, vectors(4))
+    for number in (0, 2):
+        batches[number][0, 0] = 200
+    before = [x.clone() for x in batches]
+    audit(model, batches)
+    assert all(x.equal(old) for x, old in zip(batches, before, strict=True))
+
+
 def test_a_model_that_does_not_write_costs_a_copy_of_one_batch_a_mode(monkeypatch):
     model = trained(mlp(), vectors(10))
     batches, clone, copies = vectors(10), Tensor.clone, []
