@@ -1,8 +1,13 @@
-"""Text from templates: the one Jinja environment of the report, the other pages and the findings."""
+"""Text from templates, and the command line of a page: what the report, the other pages and the findings share."""
 
+import argparse
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
+
+from analysis.tables import StudyError
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -21,3 +26,29 @@ def render(template: Path, **data: object) -> str:
         undefined=jinja2.StrictUndefined,
     )
     return environment.get_template(template.name).render(data)
+
+
+def page_command(
+    name: str,
+    description: str,
+    study_help: str,
+    write: Callable[[Path, Path], Path],
+    arguments: list[str] | None,
+) -> int:
+    """Run `python -m analysis.NAME STUDY [--out DIR]`; return the exit status, 2 if there is nothing to show.
+
+    `write(study, out)` writes the page and returns its path.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m analysis.{name}", description=description)
+    parser.add_argument("study", type=Path, help=study_help)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write (default: the folder report inside the study)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        page = write(options.study, options.out or options.study / "report")
+    except (StudyError, OSError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    print(f"{name}: {page}")
+    return 0

@@ -4,33 +4,22 @@ Writes DIR/index.html, which needs no other file and no network, and every figur
 claims.csv. The page is composed of sections, see `analysis.sections`.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from analysis.render import TEMPLATES, render
+from analysis.render import TEMPLATES, page_command, render
 from analysis.sections import CLOSING, EVIDENCE, OPENING, Source
 from analysis.sections.section import open_questions
-from analysis.tables import StudyError, read_study
+from analysis.tables import read_study
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the report; return the exit status, 2 if there is nothing to report on."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.report", description="Write a study's figures and report page."
+    description, study_help = (
+        "Write a study's figures and report page.",
+        "the study's folder, for example outputs/variance_shift",
     )
-    parser.add_argument("study", type=Path, help="the study's folder, for example outputs/variance_shift")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (default: the folder report inside the study)"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        page = write_report(options.study, options.out or options.study / "report")
-    except (StudyError, OSError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
-    print(f"report: {page}")
-    return 0
+    return page_command("report", description, study_help, write_report, arguments)
 
 
 def write_report(folder: Path, out: Path) -> Path:
