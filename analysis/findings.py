@@ -4,7 +4,6 @@ Writes analysis/FINDINGS.md from the studies' tables alone, so that it can be wr
 """
 
 import argparse
-import json
 import re
 import sys
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import pandas as pd
 
 from analysis.claims import CLAIMS, Verdict, Word, verdicts
 from analysis.error_shares import QUANTITIES, error_shares
+from analysis.origins import notes, read_json
 from analysis.render import TEMPLATES, render
 from analysis.tables import Study, StudyError, read_study
 
@@ -113,8 +113,9 @@ def read_record(folder: Path) -> Record | None:
     if study.members["data"].isin(MADE_UP).any():
         print(f"findings: {folder}: left out, its data are drawn from a distribution", file=sys.stderr)
         return None
-    environment = folder / "environment.json"
-    origin = json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {}
+    for note in notes(folder):
+        print(f"findings: {folder}: {note}", file=sys.stderr)
+    origin = read_json(folder / "environment.json")
     by_claim = {verdict.claim.name: verdict for verdict in verdicts(study)}
     return Record(
         study, by_claim, _command(origin.get("command", [])), str(origin.get("git_commit") or "")[:9]

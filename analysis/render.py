@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jinja2
 
+from analysis.origins import notes
 from analysis.tables import StudyError
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -50,5 +51,7 @@ def page_command(
     except (StudyError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+    for note in notes(options.study):
+        print(f"{name}: {note}", file=sys.stderr)
     print(f"{name}: {page}")
     return 0

@@ -7,6 +7,7 @@ claims.csv. The page is composed of sections, see `analysis.sections`.
 import sys
 from pathlib import Path
 
+from analysis.origins import notes
 from analysis.render import TEMPLATES, page_command, render
 from analysis.sections import CLOSING, EVIDENCE, OPENING, Source
 from analysis.sections.section import open_questions
@@ -36,6 +37,7 @@ def write_report(folder: Path, out: Path) -> Path:
         TEMPLATES / "report.html.j2",
         name=study.name,
         study=study,
+        notes=notes(folder),
         left_out=len(study.left_out()),
         sections=[*opening, *(section for section in evidence if section.shown)],
         open_questions=open_questions(evidence),

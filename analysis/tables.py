@@ -1,4 +1,4 @@
-"""Read a study: its tables, checked and typed, and what it says about its own origin.
+"""Read a study: its tables, checked and typed.
 
 A study is the folder that the jobs of a sweep share. Whatever is wrong with it is said in one line (`StudyError`),
 before anything is drawn.
@@ -12,8 +12,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.schema import COLUMNS, IDENTITY, NETWORK, NUMBER, RECIPE, TABLES, WHOLE, Column, kind_of
-
-PROVENANCE = ["environment.json", "jobs/*/config.yaml"]
 
 
 class StudyError(ValueError):
@@ -102,15 +100,6 @@ def read_study(folder: Path) -> Study:
         if (path := folder / f"{name}.csv").exists():
             study = replace(study, **{name: _read_table(path)})
     return study
-
-
-def read_provenance(folder: Path) -> dict[str, str]:
-    """What a study keeps about its own origin, environment and each job's configuration: path in it -> text."""
-    files = [path for pattern in PROVENANCE for path in sorted(folder.glob(pattern))]
-    return {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8", errors="replace")
-        for path in files
-    }
 
 
 def member_label(member: pd.Series) -> str:

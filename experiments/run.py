@@ -91,6 +91,7 @@ def answer(arguments: list[str]) -> int:
 
 def run(overrides: list[str], multirun: bool) -> int:
     """Check a command line, run what is not finished yet, and sum up; return the exit status."""
+    from experiments.jobs.job_data import check_data
     from experiments.jobs.memory import look_for_garbage_from_here
     from experiments.settings.plan import plan_jobs
     from experiments.study.admission import check_study, results_there
@@ -102,6 +103,7 @@ def run(overrides: list[str], multirun: bool) -> int:
     with study_lock(plan.folder):
         if results_there(plan.folder) != there:  # another command came in between
             check_study(plan)
+            check_data(plan.jobs)
         if not gc.isenabled():
             look_for_garbage_from_here()
         return run_plan(plan)
@@ -129,6 +131,7 @@ def run_plan(plan: "Plan") -> int:
     from experiments.jobs.progress import jobs_progress
     from experiments.study.finished import is_left_alone, unfinished
     from experiments.study.job_folder import has_ended, is_damaged, job_folder
+    from experiments.study.versions import other_versions
 
     left = unfinished(plan.jobs)
     if finished := len(plan.jobs) - len(left):
@@ -138,6 +141,8 @@ def run_plan(plan: "Plan") -> int:
             print(f"{job.name}: its tables are not as they were written; it runs again", file=sys.stderr)
     todo = [job for job in left if not is_left_alone(job)]
     if todo:
+        if others := other_versions(plan.folder):
+            print(others, file=sys.stderr)
         folders = [job_folder(job) for job in todo]
         with (
             jobs_progress(len(todo), lambda: sum(map(has_ended, folders))) if plan.parallel else nullcontext()
@@ -163,7 +168,7 @@ def conclude(plan: "Plan", grown: bool) -> int:
     import pandas as pd
 
     from experiments.loggers.live import log_study
-    from experiments.study.environment import write_environment
+    from experiments.study.environment import ENVIRONMENT, write_environment
     from experiments.study.finished import unfinished
     from experiments.study.job_folder import has_failed, job_folder
     from experiments.study.merge import merge_tables
@@ -174,7 +179,7 @@ def conclude(plan: "Plan", grown: bool) -> int:
     left_out = merge_tables(folder)
     for name in left_out:
         print(f"{name}: left out, its tables are not as they were written; run it again", file=sys.stderr)
-    if grown:
+    if grown or not (folder / ENVIRONMENT).exists():
         write_environment(folder)
     members = pd.read_csv(folder / "members.csv")
     if not members.empty:

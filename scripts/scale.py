@@ -82,7 +82,7 @@ def write_study(template: Path, study: Path, members: int) -> int:
                     text = text.replace(f"@{seed}@", str((shard - 1) * SEEDS + seed))
                 (folder / name).write_text(text)
                 checksums[name] = hashlib.sha256(text.encode()).hexdigest()
-            (folder / "done.json").write_text(json.dumps(checksums))
+            (folder / "done.json").write_text(json.dumps({"job": folder.name, "tables": checksums}))
     return per_job * len(WIDTHS) * shards
 
 

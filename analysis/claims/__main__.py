@@ -14,6 +14,7 @@ from rich.text import Text
 from analysis.claims import Verdict, verdict_table, verdicts
 from analysis.claims.evidence import is_tuned
 from analysis.claims.verdict import Decision
+from analysis.origins import notes
 from analysis.tables import StudyError, read_study
 
 COLOUR = {"supported": "green", "refuted": "red", "mixed": "yellow"}
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (StudyError, OSError) as error:
         print(f"claims: {error}", file=sys.stderr)
         return 2
+    for note in notes(options.study):
+        print(f"claims: {note}", file=sys.stderr)
     print_verdicts(found, Console())
     if is_tuned(study):
         print("Each kind of noise counts at the learning rate with the least validation error.")

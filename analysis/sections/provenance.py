@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from analysis.origins import origins, read_provenance
 from analysis.sections.section import Section, Source
-from analysis.tables import member_label, read_provenance
+from analysis.tables import member_label
 
 
 def sections(source: Source) -> list[Section]:
@@ -19,5 +20,6 @@ def sections(source: Source) -> list[Section]:
 def provenance(folder: Path) -> list[Section]:
     """A section for what the study in `folder` keeps of its configuration and environment, if there is any."""
     files = read_provenance(folder)
-    section = Section("provenance", "How these numbers were made", "provenance.html.j2", {"files": files})
+    data = {"files": files, "origins": origins(folder)}
+    section = Section("provenance", "How these numbers were made", "provenance.html.j2", data)
     return [section] * bool(files)

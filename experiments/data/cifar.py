@@ -16,6 +16,7 @@ from experiments.checks import ConfigError
 
 from . import fetch
 from .dataset import Data
+from .fingerprint import fingerprint
 from .images import Images, check_labels, image_data, select_first
 
 SHAPE = (3, 32, 32)
@@ -91,6 +92,7 @@ def load_cifar(
         select_first(test, "test_size", test_size),
         layout.classes,
         image_size,
+        fingerprint(folder, [folder / name for name in layout.train_files + layout.test_files]),
     )
 
 

@@ -32,6 +32,8 @@ class Data:
             none.
         pixel_mean, pixel_std: of images, [channel, 1, 1]: `input * pixel_std + pixel_mean` is the pixel's value
             in [0, 255]; None for what is no image.
+        fingerprint: what its files hold, see `fingerprint`; "" where there are none: settings and versions say all
+            of what is drawn, or comes with a package.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Data:
     validation_labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     pixel_mean: Tensor | None = None
     pixel_std: Tensor | None = None
+    fingerprint: str = ""
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from experiments.checks import ConfigError
 
 from . import fetch
 from .dataset import Data
+from .fingerprint import fingerprint
 from .idx import read_idx
 from .images import Images, check_labels, image_data, select_first
 
@@ -58,6 +59,7 @@ def load_fashion_mnist(
         select_first(test, "test_size", test_size),
         CLASSES,
         image_size,
+        fingerprint(folder, [folder / name for name in CHECKSUMS]),
     )
 
 

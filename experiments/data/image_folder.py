@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import cast
@@ -14,6 +15,7 @@ from experiments.checks import ConfigError
 from experiments.seeds import generator
 
 from .dataset import Data
+from .fingerprint import fingerprint
 from .image_files import MEAN, STD, ImageFiles
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -52,6 +54,7 @@ def load_image_folder(
         len(classes),
         pixel_mean=mean,
         pixel_std=std,
+        fingerprint=fingerprint(folder, chain(*train.values(), *test.values())),
     )
 
 

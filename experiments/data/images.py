@@ -39,7 +39,9 @@ def select_first(images: Images, key: str, size: int | None) -> Images:
     return Images(images.pixels[:size], images.labels[:size])
 
 
-def image_data(name: str, train: Images, test: Images, classes: int, image_size: int | None = None) -> Data:
+def image_data(
+    name: str, train: Images, test: Images, classes: int, image_size: int | None = None, fingerprint: str = ""
+) -> Data:
     """Standardise both parts by the mean and standard deviation of each channel over the training part.
 
     Before that, images are averaged down to squares of `image_size` pixels a side; None keeps them. Works on one
@@ -70,4 +72,5 @@ def image_data(name: str, train: Images, test: Images, classes: int, image_size:
         classes,
         pixel_mean=mean[0],
         pixel_std=std[0],
+        fingerprint=fingerprint,
     )

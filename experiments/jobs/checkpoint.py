@@ -4,7 +4,7 @@ A file holds the members that were trained side by side, each as a row of every 
 member: a job that cuts its members into other chunks, on a machine with more cores for instance, finds them too.
 
     one line of JSON: the sha256 of all that follows
-    one line of JSON: setting, number of training samples, members, finished epochs
+    one line of JSON: setting, fingerprint of the data, number of training samples, members, finished epochs
     what torch.save makes of the state; read with weights_only
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from experiments.data import Data
 from experiments.members import Member
 from experiments.settings.config import Job
 from experiments.study.files import all_or_nothing
@@ -38,12 +39,12 @@ class Place:
 
 
 def save_checkpoint(
-    folder: Path, job: Job, samples: int, members: Sequence[Member], state: TrainingState
+    folder: Path, job: Job, data: Data, members: Sequence[Member], state: TrainingState
 ) -> None:
     """Write the state of `members`, in place of an earlier one of the same members, all or nothing."""
     names = [list(astuple(member)) for member in members]
     content = io.BytesIO()
-    header = {"setting": job.setting, "samples": samples, "members": names, "epoch": state.epoch}
+    header = _origin(job, data) | {"members": names, "epoch": state.epoch}
     content.write(json.dumps(header).encode() + b"\n")
     torch.save(vars(state), content)
     name = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
@@ -53,12 +54,17 @@ def save_checkpoint(
         file.write(content.getbuffer())
 
 
-def check_checkpoints(folder: Path, job: Job, samples: int) -> None:
+def _origin(job: Job, data: Data) -> dict[str, Any]:
+    """Return what a state must agree in with the job that goes on from it."""
+    return {"setting": job.setting, "data": data.fingerprint, "samples": len(data.train_labels)}
+
+
+def check_checkpoints(folder: Path, job: Job, data: Data) -> None:
     """Remove what cannot be used: files that are damaged, or of other settings or data; one line says so."""
     for file in sorted((folder / FOLDER).glob("*.checkpoint")):
         try:
             header = json.loads(_content(file).partition(b"\n")[0])
-            if (header["setting"], header["samples"]) != (job.setting, samples):
+            if any(header[key] != value for key, value in _origin(job, data).items()):
                 raise ValueError("it is of other settings or data")
         except (OSError, ValueError, LookupError, TypeError) as error:
             print(f"{file}: removed, its members start over: {error}", file=sys.stderr)

@@ -113,7 +113,7 @@ def train(
     def keep(state: TrainingState) -> None:
         every = recipe.checkpoint_every
         if every and (state.epoch % every == 0 or state.epoch == recipe.epochs):
-            save_checkpoint(job_folder(job), job, len(data.train_labels), members, state)
+            save_checkpoint(job_folder(job), job, data, members, state)
 
     start = load_state(members, find_checkpoints(job_folder(job)))
     return train_stack(stack, members, noise, data, recipe, report_steps, track, start, keep)

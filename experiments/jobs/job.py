@@ -62,7 +62,7 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
     finished = {member_of(row) for row in rows["members.csv"]}
     members = [member for member in job.members if member not in finished]
     errors: list[str] = []
-    train_samples = None  # not known when the data cannot be read
+    train_samples = fingerprint = None  # not known when the data cannot be read
 
     def fail(members: Sequence[Member], error: Exception) -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -73,8 +73,8 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         device = choose_device(job.device)
         processes = choose_processes(job.processes, device.type, cores)
         data = cached_data(job.data).to(device)
-        train_samples = len(data.train_labels)
-        check_checkpoints(folder, job, train_samples)
+        train_samples, fingerprint = len(data.train_labels), data.fingerprint
+        check_checkpoints(folder, job, data)
         # Another shard reports them, or this job did already.
         extra = missing_twins([*members, *ratios_to_transplant(rows)], job.all_members)
         chunks = job_chunks(job, [*members, *extra], data, device, processes)
@@ -106,7 +106,7 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         if train_samples is not None:
             for row in table:
                 row["train_samples"] = train_samples
-    finish_job(job, rows, errors)
+    finish_job(job, rows, errors, fingerprint)
     if errors:
         reason = errors[0].strip().splitlines()[-1]
         print(f"{job.name}: {len(errors)} errors, see {folder / 'errors.txt'}: {reason}", file=sys.stderr)

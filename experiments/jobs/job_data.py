@@ -8,6 +8,7 @@ from experiments.data import Data, DataSettings, load_data
 from experiments.networks import build_network
 from experiments.settings.config import Job
 from experiments.settings.device import choose_device
+from experiments.study.admission import check_same_data
 from experiments.training.stack import site_shapes
 
 
@@ -29,11 +30,14 @@ def job_site_shapes(job: Job, data: Data) -> dict[str, tuple[int, ...]]:
 def check_data(jobs: Sequence[Job]) -> None:
     """Raise ConfigError unless every job's data is there, large enough, and of a kind that its network takes.
 
-    Fetches data that is missing, if its configuration says so: check everything else before.
+    Nor may it be other data than the study's results were made with. Fetches data that is missing, if its
+    configuration says so: check everything else before.
     """
+    fingerprints: dict[str, str] = {}
     for job in {job.setting: job for job in jobs}.values():
         choose_device(job.device)
         data, recipe = cached_data(job.data), job.recipe
+        fingerprints[data.name] = data.fingerprint
         if recipe.batch_size > (samples := len(data.train_inputs)):
             raise not_allowed(
                 "recipe.batch_size", recipe.batch_size, f"at most {samples}, {data.name}'s training samples"
@@ -47,3 +51,4 @@ def check_data(jobs: Sequence[Job]) -> None:
                 f"model={job.model.name}: cannot be built for data={data.name}, samples of shape "
                 f"{list(data.sample_shape)} ({error})"
             ) from error
+    check_same_data(jobs[0].folder, fingerprints)

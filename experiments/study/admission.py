@@ -10,7 +10,7 @@ from experiments.settings.plan import Plan
 from experiments.settings.shards import read_shard_name
 from experiments.study.files import check_writable
 from experiments.study.finished import cuts_of_jobs, finished_cuts, unfinished
-from experiments.study.job_folder import has_ended, read_job
+from experiments.study.job_folder import has_ended, read_job, recorded_data
 
 # Where jobs of one study may differ, because their rows say so.
 OPEN_KEYS = ("data.name", "model.name", "model.width", "model.depth", "model.norm")
@@ -45,6 +45,21 @@ def check_study(plan: Plan) -> None:
                     f"study={plan.folder.name}: {file.parent} holds some of the members of this command already; "
                     "leave them out or choose another study=NAME"
                 )
+
+
+def check_same_data(study: Path, fingerprints: Mapping[str, str]) -> None:
+    """Raise ConfigError when a study's results were made with data of the same name and other contents.
+
+    `fingerprints` are those of the data sets that are there now, by name. A result of a version that recorded none
+    is not compared.
+    """
+    for folder in sorted(study.glob("jobs/*")):
+        name, before = recorded_data(folder) or ("", "")
+        if fingerprints.get(name, before) != before:
+            raise ConfigError(
+                f"data={name}: {folder} was trained on other data ({before}; now there are "
+                f"{fingerprints[name]}); choose another study=NAME, or set data.root to the data of that time"
+            )
 
 
 def _check_cuts(plan: Plan) -> None:

@@ -1,23 +1,26 @@
 """What is needed to make a result again: command, code, versions, machine."""
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from experiments.study.files import write_text
 
+ENVIRONMENT = "environment.json"
 _PACKAGES = ("torch", "numpy", "hydra-core", "pandas", "scikit-learn")
 
 
 def write_environment(folder: Path) -> None:
     """Write down, in `folder`'s environment.json, where and by which command its results are made."""
-    write_text(folder / "environment.json", json.dumps(environment(), indent=2))
+    write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2))
 
 
 def environment() -> dict[str, Any]:
@@ -28,8 +31,7 @@ def environment() -> dict[str, Any]:
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [sys.executable, *sys.orig_argv[1:]],
         "folder": os.getcwd(),
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_changes": _git("status", "--porcelain", "--untracked-files=no"),
+        **_code(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "machine": platform.platform(),
@@ -39,12 +41,37 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
+def _code() -> dict[str, str | None]:
+    """Return the commit of the harness's own checkout, and of what was changed since a list and a hash.
+
+    All are None where the harness is in no checkout, or in that of a project which does not track it: its commits
+    say nothing of this code, for example around an environment that the harness is installed in.
+    """
+    ours = _git("ls-files", "--error-unmatch", str(Path(__file__))) is not None
+    commit, changes, diff = (
+        (
+            _git("rev-parse", "HEAD"),
+            _git("status", "--porcelain", "--untracked-files=no"),
+            _git("diff", "HEAD"),
+        )
+        if ours
+        else (None, None, None)
+    )
+    return {
+        "git_commit": commit,
+        "git_changes": changes,
+        "git_diff": hashlib.sha256(diff.encode(errors="surrogateescape")).hexdigest()[:16] if diff else None,
+    }
+
+
 def _git(*arguments: str) -> str | None:
-    """Return what git says of the harness's own checkout; None where it is not one."""
+    """Return what git says in the folder of this file; None where it is no checkout, or git says no."""
     # Without optional locks: a process killed in "git status" would leave its lock in the checkout.
     command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        ended = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=True)
+        return ended.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

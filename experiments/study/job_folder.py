@@ -1,4 +1,8 @@
-"""A job's folder: made, filled, and marked done once its tables are whole; and what it says of itself later."""
+"""A job's folder: made, filled, and marked done once its tables are whole; and what it says of itself later.
+
+The mark, done.json or failed.json, is the job's record: which job it is, the data that it was trained on, and the
+sha256 of each of its tables.
+"""
 
 import hashlib
 import json
@@ -45,21 +49,28 @@ def start_job(job: Job) -> None:
     write_environment(folder)
 
 
-def finish_job(job: Job, rows: Mapping[str, Sequence[Mapping]], errors: Sequence[str]) -> None:
+def finish_job(
+    job: Job, rows: Mapping[str, Sequence[Mapping]], errors: Sequence[str], fingerprint: str | None = None
+) -> None:
     """Write a job's `rows`, a list for each of `job_tables(job)`, and the tracebacks of its `errors`.
 
-    Without errors it is marked done, so that the same command runs it no more.
+    Without errors it is marked done, so that the same command runs it no more. `fingerprint` is that of its data,
+    None when they could not be read.
     """
     folder = job_folder(job)
     names = job_tables(job)
     for name in names:
         write_table(folder / name, TABLES[name], rows[name])
-    checksums = json.dumps({name: _checksum(folder / name) for name in names})
+    record = {
+        "job": job.name,
+        "data": {"name": job.data.name, "fingerprint": fingerprint},
+        "tables": {name: checksum(folder / name) for name in names},
+    }
     if errors:
         write_text(folder / ERRORS, "\n".join(errors))
-        write_text(folder / FAILED, checksums)
+        write_text(folder / FAILED, json.dumps(record, indent=2))
     else:
-        write_text(folder / DONE, checksums)
+        write_text(folder / DONE, json.dumps(record, indent=2))
         for name in (FAILED, ERRORS):
             (folder / name).unlink(missing_ok=True)
 
@@ -76,7 +87,7 @@ def finished_rows(job: Job) -> dict[str, list[dict[str, Any]]]:
 
 def has_ended(folder: Path) -> bool:
     """Say whether the job in `folder` has written its tables, whatever is in them."""
-    return _record(folder) is not None
+    return _record_file(folder) is not None
 
 
 def is_done(folder: Path) -> bool:
@@ -86,23 +97,42 @@ def is_done(folder: Path) -> bool:
 
 def has_failed(folder: Path) -> bool:
     """Say whether the job in `folder` ran to its end, but without some of its members."""
-    record = _record(folder)
-    return record is not None and record.name == FAILED and not is_damaged(folder)
+    file = _record_file(folder)
+    return file is not None and file.name == FAILED and not is_damaged(folder)
 
 
 def is_damaged(folder: Path) -> bool:
-    """Say whether the job in `folder` once wrote its tables, and they are no longer what they were then.
+    """Say whether the tables in a job's `folder` are no longer what it once wrote, or are those of another job.
 
     Raises OSError for what is there and cannot be read: that is no damage.
     """
-    record = _record(folder)
-    if record is None:
+    file = _record_file(folder)
+    if file is None:
         return False
     try:
-        checksums = json.loads(record.read_text())
-        return not checksums or any(checksums[name] != _checksum(folder / name) for name in checksums)
+        record = json.loads(file.read_text())
+        # Of a version that recorded checksums alone.
+        job, checksums = record.get("job", folder.name), record.get("tables", record)
+        return (
+            job != folder.name
+            or not checksums
+            or any(checksums[name] != checksum(folder / name) for name in checksums)
+        )
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return True
+
+
+def recorded_data(folder: Path) -> tuple[str, str] | None:
+    """Return the name and the fingerprint of the data that the job in `folder` was trained on.
+
+    None where it does not say so: before its end, in a study of an earlier version, in a damaged record.
+    """
+    file = _record_file(folder)
+    try:
+        data = json.loads(file.read_text())["data"] if file else {}
+        return (data["name"], data["fingerprint"]) if data["fingerprint"] is not None else None
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def read_job(folder: Path) -> Job:
@@ -120,10 +150,12 @@ def read_job(folder: Path) -> Job:
         ) from error
 
 
-def _record(folder: Path) -> Path | None:
+def _record_file(folder: Path) -> Path | None:
     """Return the file that says how the job in `folder` ended; None while it has not."""
     return next((folder / name for name in (DONE, FAILED) if (folder / name).exists()), None)
 
 
-def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def checksum(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,18 +1,21 @@
 """The tables of a whole study, made of those of its jobs."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.members import Member
 from experiments.settings.shards import read_shard_name
-from experiments.study.job_folder import has_ended, is_damaged, is_done, read_job
+from experiments.study.files import write_text
+from experiments.study.job_folder import checksum, has_ended, is_damaged, is_done, read_job
 from experiments.study.tables import TABLES, join_tables
 
 
 def merge_tables(folder: Path) -> list[str]:
     """Write the study's tables from those of its jobs, in the order of the jobs' names and shards.
 
-    What a finished job holds is taken from nowhere else: not from a job of another cut that did not finish.
+    What a finished job holds is taken from nowhere else: not from a job of another cut that did not finish. The
+    sha256 of each table goes to merged.json, by which a report sees that somebody edited one.
     Return the names of jobs that were left out because their tables are damaged.
     """
     jobs = [path for path in folder.glob("jobs/*") if has_ended(path)]
@@ -24,6 +27,8 @@ def merge_tables(folder: Path) -> list[str]:
             join_tables(folder / name, columns, having)
         else:
             (folder / name).unlink(missing_ok=True)
+    written = {name: checksum(folder / name) for name in TABLES if (folder / name).exists()}
+    write_text(folder / "merged.json", json.dumps(written, indent=2))
     return damaged
 
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from analysis.schema import TABLES
-from analysis.tables import StudyError, member_label, read_provenance, read_study
+from analysis.tables import StudyError, member_label, read_study
 from tests.analysis import synthetic
 
 SMALL = {"widths": (16,), "seeds": (0, 1), "noises": ("dropout",)}
@@ -79,15 +79,6 @@ def test_learning_rates_are_kept_apart(tmp_path):
     networks = list(read_study(synthetic.write(tmp_path, members, layers)).networks())
     assert [network.name.split(", ")[-1] for network in networks] == ["lr 0.1", "lr 0.05"]
     assert {network.layers["lr"].nunique() for network in networks} == {1}
-
-
-def test_provenance_is_what_lies_there(tmp_path):
-    folder = small_study(tmp_path)
-    assert read_provenance(folder) == {}
-    (folder / "jobs" / "one").mkdir(parents=True)
-    (folder / "jobs" / "one" / "config.yaml").write_text("seed: 1")
-    (folder / "environment.json").write_text("{}")
-    assert read_provenance(folder) == {"environment.json": "{}", "jobs/one/config.yaml": "seed: 1"}
 
 
 def set_value(table: str, column: str, value: str):

@@ -23,7 +23,7 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
     jobs = sorted(path.name for path in (study / "jobs").iterdir())
     assert len(jobs) == 2
     expected = {"outputs", "outputs/wide", "outputs/wide/jobs", *(f"outputs/wide/jobs/{job}" for job in jobs)}
-    expected |= {f"outputs/wide/{name}" for name in (*TABLES, "environment.json")}
+    expected |= {f"outputs/wide/{name}" for name in (*TABLES, "environment.json", "merged.json")}
     expected |= {"outputs/wide/multirun.yaml", "outputs/wide/.lock"}
     for job in jobs:
         names = (*TABLES, "environment.json", "config.yaml", "done.json", ".lock")
@@ -71,7 +71,7 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
     assert "width8-" not in grown.err.replace("finished already", "")
     after = files_below(tmp_path)
     assert {name for name in written if after[name] != written[name]} == {
-        f"outputs/wide/{name}" for name in (*TABLES, "environment.json", "multirun.yaml")
+        f"outputs/wide/{name}" for name in (*TABLES, "environment.json", "merged.json", "multirun.yaml")
     }
     assert set(tables(study)[0].width) == {4, 8, 16}
     old_lines = written["outputs/wide/members.csv"].splitlines()
@@ -85,6 +85,11 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
         "choose another study=NAME\n"
     )
     assert files_below(tmp_path) == after
+
+    # What was lost of how it was made is written again.
+    (study / "environment.json").unlink()
+    assert run(*arguments, "model.width=8,16,4", "processes=1").status == 0
+    assert (study / "environment.json").exists()
 
     # A table that somebody cut is noticed, and its job runs again with the same result.
     cut = study / "jobs" / jobs[0] / "layers.csv"
@@ -199,15 +204,15 @@ def test_a_finished_table_that_cannot_be_read_is_no_damage(run, tmp_path, tiny, 
     assert run(*tiny).status == 0
     study = tmp_path / "out" / "first_look"
     before = files_below(study)
-    read_bytes = Path.read_bytes
+    opened = Path.open
 
-    def ill(path: Path) -> bytes:
+    def ill(path: Path, *arguments, **options):
         if path.name == "layers.csv" and path.parent.parent.name == "jobs":
             raise OSError(errno.EIO, "Input/output error", str(path))
-        return read_bytes(path)
+        return opened(path, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", ill)
+        patch.setattr(Path, "open", ill)
         ended = run(*tiny)
     assert ended.status == 1
     assert "Input/output error" in ended.err

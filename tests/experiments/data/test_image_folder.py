@@ -1,5 +1,7 @@
 """A folder of image files: what is read of them, what is refused, and a network for ImageNet trained on one."""
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from experiments.checks import ConfigError
 from experiments.data import Data
 from experiments.data.image_files import MEAN, STD
 from experiments.training.augment import black_pixel, crop_flip, draw_moves, measured_data
+from tests.conftest import files_below
 from tests.experiments.small import RECIPE, loaded
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow comes with the extra imagenet")
@@ -172,3 +175,33 @@ def test_networks_for_imagenet_train_on_a_folder(run, folder, model):
     assert (members.status == "ok").all()
     assert members.test_error.between(0, 100).all()
     assert layers.shift_ratio.notna().all()
+
+
+def test_other_pictures_under_the_same_settings_are_other_data(run, folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(folder, elsewhere / "same")
+    shutil.copytree(folder, elsewhere / "other")
+    first, second = (elsewhere / "other" / "train" / "ant" / f"{number}.png" for number in (0, 1))
+    first.write_bytes(second.read_bytes())
+    arguments = [
+        "data=image_folder", "data.image_size=8", "model=convnet", "model.width=4", "recipe.epochs=1",
+        "recipe.batch_size=8", "processes=1", "output=out", "members.seed=[0]", "members.dropout=null",
+        "members.uout=null", "members.gaussian=null",
+    ]  # fmt: skip
+    made = run(*arguments, f"data.root={folder}", "study=mine")
+    assert made.status == 0, made.err
+    there = files_below(Path("out/mine"))
+
+    again = run(*arguments, f"data.root={elsewhere / 'same'}", "study=mine")
+    assert "1 of 1 jobs are finished already" in again.err
+    refused = run(*arguments, f"data.root={elsewhere / 'other'}", "study=mine")
+    assert refused.status == 2
+    assert re.fullmatch(
+        r"error: data=image_folder: out/mine/jobs/\S+ was trained on other data \(33 files, .*\); choose another "
+        r"study=NAME, or set data.root to the data of that time\n",
+        refused.err,
+    )
+    assert files_below(Path("out/mine")) == there
+    assert run(*arguments, f"data.root={elsewhere / 'other'}", "study=other").status == 0
+    losses = [pd.read_csv(Path("out") / study / "epochs.csv")["train_loss"] for study in ("mine", "other")]
+    assert not losses[0].equals(losses[1])

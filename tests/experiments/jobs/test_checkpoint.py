@@ -50,7 +50,7 @@ def saved(tmp_path):
 
     def keep(state: TrainingState) -> None:
         if state.epoch == 3:
-            save_checkpoint(job_folder(job), job, 200, job.members, state)
+            save_checkpoint(job_folder(job), job, DATA, job.members, state)
 
     weights, outcome = train(job.members, keep=keep)
     return job, weights, outcome
@@ -83,7 +83,7 @@ def test_members_are_found_when_chunks_are_cut_otherwise(saved):
 def test_the_latest_epoch_counts_and_chunks_are_cut_where_it_differs(saved):
     job, _, _ = saved
     few = job.members[:2]
-    train(few, keep=lambda state: save_checkpoint(job_folder(job), job, 200, few, state))
+    train(few, keep=lambda state: save_checkpoint(job_folder(job), job, DATA, few, state))
     places = find_checkpoints(job_folder(job))
     assert [places[member].epoch for member in job.members] == [4, 4] + [3] * (len(job.members) - 2)
     chunks = split_by_epoch([job.members[:4], job.members[4:]], places)
@@ -108,20 +108,25 @@ def test_a_damaged_checkpoint_is_never_used_and_said_to_be(saved, damage, capsys
     job, _, _ = saved
     (file,) = (job_folder(job) / "checkpoints").iterdir()
     file.write_bytes(damage(file.read_bytes()))
-    check_checkpoints(job_folder(job), job, 200)
+    check_checkpoints(job_folder(job), job, DATA)
     assert capsys.readouterr().err.startswith(f"{file}: removed, its members start over: ")
     assert find_checkpoints(job_folder(job)) == {}
 
 
 def test_a_checkpoint_of_other_settings_or_data_is_never_used(saved, capsys):
     job, _, _ = saved
-    check_checkpoints(job_folder(job), job, 200)
+    check_checkpoints(job_folder(job), job, DATA)
     assert len(find_checkpoints(job_folder(job))) == len(job.members)
     (file,) = (job_folder(job) / "checkpoints").iterdir()
     content = file.read_bytes()
-    for other, samples in ((small_job(SPEC, recipe={"lr": 0.2}), 200), (job, 199)):
+    of_other_files = replace(DATA, fingerprint="1 files, 9 bytes, contents 0123456789abcdef")
+    for other, data in (
+        (small_job(SPEC, recipe={"lr": 0.2}), DATA),
+        (job, small_data(samples=199)),
+        (job, of_other_files),
+    ):
         file.write_bytes(content)
-        check_checkpoints(job_folder(job), other, samples)
+        check_checkpoints(job_folder(job), other, data)
         assert find_checkpoints(job_folder(job)) == {}
         assert "start over: it is of other settings or data\n" in capsys.readouterr().err
 

@@ -28,7 +28,7 @@ def row(job: Job, member: Member) -> dict:
     return {"job": job.name, "width": job.model.width, "seed": member.seed}
 
 
-def finish(job: Job, errors: tuple[str, ...] = ()) -> Job:
+def finish(job: Job, errors: tuple[str, ...] = (), fingerprint: str = "") -> Job:
     """Write a job's folder with a row for each member."""
     start_job(job)
     rows = [row(job, member) for member in job.members]
@@ -37,5 +37,5 @@ def finish(job: Job, errors: tuple[str, ...] = ()) -> Job:
         "layers.csv": [r | {"layer_index": 1} for r in rows],
         "epochs.csv": [r | {"epoch": 1} for r in rows],
     }
-    finish_job(job, tables, errors)
+    finish_job(job, tables, errors, fingerprint)
     return job

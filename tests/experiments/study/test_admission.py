@@ -7,7 +7,7 @@ import pytest
 from experiments.checks import ConfigError
 from experiments.settings.config import Job
 from experiments.settings.plan import Plan
-from experiments.study.admission import check_study
+from experiments.study.admission import check_same_data, check_study
 from experiments.study.job_folder import job_folder, start_job
 from tests.conftest import files_below
 from tests.experiments.study.small_study import finish, make
@@ -118,3 +118,14 @@ def test_an_output_that_cannot_be_written_is_refused_and_a_probe_leaves_nothing(
     assert refusal(plan(make(tmp_path / "study"))).startswith(f"output={tmp_path}: ")
     check_study(plan(make(tmp_path / "new" / "deeper" / "study")))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "study"]
+
+
+def test_results_of_other_data_of_the_same_name_are_left_alone(study):
+    folder = job_folder(finish(make(study), fingerprint="1 files, 9 bytes, contents 01"))
+    check_same_data(study, {"digits": "1 files, 9 bytes, contents 01", "cifar10": "other"})
+    with pytest.raises(ConfigError) as raised:
+        check_same_data(study, {"digits": "2 files, 8 bytes, contents 02"})
+    assert str(raised.value) == (
+        f"data=digits: {folder} was trained on other data (1 files, 9 bytes, contents 01; now there are 2 files, "
+        "8 bytes, contents 02); choose another study=NAME, or set data.root to the data of that time"
+    )

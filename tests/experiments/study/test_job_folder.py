@@ -2,13 +2,14 @@
 
 import fcntl
 import json
+import shutil
 import threading
 import time
 
 import pytest
 
 from experiments.study.finished import is_finished
-from experiments.study.job_folder import is_damaged, job_folder, start_job
+from experiments.study.job_folder import is_damaged, job_folder, recorded_data, start_job
 from experiments.study.locks import job_lock
 from experiments.study.merge import merge_tables
 from experiments.study.tables import read_table
@@ -51,6 +52,31 @@ def test_a_damaged_job_is_not_finished_and_starts_from_nothing(study, damage):
     assert not is_damaged(job_folder(job))
     assert {path.name for path in job_folder(job).iterdir()} == {"config.yaml", "environment.json"}
     assert is_finished(finish(job))
+
+
+def test_the_folder_of_another_job_in_place_of_a_finished_one_is_not_believed(study):
+    job, other = finish(make(study)), finish(make(study, model__width=99))
+    shutil.rmtree(job_folder(job))
+    shutil.copytree(job_folder(other), job_folder(job))
+    assert is_damaged(job_folder(job))
+    assert not is_finished(job)
+    assert is_finished(other)
+    assert is_finished(finish(job))
+
+
+def test_a_record_of_an_earlier_version_holds_checksums_alone(study):
+    job = finish(make(study))
+    record = job_folder(job) / "done.json"
+    record.write_text(json.dumps(json.loads(record.read_text())["tables"]))
+    assert is_finished(job)
+    assert recorded_data(job_folder(job)) is None
+
+
+def test_a_job_records_the_data_that_it_was_trained_on(study):
+    job = make(study)
+    assert recorded_data(job_folder(job)) is None
+    finish(job, fingerprint="1 files")
+    assert recorded_data(job_folder(job)) == ("digits", "1 files")
 
 
 def test_a_job_with_errors_keeps_its_rows_and_tracebacks_but_is_not_finished(study):

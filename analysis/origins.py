@@ -1,0 +1,96 @@
+"""What a study says about its own origin: how it was made, by which versions, and whether its tables still are."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+FILES = ["environment.json", "jobs/*/config.yaml"]
+VERSIONS = ["commit", "changes", "packages", "data"]  # in which the jobs of a study should agree
+
+
+def read_provenance(folder: Path) -> dict[str, str]:
+    """What a study keeps about its own origin, environment and each job's configuration: path in it -> text."""
+    files = [path for pattern in FILES for path in sorted(folder.glob(pattern))]
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8", errors="replace")
+        for path in files
+    }
+
+
+def origins(folder: Path) -> pd.DataFrame:
+    """How the jobs of a study were made: a row for every combination of versions, data and machine.
+
+    Columns: `jobs`, their number; `commit` of this project's code and `changes`, the hash of what was changed
+    since; `packages` with their versions; `data`, name and fingerprint of the contents; `python`; `machine`. Empty
+    where it was not recorded.
+    """
+    rows = [_origin(path.parent) for path in sorted(folder.glob("jobs/*/environment.json"))]
+    table = pd.DataFrame(rows, columns=pd.Index([*VERSIONS, "python", "machine"])).fillna("").astype(str)
+    counted = table.value_counts(sort=False).rename("jobs").reset_index()
+    return counted[["jobs", *table.columns]]
+
+
+def edited_tables(folder: Path) -> list[str]:
+    """The names of the study's tables that are no longer what merging its jobs wrote, by merged.json."""
+    recorded = read_json(folder / "merged.json")
+    return [
+        name
+        for name, checksum in sorted(recorded.items())
+        if not (folder / name).is_file() or _checksum(folder / name) != checksum
+    ]
+
+
+def notes(folder: Path) -> list[str]:
+    """What a reader of the study's numbers should know of their origin, a sentence each; mostly there is none."""
+    found = []
+    if edited := edited_tables(folder):
+        found.append(
+            f"Since the jobs of this study were merged, {' and '.join(edited)} changed: edited by hand, perhaps. "
+            "The command that made the study writes it anew."
+        )
+    table = origins(folder)
+    for name, what in (
+        ("commit", "commits of the code"),
+        ("changes", "states of a changed checkout"),
+        ("packages", "sets of package versions"),
+    ):
+        if (count := table[name].nunique()) > 1:
+            found.append(
+                f"The jobs of this study were made by {count} {what}; the end of its report lists them."
+            )
+    return found
+
+
+def _origin(job: Path) -> dict[str, str]:
+    """How the job in a folder was made."""
+    environment = read_json(job / "environment.json")
+    record = read_json(job / "done.json") or read_json(job / "failed.json")
+    parts = (environment.get("packages"), record.get("data"))
+    packages, data = (part if isinstance(part, dict) else {} for part in parts)
+    return {
+        "commit": str(environment.get("git_commit") or "unknown")[:10],
+        "changes": str(environment.get("git_diff") or ""),
+        "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
+        "data": f"{data.get('name') or ''} {data.get('fingerprint') or ''}".strip(),
+        "python": str(environment.get("python") or ""),
+        "machine": ", ".join(
+            str(environment[key]) for key in ("processor", "machine") if environment.get(key)
+        ),
+    }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's content; empty where there is none, or no object that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
