@@ -10,7 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from analysis.schema import typed_row
-from experiments.checks import ConfigError
+from experiments.checks import ConfigError, regular_file
 from experiments.members import member_of
 from experiments.settings.config import Job, make_job
 from experiments.study.environment import write_environment
@@ -99,7 +99,7 @@ def is_damaged(folder: Path) -> bool:
     if record is None:
         return False
     try:
-        checksums = json.loads(record.read_text())
+        checksums = json.loads(regular_file(record).read_text())
         return not checksums or any(checksums[name] != _checksum(folder / name) for name in checksums)
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return True
@@ -109,7 +109,7 @@ def read_job(folder: Path) -> Job:
     """Return the job that ran in `folder`, by its config.yaml. Raises ConfigError for one of another version."""
     config_file = folder / "config.yaml"
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(config_file))
+        config: Any = OmegaConf.to_container(OmegaConf.load(regular_file(config_file)))
         if isinstance(config, dict):
             config.pop("kind", None)  # of studies from before the mode study had a command of its own
         return make_job(config)
@@ -126,4 +126,4 @@ def _record(folder: Path) -> Path | None:
 
 
 def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(regular_file(path).read_bytes()).hexdigest()
