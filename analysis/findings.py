@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.claims import CLAIMS, Verdict, Word, verdicts
 from analysis.error_shares import QUANTITIES, error_shares
+from analysis.files import regular_file, written_together
 from analysis.render import TEMPLATES, render
 from analysis.tables import Study, StudyError, read_study
 
@@ -93,7 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not records:
             raise StudyError("none of these studies is of real data with finished members")
         text = findings(records)
-        options.out.write_text(text, encoding="utf-8")
+        with written_together(options.out.parent) as files:
+            files[options.out.name] = text.encode()
     except (StudyError, OSError) as error:
         print(f"findings: {error}", file=sys.stderr)
         return 2
@@ -114,7 +116,7 @@ def read_record(folder: Path) -> Record | None:
         print(f"findings: {folder}: left out, its data are drawn from a distribution", file=sys.stderr)
         return None
     environment = folder / "environment.json"
-    origin = json.loads(environment.read_text(encoding="utf-8")) if environment.exists() else {}
+    origin = json.loads(regular_file(environment).read_text(encoding="utf-8")) if environment.exists() else {}
     by_claim = {verdict.claim.name: verdict for verdict in verdicts(study)}
     return Record(
         study, by_claim, _command(origin.get("command", [])), str(origin.get("git_commit") or "")[:9]
