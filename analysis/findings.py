@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.claims import CLAIMS, Verdict, Word, verdicts
 from analysis.error_shares import QUANTITIES, error_shares
+from analysis.files import written_together
 from analysis.origins import notes, read_json
 from analysis.render import TEMPLATES, render
 from analysis.tables import Study, StudyError, read_study
@@ -93,7 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not records:
             raise StudyError("none of these studies is of real data with finished members")
         text = findings(records)
-        options.out.write_text(text, encoding="utf-8")
+        with written_together(options.out.parent) as files:
+            files[options.out.name] = text.encode()
     except (StudyError, OSError) as error:
         print(f"findings: {error}", file=sys.stderr)
         return 2

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.files import regular_file
 from analysis.schema import COLUMNS, IDENTITY, NETWORK, NUMBER, RECIPE, TABLES, WHOLE, Column, kind_of
 
 
@@ -131,7 +132,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     if (plain := _read_plain_table(path)) is not None:
         return plain
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(regular_file(path), dtype=str, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; is this a study's folder, and has a job finished?") from None
     except (OSError, ValueError) as error:  # pandas' parser errors and broken UTF-8 are ValueErrors
@@ -156,7 +157,7 @@ def _read_plain_table(path: Path) -> pd.DataFrame | None:
     """
     required = TABLES[path.name].required
     try:
-        columns = pd.read_csv(path, nrows=0, encoding="utf-8").columns
+        columns = pd.read_csv(regular_file(path), nrows=0, encoding="utf-8").columns
         if path.name == "epochs.csv":
             columns = [name for name in columns if name in {*required, *RECIPE}]
         numbers = [name for name in columns if kind_of(name) in (WHOLE, NUMBER)]

@@ -1,16 +1,21 @@
 """How bad input is found and reported: rules for configuration values, and one line for what breaks them."""
 
 import difflib
+import errno
 import json
 import math
 import signal
+import stat
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import field, fields
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 S = TypeVar("S")
 LONGEST_SHOWN = 80  # characters of a value that an error line repeats
+# What is no file, by the letter of `ls -l`.
+NO_FILES = {"d": "folder", "p": "pipe", "s": "socket", "c": "device", "b": "device"}
 
 
 class ConfigError(ValueError):
@@ -43,6 +48,18 @@ def exit_status(work: Callable[[], int]) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         print(f"interrupted: {resumes}", file=sys.stderr)
         return 130
+
+
+def regular_file(path: Path) -> Path:
+    """Return `path` if it is a file, perhaps through links. Raises OSError where it is none, or nothing is there.
+
+    To be asked before a file of the user's is opened: a pipe may let its reader wait forever, and a device may
+    have no end.
+    """
+    if not stat.S_ISREG(mode := path.stat().st_mode):
+        kind = NO_FILES.get(stat.filemode(mode)[0], "thing of another kind")
+        raise OSError(errno.EINVAL, f"is a {kind}, not a file", str(path))
+    return path
 
 
 class Rule(NamedTuple):

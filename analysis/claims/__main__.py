@@ -14,6 +14,7 @@ from rich.text import Text
 from analysis.claims import Verdict, verdict_table, verdicts
 from analysis.claims.evidence import is_tuned
 from analysis.claims.verdict import Decision
+from analysis.files import written_together
 from analysis.origins import notes
 from analysis.tables import StudyError, read_study
 
@@ -37,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         study = read_study(options.study)
         found = verdicts(study)
         out = options.out or options.study / "report"
-        out.mkdir(parents=True, exist_ok=True)
-        verdict_table(found).to_csv(out / "claims.csv", index=False)
+        with written_together(out) as files:
+            files["claims.csv"] = verdict_table(found).to_csv(index=False).encode()
     except (StudyError, OSError) as error:
         print(f"claims: {error}", file=sys.stderr)
         return 2

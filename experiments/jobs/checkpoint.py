@@ -20,10 +20,11 @@ from typing import Any
 
 import torch
 
+from experiments.checks import regular_file
 from experiments.data import Data
 from experiments.members import Member
 from experiments.settings.config import Job
-from experiments.study.files import all_or_nothing
+from experiments.study.files import all_or_nothing, remove_partials
 from experiments.training.train import TrainingState
 
 FOLDER = "checkpoints"  # in the job's own
@@ -49,7 +50,7 @@ def save_checkpoint(
     torch.save(vars(state), content)
     name = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
     (folder / FOLDER).mkdir(exist_ok=True)
-    with all_or_nothing(folder / FOLDER / f"{name}.checkpoint", "wb") as file:
+    with all_or_nothing(folder / FOLDER / f"{name}.checkpoint", "xb") as file:
         file.write(json.dumps(hashlib.sha256(content.getbuffer()).hexdigest()).encode() + b"\n")
         file.write(content.getbuffer())
 
@@ -61,6 +62,7 @@ def _origin(job: Job, data: Data) -> dict[str, Any]:
 
 def check_checkpoints(folder: Path, job: Job, data: Data) -> None:
     """Remove what cannot be used: files that are damaged, or of other settings or data; one line says so."""
+    remove_partials(folder / FOLDER)
     for file in sorted((folder / FOLDER).glob("*.checkpoint")):
         try:
             header = json.loads(_content(file).partition(b"\n")[0])
@@ -138,7 +140,7 @@ def remove_checkpoints(folder: Path) -> None:
 
 def _content(file: Path) -> bytes:
     """Return what a file holds behind its checksum. Raises ValueError when it is not as it was written."""
-    checksum, _, content = file.read_bytes().partition(b"\n")
+    checksum, _, content = regular_file(file).read_bytes().partition(b"\n")
     if json.loads(checksum) != hashlib.sha256(content).hexdigest():
         raise ValueError("it is not as it was written")
     return content

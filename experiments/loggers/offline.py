@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.checks import regular_file
 from experiments.loggers.run_record import RunRecord
 from experiments.settings.logger import WandbSettings
 
@@ -153,6 +154,6 @@ def _media(record: RunRecord) -> "dict[str, wandb.Table | wandb.Image | CustomCh
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return regular_file(path).read_text()
     except OSError:
         return None

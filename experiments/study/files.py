@@ -11,15 +11,29 @@ from experiments.checks import ConfigError
 
 
 @contextmanager
-def all_or_nothing(path: Path, mode: str = "w", newline: str | None = None) -> Iterator[IO[Any]]:
-    """Open a file for writing that takes the place of `path` once all of it is on the disk; text is UTF-8."""
-    # A name of its own, so that what a killed process left behind is written over.
+def all_or_nothing(path: Path, mode: str = "x", newline: str | None = None) -> Iterator[IO[Any]]:
+    """Open a file for writing that takes the place of `path` once all of it is on the disk.
+
+    `mode` is "x" for text, which is UTF-8, or "xb". Whatever stops it leaves `path` as it was.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open(mode, newline=newline, encoding=None if "b" in mode else "utf-8") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    # A killed process may have left it behind; were it a link or a pipe, writing would go through it, or wait.
+    partial.unlink(missing_ok=True)
+    try:
+        with partial.open(mode, newline=newline, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes left of the files that they were writing in `folder`. Nobody else may write."""
+    for partial in folder.glob(".*.partial"):
+        partial.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

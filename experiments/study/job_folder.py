@@ -14,7 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from analysis.schema import typed_row
-from experiments.checks import ConfigError
+from experiments.checks import ConfigError, regular_file
 from experiments.members import member_of
 from experiments.settings.config import Job, make_job
 from experiments.study.environment import write_environment
@@ -110,7 +110,7 @@ def is_damaged(folder: Path) -> bool:
     if file is None:
         return False
     try:
-        record = json.loads(file.read_text())
+        record = json.loads(regular_file(file).read_text())
         # Of a version that recorded checksums alone.
         job, checksums = record.get("job", folder.name), record.get("tables", record)
         return (
@@ -129,7 +129,7 @@ def recorded_data(folder: Path) -> tuple[str, str] | None:
     """
     file = _record_file(folder)
     try:
-        data = json.loads(file.read_text())["data"] if file else {}
+        data = json.loads(regular_file(file).read_text())["data"] if file else {}
         return (data["name"], data["fingerprint"]) if data["fingerprint"] is not None else None
     except (ValueError, LookupError, TypeError):
         return None
@@ -139,7 +139,7 @@ def read_job(folder: Path) -> Job:
     """Return the job that ran in `folder`, by its config.yaml. Raises ConfigError for one of another version."""
     config_file = folder / "config.yaml"
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(config_file))
+        config: Any = OmegaConf.to_container(OmegaConf.load(regular_file(config_file)))
         if isinstance(config, dict):
             config.pop("kind", None)  # of studies from before the mode study had a command of its own
         return make_job(config)
@@ -157,5 +157,5 @@ def _record_file(folder: Path) -> Path | None:
 
 def checksum(path: Path) -> str:
     """Return the sha256 of a file."""
-    with path.open("rb") as file:
+    with regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,11 +8,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from experiments.checks import ConfigError
+from experiments.study.files import remove_partials
 
 
 @contextmanager
 def study_lock(folder: Path) -> Iterator[None]:
-    """Keep a study to this process. Raises ConfigError while another one is at work in `folder`."""
+    """Keep a study to this process, cleared of torn files. Raises ConfigError while another one is at work."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -20,6 +21,7 @@ def study_lock(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise ConfigError(f"study={folder.name}: another process is at work in {folder}") from error
     try:
+        remove_partials(folder)
         yield
     finally:
         lock.release()
@@ -27,7 +29,7 @@ def study_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def job_lock(folder: Path) -> Iterator[None]:
-    """Keep the job in `folder` to this process; wait while another one is at work on it.
+    """Keep the job in `folder` to this process, cleared of torn files; wait while another one is at work on it.
 
     On a cluster a job may still run when the command that launched it has been stopped and typed again.
     """
@@ -39,6 +41,7 @@ def job_lock(folder: Path) -> Iterator[None]:
         print(f"{folder.name}: another process is at work on it; waiting for its end", file=sys.stderr)
         lock.acquire()
     try:
+        remove_partials(folder)
         yield
     finally:
         lock.release()

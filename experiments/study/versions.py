@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.checks import regular_file
 from experiments.study.environment import ENVIRONMENT, environment
 from experiments.study.job_folder import has_ended
 
@@ -40,6 +41,6 @@ def _versions(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _read_versions(path: Path) -> dict[str, str]:
     try:
-        return _versions(json.loads(path.read_text(encoding="utf-8")))
+        return _versions(json.loads(regular_file(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}

@@ -5,6 +5,8 @@ import pytest
 
 from analysis.findings import main
 from tests.analysis import synthetic
+from tests.full_disk import full_disk
+from tests.no_files import put
 
 
 @pytest.fixture
@@ -60,3 +62,17 @@ def test_drawn_data_are_no_findings(studies, tmp_path, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("findings: none of these studies")
     assert main([str(tmp_path / "nowhere")]) == 2
     assert not (tmp_path / "none.md").exists()
+
+
+@pytest.mark.timeout(60)
+def test_findings_that_cannot_be_written_leave_the_old_ones(studies, tmp_path, capsys):
+    (tmp_path / "F.md").write_text("old")
+    with full_disk():
+        assert main([str(studies[0]), "--out", str(tmp_path / "F.md")]) == 2
+    assert (tmp_path / "F.md").read_text() == "old"
+    put("pipe", studies[0] / "environment.json")
+    assert main([str(studies[0]), "--out", str(tmp_path / "F.md")]) == 2
+    full, pipe = capsys.readouterr().err.splitlines()
+    assert "too large" in full
+    assert "is a pipe, not a file" in pipe
+    assert {path.name for path in tmp_path.iterdir()} == {"F.md", "main", "drawn"}

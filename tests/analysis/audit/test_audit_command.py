@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from analysis.audit.__main__ import main
+from tests.conftest import files_below
+from tests.full_disk import full_disk
 
 MODULE = """
 import torch
@@ -62,6 +64,15 @@ def test_it_prints_the_diagnosis_and_writes_all_files(here, capsys):
     page = (here / "report/audit.html").read_text()
     assert "Worst first" in page
     assert not re.search(r"(src|href|url)\W*http", page)
+
+
+def test_files_that_cannot_all_be_written_leave_the_old_ones(here, capsys):
+    (here / "report").mkdir()
+    (here / "report" / "audit.csv").write_text("old")
+    with full_disk():
+        assert main(["target=their_network:build", "data=their_network:batches", "out=report"]) == 2
+    assert capsys.readouterr().err.startswith("audit: [Errno 27] File too large")
+    assert files_below(here / "report") == {"audit.csv": b"old"}
 
 
 def test_it_uses_a_metric_of_the_users_own(here, capsys):

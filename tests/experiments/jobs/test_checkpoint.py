@@ -113,6 +113,20 @@ def test_a_damaged_checkpoint_is_never_used_and_said_to_be(saved, damage, capsys
     assert find_checkpoints(job_folder(job)) == {}
 
 
+@pytest.mark.timeout(60)
+def test_a_pipe_and_a_torn_checkpoint_are_removed_not_waited_for(saved, capsys):
+    job, _, _ = saved
+    folder = job_folder(job) / "checkpoints"
+    (whole,) = folder.iterdir()
+    os.mkfifo(folder / "0.checkpoint")
+    (folder / ".1.checkpoint.partial").write_bytes(b"torn")
+    check_checkpoints(job_folder(job), job, 200)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{folder / '0.checkpoint'}: removed, its members start over: ")
+    assert "is a pipe, not a file" in line
+    assert list(folder.iterdir()) == [whole]
+
+
 def test_a_checkpoint_of_other_settings_or_data_is_never_used(saved, capsys):
     job, _, _ = saved
     check_checkpoints(job_folder(job), job, DATA)
