@@ -127,6 +127,7 @@ def check_plan(plan: "Plan") -> None:
 def run_plan(plan: "Plan") -> int:
     """Let Hydra launch the jobs, unless all are finished, and sum up; return the exit status."""
     from experiments.jobs.progress import jobs_progress
+    from experiments.study.environment import write_environment
     from experiments.study.finished import is_left_alone, unfinished
     from experiments.study.job_folder import has_ended, is_damaged, job_folder
 
@@ -138,12 +139,13 @@ def run_plan(plan: "Plan") -> int:
             print(f"{job.name}: its tables are not as they were written; it runs again", file=sys.stderr)
     todo = [job for job in left if not is_left_alone(job)]
     if todo:
+        write_environment(plan.folder)  # first: were it last, a command that fails in between would leave none
         folders = [job_folder(job) for job in todo]
         with (
             jobs_progress(len(todo), lambda: sum(map(has_ended, folders))) if plan.parallel else nullcontext()
         ):
             launch_jobs(plan)
-    return conclude(plan, grown=bool(todo))
+    return conclude(plan)
 
 
 def launch_jobs(plan: "Plan") -> None:
@@ -158,12 +160,11 @@ def launch_jobs(plan: "Plan") -> None:
         print(f"error: the launcher gave up: {type(error).__name__}: {lines[-1]}", file=sys.stderr)
 
 
-def conclude(plan: "Plan", grown: bool) -> int:
+def conclude(plan: "Plan") -> int:
     """Merge the study's tables, print the summary and where everything lies; return the exit status."""
     import pandas as pd
 
     from experiments.loggers.live import log_study
-    from experiments.study.environment import write_environment
     from experiments.study.finished import unfinished
     from experiments.study.job_folder import has_failed, job_folder
     from experiments.study.merge import merge_tables
@@ -174,8 +175,6 @@ def conclude(plan: "Plan", grown: bool) -> int:
     left_out = merge_tables(folder)
     for name in left_out:
         print(f"{name}: left out, its tables are not as they were written; run it again", file=sys.stderr)
-    if grown:
-        write_environment(folder)
     members = pd.read_csv(folder / "members.csv")
     if not members.empty:
         print_summary(members, pd.read_csv(folder / "layers.csv"))

@@ -1,6 +1,7 @@
 """The command line as users type it: what it writes and prints, how a study grows, what it refuses."""
 
 import errno
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -214,6 +215,17 @@ def test_a_finished_table_that_cannot_be_read_is_no_damage(run, tmp_path, tiny, 
     assert "Traceback" not in ended.err
     assert files_below(study) == before
     assert run(*tiny).status == 0
+
+
+def test_a_command_that_cannot_merge_is_one_line_and_the_same_command_leaves_a_whole_study(run, tmp_path, tiny):
+    study = tmp_path / "out" / "first_look"
+    (study / "layers.csv" / "in the way").mkdir(parents=True)
+    ended = run(*tiny)
+    assert ended.status == 1
+    assert ended.err.splitlines()[-1].startswith("error: [Errno ")
+    shutil.rmtree(study / "layers.csv")
+    assert run(*tiny).status == 0
+    assert {path.name for path in study.iterdir()} == {*TABLES, "environment.json", "jobs", ".lock"}
 
 
 def test_a_study_whose_merge_leaves_a_job_out_is_not_status_0(run, tmp_path, tiny):
