@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from experiments.checks import ConfigError
@@ -34,8 +33,10 @@ def check_writable(folder: Path) -> None:
     try:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         # Access rights tell only half: file systems can be read-only, and root is told that all is allowed.
-        with TemporaryDirectory(prefix=".", dir=existing):
-            pass
+        # The name is always the same, so that the next command removes what a killed one left here.
+        probe = existing / f".{folder.name}.probe"
+        probe.touch()
+        probe.unlink(missing_ok=True)  # another command may have removed it
     except OSError as error:
         raise ConfigError(
             f"output={folder.parent}: allowed is a folder that can be written ({existing}: {error.strerror})"

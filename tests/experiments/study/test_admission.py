@@ -1,5 +1,6 @@
 """Which jobs may join a study, and what is said to the others."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,20 @@ def test_an_output_that_cannot_be_written_is_refused_and_a_probe_leaves_nothing(
     assert refusal(plan(make(tmp_path / "study"))).startswith(f"output={tmp_path}: ")
     check_study(plan(make(tmp_path / "new" / "deeper" / "study")))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "study"]
+
+
+def test_a_probe_that_a_killed_command_left_is_removed_by_the_next_one(tmp_path, study, monkeypatch):
+    def killed(*arguments: object, **others: object) -> None:
+        raise KeyboardInterrupt
+
+    for made in (False, True):  # the probe lies in the folder above, or in the study's own
+        if made:
+            study.mkdir()
+        before = files_below(tmp_path)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            for name in ("unlink", "rmdir"):
+                patch.setattr(os, name, killed)
+            check_study(plan(make(study)))
+        assert len(files_below(tmp_path)) == len(before) + 1
+        check_study(plan(make(study)))
+        assert files_below(tmp_path) == before
