@@ -164,9 +164,10 @@ def conclude(plan: "Plan") -> int:
     """Merge the study's tables, print the summary and where everything lies; return the exit status."""
     import pandas as pd
 
+    from experiments.jobs.checkpoint import remove_checkpoints
     from experiments.loggers.live import log_study
     from experiments.study.finished import unfinished
-    from experiments.study.job_folder import has_failed, job_folder
+    from experiments.study.job_folder import DONE, has_failed, job_folder, remove_leftovers
     from experiments.study.merge import merge_tables
     from experiments.study.summary import print_summary
     from experiments.study.tables import TABLES
@@ -188,6 +189,10 @@ def conclude(plan: "Plan") -> int:
     for job in left:
         if not has_failed(job_folder(job)):
             print(f"error: {job_folder(job)} holds no tables; run it again", file=sys.stderr)
+    for done in (job_folder(job) / DONE for job in plan.jobs if job not in left):
+        if done.exists():  # else the job is finished in another cut
+            remove_leftovers(done.parent)  # of a command that was stopped when all but this was done
+            remove_checkpoints(done.parent)
     return 1 if left or left_out else 0
 
 

@@ -14,6 +14,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def load_state(members: Sequence[Member], places: dict[Member, Place]) -> Traini
 
 def remove_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a job that is done."""
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder / FOLDER)
 
 
 def _content(file: Path) -> bytes:

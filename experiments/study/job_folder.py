@@ -60,8 +60,13 @@ def finish_job(job: Job, rows: Mapping[str, Sequence[Mapping]], errors: Sequence
         write_text(folder / FAILED, checksums)
     else:
         write_text(folder / DONE, checksums)
-        for name in (FAILED, ERRORS):
-            (folder / name).unlink(missing_ok=True)
+        remove_leftovers(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove, from the folder of a job that is done, what says that it once was not."""
+    for file in (folder / FAILED, folder / ERRORS, *folder.glob(".*.partial")):
+        file.unlink(missing_ok=True)
 
 
 def finished_rows(job: Job) -> dict[str, list[dict[str, Any]]]:
