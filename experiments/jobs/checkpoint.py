@@ -55,13 +55,16 @@ def save_checkpoint(
 
 
 def check_checkpoints(folder: Path, job: Job, samples: int) -> None:
-    """Remove what cannot be used: files that are damaged, or of other settings or data; one line says so."""
+    """Remove what cannot be used: files that are damaged, or of other settings or data; one line says so.
+
+    Raises OSError for a file that cannot be read: that is no damage.
+    """
     for file in sorted((folder / FOLDER).glob("*.checkpoint")):
         try:
             header = json.loads(_content(file).partition(b"\n")[0])
             if (header["setting"], header["samples"]) != (job.setting, samples):
                 raise ValueError("it is of other settings or data")
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             print(f"{file}: removed, its members start over: {error}", file=sys.stderr)
             file.unlink()
 

@@ -113,6 +113,18 @@ def test_a_damaged_checkpoint_is_never_used_and_said_to_be(saved, damage, capsys
     assert find_checkpoints(job_folder(job)) == {}
 
 
+def test_a_checkpoint_that_cannot_be_read_for_now_is_an_error_and_stays(saved):
+    job, _, _ = saved
+    (file,) = (job_folder(job) / "checkpoints").iterdir()
+    elsewhere = file.rename(file.with_name("elsewhere"))
+    file.symlink_to(file.name)  # a loop
+    with pytest.raises(OSError, match=file.name):
+        check_checkpoints(job_folder(job), job, 200)
+    elsewhere.rename(file)
+    check_checkpoints(job_folder(job), job, 200)
+    assert len(find_checkpoints(job_folder(job))) == len(job.members)
+
+
 def test_a_checkpoint_of_other_settings_or_data_is_never_used(saved, capsys):
     job, _, _ = saved
     check_checkpoints(job_folder(job), job, 200)
