@@ -139,7 +139,9 @@ def run_plan(plan: "Plan") -> int:
             print(f"{job.name}: its tables are not as they were written; it runs again", file=sys.stderr)
     todo = [job for job in left if not is_left_alone(job)]
     if todo:
-        write_environment(plan.folder)  # first: were it last, a command that fails in between would leave none
+        write_environment(
+            plan.folder
+        )  # first: were it last, a command that fails in between would leave none
         folders = [job_folder(job) for job in todo]
         with (
             jobs_progress(len(todo), lambda: sum(map(has_ended, folders))) if plan.parallel else nullcontext()

@@ -23,7 +23,7 @@ import torch
 
 from experiments.members import Member
 from experiments.settings.config import Job
-from experiments.study.files import all_or_nothing
+from experiments.study.files import all_or_nothing, naming
 from experiments.training.train import TrainingState
 
 FOLDER = "checkpoints"  # in the job's own
@@ -137,7 +137,8 @@ def remove_checkpoints(folder: Path) -> None:
 
 def _content(file: Path) -> bytes:
     """Return what a file holds behind its checksum. Raises ValueError when it is not as it was written."""
-    checksum, _, content = file.read_bytes().partition(b"\n")
+    with naming(file):
+        checksum, _, content = file.read_bytes().partition(b"\n")
     if json.loads(checksum) != hashlib.sha256(content).hexdigest():
         raise ValueError("it is not as it was written")
     return content

@@ -27,6 +27,16 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors of reading `path` say that it is this file, which they do only when it cannot be opened."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def check_writable(folder: Path) -> None:
     """Raise ConfigError unless `folder` is, or can be made, a folder to write in."""
     existing = folder

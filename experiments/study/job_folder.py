@@ -14,7 +14,7 @@ from experiments.checks import ConfigError
 from experiments.members import member_of
 from experiments.settings.config import Job, make_job
 from experiments.study.environment import write_environment
-from experiments.study.files import write_text
+from experiments.study.files import naming, write_text
 from experiments.study.tables import TABLES, read_table, write_table
 
 DONE, FAILED, ERRORS = "done.json", "failed.json", "errors.txt"
@@ -131,4 +131,5 @@ def _record(folder: Path) -> Path | None:
 
 
 def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with naming(path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from analysis import schema
-from experiments.study.files import all_or_nothing
+from experiments.study.files import all_or_nothing, naming
 
 COPIED_AT_ONCE = 1 << 20  # characters
 
@@ -46,7 +46,7 @@ def join_tables(path: Path, columns: Iterable[str], parts: Iterable[Path]) -> No
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Read the rows of a table as text."""
-    with path.open(newline="", encoding="utf-8") as file:
+    with naming(path), path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
