@@ -44,12 +44,12 @@ def launch(config: DictConfig) -> None:
     from experiments.study.job_folder import job_folder
     from experiments.study.locks import job_lock
 
-    # Relative paths start where the command was typed, wherever the launcher runs this.
-    os.chdir(HydraConfig.get().runtime.cwd)
     launcher = HydraConfig.get().launcher
     parallel = is_parallel(launcher)
     job = make_job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
     try:
+        # Relative paths start where the command was typed, wherever the launcher runs this.
+        os.chdir(HydraConfig.get().runtime.cwd)
         with job_lock(job_folder(job)):
             if is_finished(job) or is_left_alone(job):
                 return
