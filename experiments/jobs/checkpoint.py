@@ -23,7 +23,7 @@ import torch
 
 from experiments.members import Member
 from experiments.settings.config import Job
-from experiments.study.files import all_or_nothing, naming
+from experiments.study.files import all_or_nothing, listed, naming
 from experiments.training.train import TrainingState
 
 FOLDER = "checkpoints"  # in the job's own
@@ -59,7 +59,7 @@ def check_checkpoints(folder: Path, job: Job, samples: int) -> None:
 
     Raises OSError for a file that cannot be read: that is no damage.
     """
-    for file in sorted((folder / FOLDER).glob("*.checkpoint")):
+    for file in _files(folder):
         try:
             header = json.loads(_content(file).partition(b"\n")[0])
             if (header["setting"], header["samples"]) != (job.setting, samples):
@@ -75,7 +75,7 @@ def find_checkpoints(folder: Path) -> dict[Member, Place]:
     Only the files' headers are read.
     """
     places: dict[Member, Place] = {}
-    for path in sorted((folder / FOLDER).glob("*.checkpoint")):
+    for path in _files(folder):
         with path.open("rb") as file:
             file.readline()
             header = json.loads(file.readline())
@@ -133,6 +133,10 @@ def remove_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a job that is done."""
     with suppress(FileNotFoundError):
         shutil.rmtree(folder / FOLDER)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in listed(folder / FOLDER) if file.suffix == ".checkpoint"]
 
 
 def _content(file: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Writing: files that appear complete or not at all, whenever this process or the machine stops."""
+"""Files that appear complete or not at all, whenever this process or the machine stops, and errors of the disk."""
 
 import os
 from collections.abc import Iterator
@@ -35,6 +35,26 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+def is_there(path: Path) -> bool:
+    """Say whether there is a file. Raises OSError where that cannot be told; Path.exists may say no."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return what lies in a folder, in order; nothing where there is no folder.
+
+    Raises OSError for a folder that cannot be read; Path.glob may take it for an empty one.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def check_writable(folder: Path) -> None:

@@ -14,7 +14,7 @@ from experiments.checks import ConfigError
 from experiments.members import member_of
 from experiments.settings.config import Job, make_job
 from experiments.study.environment import write_environment
-from experiments.study.files import naming, write_text
+from experiments.study.files import is_there, naming, write_text
 from experiments.study.tables import TABLES, read_table, write_table
 
 DONE, FAILED, ERRORS = "done.json", "failed.json", "errors.txt"
@@ -86,7 +86,7 @@ def has_ended(folder: Path) -> bool:
 
 def is_done(folder: Path) -> bool:
     """Say whether the job in `folder` ran to its end with all of its members, and its tables are whole."""
-    return (folder / DONE).exists() and not is_damaged(folder)
+    return is_there(folder / DONE) and not is_damaged(folder)
 
 
 def has_failed(folder: Path) -> bool:
@@ -127,7 +127,7 @@ def read_job(folder: Path) -> Job:
 
 def _record(folder: Path) -> Path | None:
     """Return the file that says how the job in `folder` ended; None while it has not."""
-    return next((folder / name for name in (DONE, FAILED) if (folder / name).exists()), None)
+    return next((folder / name for name in (DONE, FAILED) if is_there(folder / name)), None)
 
 
 def _checksum(path: Path) -> str:
