@@ -44,12 +44,12 @@ def launch(config: DictConfig) -> None:
     from experiments.study.job_folder import job_folder
     from experiments.study.locks import job_lock
 
-    # Relative paths start where the command was typed, wherever the launcher runs this.
-    os.chdir(HydraConfig.get().runtime.cwd)
     launcher = HydraConfig.get().launcher
     parallel = is_parallel(launcher)
     job = make_job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
     try:
+        # Relative paths start where the command was typed, wherever the launcher runs this.
+        os.chdir(HydraConfig.get().runtime.cwd)
         with job_lock(job_folder(job)):
             if is_finished(job) or is_left_alone(job):
                 return
@@ -129,6 +129,8 @@ def check_plan(plan: "Plan") -> None:
 def run_plan(plan: "Plan") -> int:
     """Let Hydra launch the jobs, unless all are finished, and sum up; return the exit status."""
     from experiments.jobs.progress import jobs_progress
+    from experiments.study.environment import ENVIRONMENT, write_environment
+    from experiments.study.files import is_there
     from experiments.study.finished import is_left_alone, unfinished
     from experiments.study.job_folder import has_ended, is_damaged, job_folder
     from experiments.study.versions import other_versions
@@ -140,6 +142,9 @@ def run_plan(plan: "Plan") -> int:
         if is_damaged(job_folder(job)):
             print(f"{job.name}: its tables are not as they were written; it runs again", file=sys.stderr)
     todo = [job for job in left if not is_left_alone(job)]
+    if todo or not is_there(plan.folder / ENVIRONMENT):
+        # First: were it last, a command that fails in between would leave none.
+        write_environment(plan.folder)
     if todo:
         if others := other_versions(plan.folder):
             print(others, file=sys.stderr)
@@ -148,7 +153,7 @@ def run_plan(plan: "Plan") -> int:
             jobs_progress(len(todo), lambda: sum(map(has_ended, folders))) if plan.parallel else nullcontext()
         ):
             launch_jobs(plan)
-    return conclude(plan, grown=bool(todo))
+    return conclude(plan)
 
 
 def launch_jobs(plan: "Plan") -> None:
@@ -163,14 +168,14 @@ def launch_jobs(plan: "Plan") -> None:
         print(f"error: the launcher gave up: {type(error).__name__}: {lines[-1]}", file=sys.stderr)
 
 
-def conclude(plan: "Plan", grown: bool) -> int:
+def conclude(plan: "Plan") -> int:
     """Merge the study's tables, print the summary and where everything lies; return the exit status."""
     import pandas as pd
 
+    from experiments.jobs.checkpoint import remove_checkpoints
     from experiments.loggers.live import log_study
-    from experiments.study.environment import ENVIRONMENT, write_environment
     from experiments.study.finished import unfinished
-    from experiments.study.job_folder import has_failed, job_folder
+    from experiments.study.job_folder import DONE, has_failed, job_folder, remove_leftovers
     from experiments.study.merge import merge_tables
     from experiments.study.summary import print_summary
     from experiments.study.tables import TABLES
@@ -179,8 +184,6 @@ def conclude(plan: "Plan", grown: bool) -> int:
     left_out = merge_tables(folder)
     for name in left_out:
         print(f"{name}: left out, its tables are not as they were written; run it again", file=sys.stderr)
-    if grown or not (folder / ENVIRONMENT).exists():
-        write_environment(folder)
     members = pd.read_csv(folder / "members.csv")
     if not members.empty:
         print_summary(members, pd.read_csv(folder / "layers.csv"))
@@ -194,6 +197,10 @@ def conclude(plan: "Plan", grown: bool) -> int:
     for job in left:
         if not has_failed(job_folder(job)):
             print(f"error: {job_folder(job)} holds no tables; run it again", file=sys.stderr)
+    for done in (job_folder(job) / DONE for job in plan.jobs if job not in left):
+        if done.exists():  # else the job is finished in another cut
+            remove_leftovers(done.parent)  # of a command that was stopped when all but this was done
+            remove_checkpoints(done.parent)
     return 1 if left or left_out else 0
 
 

@@ -8,7 +8,7 @@ from experiments.checks import ConfigError, shown
 from experiments.settings.config import DATA_KEYS_WITHOUT_EFFECT, RECIPE_KEYS_WITHOUT_EFFECT, RESULT_KEYS
 from experiments.settings.plan import Plan
 from experiments.settings.shards import read_shard_name
-from experiments.study.files import check_writable
+from experiments.study.files import check_writable, is_there, listed
 from experiments.study.finished import cuts_of_jobs, finished_cuts, unfinished
 from experiments.study.job_folder import has_ended, read_job, recorded_data
 
@@ -18,7 +18,7 @@ OPEN_KEYS = ("data.name", "model.name", "model.width", "model.depth", "model.nor
 
 def results_there(folder: Path) -> dict[Path, int]:
     """Return when each job of the study in `folder` was last begun: what `check_study` depends on."""
-    return {path: path.stat().st_mtime_ns for path in folder.glob("jobs/*/config.yaml")}
+    return {path: path.stat().st_mtime_ns for path in _configurations(folder)}
 
 
 def check_study(plan: Plan) -> None:
@@ -30,7 +30,7 @@ def check_study(plan: Plan) -> None:
     check_writable(plan.folder)
     _check_cuts(plan)
     wholes = {job.whole_name: job for job in plan.jobs}
-    for file in sorted(plan.folder.glob("jobs/*/config.yaml")):
+    for file in _configurations(plan.folder):
         if read_shard_name(file.parent.name)[0] in wholes or not has_ended(file.parent):
             continue
         old = read_job(file.parent)
@@ -53,13 +53,17 @@ def check_same_data(study: Path, fingerprints: Mapping[str, str]) -> None:
     `fingerprints` are those of the data sets that are there now, by name. A result of a version that recorded none
     is not compared.
     """
-    for folder in sorted(study.glob("jobs/*")):
+    for folder in listed(study / "jobs"):
         name, before = recorded_data(folder) or ("", "")
         if fingerprints.get(name, before) != before:
             raise ConfigError(
                 f"data={name}: {folder} was trained on other data ({before}; now there are "
                 f"{fingerprints[name]}); choose another study=NAME, or set data.root to the data of that time"
             )
+
+
+def _configurations(study: Path) -> list[Path]:
+    return [file for job in listed(study / "jobs") if is_there(file := job / "config.yaml")]
 
 
 def _check_cuts(plan: Plan) -> None:

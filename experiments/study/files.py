@@ -1,10 +1,9 @@
-"""Writing: files that appear complete or not at all, whenever this process or the machine stops."""
+"""Files that appear complete or not at all, whenever this process or the machine stops, and errors of the disk."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from experiments.checks import ConfigError
@@ -42,14 +41,46 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors of reading `path` say that it is this file, which they do only when it cannot be opened."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def is_there(path: Path) -> bool:
+    """Say whether there is a file. Raises OSError where that cannot be told; Path.exists may say no."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return what lies in a folder, in order; nothing where there is no folder.
+
+    Raises OSError for a folder that cannot be read; Path.glob may take it for an empty one.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
 def check_writable(folder: Path) -> None:
     """Raise ConfigError unless `folder` is, or can be made, a folder to write in."""
     existing = folder
     try:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         # Access rights tell only half: file systems can be read-only, and root is told that all is allowed.
-        with TemporaryDirectory(prefix=".", dir=existing):
-            pass
+        # The name is always the same, so that the next command removes what a killed one left here.
+        probe = existing / f".{folder.name}.probe"
+        probe.touch()
+        probe.unlink(missing_ok=True)  # another command may have removed it
     except OSError as error:
         raise ConfigError(
             f"output={folder.parent}: allowed is a folder that can be written ({existing}: {error.strerror})"

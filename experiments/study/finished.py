@@ -10,6 +10,7 @@ from pathlib import Path
 from experiments.members import Member
 from experiments.settings.config import Job
 from experiments.settings.shards import read_shard_name, shard_members
+from experiments.study.files import listed
 from experiments.study.job_folder import has_failed, is_done, job_folder
 
 
@@ -33,7 +34,7 @@ def is_left_alone(job: Job) -> bool:
 def cuts_of_jobs(study: Path) -> dict[str, list[Path]]:
     """Return the folders of a study's jobs, by the name of the whole job."""
     cuts: dict[str, list[Path]] = {}
-    for folder in sorted(study.glob("jobs/*")):
+    for folder in listed(study / "jobs"):
         cuts.setdefault(read_shard_name(folder.name)[0], []).append(folder)
     return cuts
 

@@ -18,7 +18,7 @@ from experiments.checks import ConfigError, regular_file
 from experiments.members import member_of
 from experiments.settings.config import Job, make_job
 from experiments.study.environment import write_environment
-from experiments.study.files import write_text
+from experiments.study.files import is_there, naming, write_text
 from experiments.study.tables import TABLES, read_table, write_table
 
 DONE, FAILED, ERRORS = "done.json", "failed.json", "errors.txt"
@@ -71,8 +71,13 @@ def finish_job(
         write_text(folder / FAILED, json.dumps(record, indent=2))
     else:
         write_text(folder / DONE, json.dumps(record, indent=2))
-        for name in (FAILED, ERRORS):
-            (folder / name).unlink(missing_ok=True)
+        remove_leftovers(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove, from the folder of a job that is done, what says that it once was not."""
+    for file in (folder / FAILED, folder / ERRORS, *folder.glob(".*.partial")):
+        file.unlink(missing_ok=True)
 
 
 def finished_rows(job: Job) -> dict[str, list[dict[str, Any]]]:
@@ -92,7 +97,7 @@ def has_ended(folder: Path) -> bool:
 
 def is_done(folder: Path) -> bool:
     """Say whether the job in `folder` ran to its end with all of its members, and its tables are whole."""
-    return (folder / DONE).exists() and not is_damaged(folder)
+    return is_there(folder / DONE) and not is_damaged(folder)
 
 
 def has_failed(folder: Path) -> bool:
@@ -152,10 +157,10 @@ def read_job(folder: Path) -> Job:
 
 def _record_file(folder: Path) -> Path | None:
     """Return the file that says how the job in `folder` ended; None while it has not."""
-    return next((folder / name for name in (DONE, FAILED) if (folder / name).exists()), None)
+    return next((folder / name for name in (DONE, FAILED) if is_there(folder / name)), None)
 
 
 def checksum(path: Path) -> str:
     """Return the sha256 of a file."""
-    with regular_file(path).open("rb") as file:
+    with naming(path), regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

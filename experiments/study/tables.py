@@ -8,7 +8,7 @@ from typing import IO
 
 from analysis import schema
 from experiments.checks import regular_file
-from experiments.study.files import all_or_nothing
+from experiments.study.files import all_or_nothing, naming
 
 COPIED_AT_ONCE = 1 << 20  # characters
 
@@ -47,7 +47,7 @@ def join_tables(path: Path, columns: Iterable[str], parts: Iterable[Path]) -> No
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Read the rows of a table as text."""
-    with regular_file(path).open(newline="", encoding="utf-8") as file:
+    with naming(path), regular_file(path).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

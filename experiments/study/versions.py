@@ -7,12 +7,13 @@ from typing import Any
 
 from experiments.checks import regular_file
 from experiments.study.environment import ENVIRONMENT, environment
+from experiments.study.files import listed
 from experiments.study.job_folder import has_ended
 
 
 def other_versions(study: Path) -> str | None:
     """Return in a sentence which jobs of a study were made with other versions than those now; None if none."""
-    now, folders = _versions(environment()), [path for path in study.glob("jobs/*") if has_ended(path)]
+    now, folders = _versions(environment()), [path for path in listed(study / "jobs") if has_ended(path)]
     others: dict[str, set[str]] = {}
     count = 0
     for folder in folders:

@@ -1,6 +1,6 @@
 """The command line as users type it: what it writes and prints, how a study grows, what it refuses."""
 
-import errno
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -199,26 +199,40 @@ def test_a_command_that_came_first_is_noticed_under_the_lock(run, tmp_path, tiny
     assert len(members) == 5
 
 
-def test_a_finished_table_that_cannot_be_read_is_no_damage(run, tmp_path, tiny, monkeypatch):
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
+def test_a_finished_table_that_cannot_be_read_is_no_damage(run, tmp_path, tiny):
     """Errors of the disk end the command with a line; the table is there when the disk is well again."""
     assert run(*tiny).status == 0
-    study = tmp_path / "out" / "first_look"
-    before = files_below(study)
-    opened = Path.open
-
-    def ill(path: Path, *arguments, **options):
-        if path.name == "layers.csv" and path.parent.parent.name == "jobs":
-            raise OSError(errno.EIO, "Input/output error", str(path))
-        return opened(path, *arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", ill)
-        ended = run(*tiny)
+    before = files_below(tmp_path)
+    (table,) = tmp_path.glob("out/first_look/jobs/*/layers.csv")
+    elsewhere = table.rename(tmp_path / "elsewhere")
+    table.symlink_to("/proc/self/mem")  # opens, and gives EIO when it is read
+    ended = run(*tiny)
     assert ended.status == 1
-    assert "Input/output error" in ended.err
-    assert "Traceback" not in ended.err
-    assert files_below(study) == before
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"error: [Errno 5] Input/output error: '{table.relative_to(tmp_path)}'; ")
+    elsewhere.replace(table)
+    assert files_below(tmp_path) == before
     assert run(*tiny).status == 0
+
+
+def test_a_command_that_cannot_merge_is_one_line_and_the_same_command_leaves_a_whole_study(
+    run, tmp_path, tiny
+):
+    study = tmp_path / "out" / "first_look"
+    (study / "layers.csv" / "in the way").mkdir(parents=True)
+    ended = run(*tiny)
+    assert ended.status == 1
+    assert ended.err.splitlines()[-1].startswith("error: [Errno ")
+    shutil.rmtree(study / "layers.csv")
+    assert run(*tiny).status == 0
+    assert {path.name for path in study.iterdir()} == {
+        *TABLES,
+        "environment.json",
+        "merged.json",
+        "jobs",
+        ".lock",
+    }
 
 
 def test_a_study_whose_merge_leaves_a_job_out_is_not_status_0(run, tmp_path, tiny):

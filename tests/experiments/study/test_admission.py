@@ -1,5 +1,6 @@
 """Which jobs may join a study, and what is said to the others."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,21 @@ def test_results_of_other_data_of_the_same_name_are_left_alone(study):
         f"data=digits: {folder} was trained on other data (1 files, 9 bytes, contents 01; now there are 2 files, "
         "8 bytes, contents 02); choose another study=NAME, or set data.root to the data of that time"
     )
+
+
+def test_a_probe_that_a_killed_command_left_is_removed_by_the_next_one(tmp_path, study, monkeypatch):
+    def killed(*arguments: object, **others: object) -> None:
+        raise KeyboardInterrupt
+
+    for made in (False, True):  # the probe lies in the folder above, or in the study's own
+        if made:
+            study.mkdir()
+        before = files_below(tmp_path)
+        with monkeypatch.context() as patch:
+            for name in ("unlink", "rmdir"):
+                patch.setattr(os, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                check_study(plan(make(study)))
+        assert len(files_below(tmp_path)) == len(before) + 1
+        check_study(plan(make(study)))
+        assert files_below(tmp_path) == before

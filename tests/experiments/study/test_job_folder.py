@@ -112,3 +112,17 @@ def test_a_job_that_runs_elsewhere_is_waited_for(study, capsys):
     with job_lock(job_folder(job)):
         assert time.monotonic() - begin > 0.2
     assert capsys.readouterr().err == (f"{job.name}: another process is at work on it; waiting for its end\n")
+
+
+def test_what_cannot_be_looked_at_is_not_taken_for_missing(study):
+    job = finish(make(study))
+    for path in (job_folder(job) / "done.json", job_folder(job).parent):
+        elsewhere = path.rename(study / "elsewhere")
+        path.symlink_to(path.name)  # a loop
+        for look in (lambda: is_finished(job), lambda: merge_tables(study)):
+            with pytest.raises(OSError, match="Too many levels of symbolic links"):
+                look()
+        path.unlink()
+        elsewhere.rename(path)
+    assert is_finished(job)
+    assert merge_tables(study) == []
