@@ -41,7 +41,7 @@ def launch(config: DictConfig) -> None:
     from experiments.settings.config import make_job
     from experiments.settings.launchers import cores_of_job, is_parallel
     from experiments.study.finished import is_finished, is_left_alone
-    from experiments.study.job_folder import job_folder
+    from experiments.study.job_folder import job_folder, move_new_tables
     from experiments.study.locks import job_lock
 
     launcher = HydraConfig.get().launcher
@@ -51,6 +51,7 @@ def launch(config: DictConfig) -> None:
         # Relative paths start where the command was typed, wherever the launcher runs this.
         os.chdir(HydraConfig.get().runtime.cwd)
         with job_lock(job_folder(job)):
+            move_new_tables(job_folder(job))
             if is_finished(job) or is_left_alone(job):
                 return
             run_job(job, cores_of_job(launcher), live=not parallel)

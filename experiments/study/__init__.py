@@ -10,5 +10,6 @@ outputs/STUDY/jobs/JOB/checkpoints/      where training stands, while it goes on
 outputs/STUDY/jobs/JOB/done.json         checksums of the job's tables; only a finished job has it
 outputs/STUDY/jobs/JOB/failed.json       the same of a job some of whose members failed
 outputs/STUDY/jobs/JOB/errors.txt        tracebacks of these members
+outputs/STUDY/jobs/JOB/.new/             its new tables, while they are written
 outputs/STUDY/jobs/JOB-shard2of4/        a job that was cut has a folder for each of its shards
 """

@@ -6,7 +6,9 @@ sha256 of each of its tables.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from experiments.study.files import is_there, naming, write_text
 from experiments.study.tables import TABLES, read_table, write_table
 
 DONE, FAILED, ERRORS = "done.json", "failed.json", "errors.txt"
+NEW = ".new"  # folder of tables that are being written
 
 
 def job_folder(job: Job) -> Path:
@@ -54,23 +57,35 @@ def finish_job(
 ) -> None:
     """Write a job's `rows`, a list for each of `job_tables(job)`, and the tracebacks of its `errors`.
 
-    Without errors it is marked done, so that the same command runs it no more. `fingerprint` is that of its data,
-    None when they could not be read.
+    What was there stays until all is written. Without errors the job is marked done, so that the same command runs
+    it no more. `fingerprint` is that of its data, None when they could not be read.
     """
     folder = job_folder(job)
-    names = job_tables(job)
-    for name in names:
-        write_table(folder / name, TABLES[name], rows[name])
+    new = folder / NEW
+    new.mkdir(exist_ok=True)
+    for name in job_tables(job):
+        write_table(new / name, TABLES[name], rows[name])
+    if errors:
+        write_text(new / ERRORS, "\n".join(errors))
     record = {
         "job": job.name,
         "data": {"name": job.data.name, "fingerprint": fingerprint},
-        "tables": {name: checksum(folder / name) for name in names},
+        "tables": {name: checksum(new / name) for name in job_tables(job)},
     }
-    if errors:
-        write_text(folder / ERRORS, "\n".join(errors))
-        write_text(folder / FAILED, json.dumps(record, indent=2))
-    else:
-        write_text(folder / DONE, json.dumps(record, indent=2))
+    write_text(new / (FAILED if errors else DONE), json.dumps(record, indent=2))
+    move_new_tables(folder)
+
+
+def move_new_tables(folder: Path) -> None:
+    """Put what a job has written in its place, once all is written; go on where somebody was stopped at that."""
+    new = folder / NEW
+    if (record := _record_file(new)) is None:
+        return
+    for name in (*TABLES, ERRORS, record.name):
+        if is_there(new / name):
+            (new / name).replace(folder / name)
+    shutil.rmtree(new)
+    if record.name == DONE:
         remove_leftovers(folder)
 
 
@@ -78,6 +93,8 @@ def remove_leftovers(folder: Path) -> None:
     """Remove, from the folder of a job that is done, what says that it once was not."""
     for file in (folder / FAILED, folder / ERRORS, *folder.glob(".*.partial")):
         file.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder / NEW)
 
 
 def finished_rows(job: Job) -> dict[str, list[dict[str, Any]]]:

@@ -171,15 +171,17 @@ def try_point(point: Point) -> Outcome:
     """Do one fault, run the command again, and say what became of it."""
     outcome = Outcome(tried=1)
     study = copy(point.start, f"{point.kind}-{point.number}")
-    before = study.done()
+    done, members = study.done(), study.finished_members()
     try:
         status, err, _ = run(study, KINDS[point.kind], point.number)
         if wrong := what_is_wrong(study, KINDS[point.kind], status, err):
             outcome.note(wrong, err)
         after = study.done()
-        outcome.notes += [f"no longer done: {job}" for job in before if after.get(job) != before[job]]
+        outcome.notes += [f"no longer done: {job}" for job in done if after.get(job) != done[job]]
         study.judge(outcome, *study.run())
         outcome.repeated = sum(study.done().get(job) != moment for job, moment in after.items())
+        if again := members - study.finished_members():
+            outcome.notes.append(f"{len(again)} finished members trained again")
     except TimeoutError as error:
         outcome.notes.append(str(error))
     outcome.survived = int(not outcome.notes)

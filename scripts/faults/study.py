@@ -84,6 +84,16 @@ class Study:
             if (job / "done.json").exists()
         }
 
+    def finished_members(self) -> set[str]:
+        """The rows of members that are finished, in jobs that have ended, with the seconds that they took."""
+        return {
+            line
+            for table in self.path.glob("jobs/*/members.csv")
+            if any((table.parent / record).exists() for record in ("done.json", "failed.json"))
+            for line in table.read_text().splitlines()
+            if ",ok," in line
+        }
+
     def checkpoints(self) -> list[Path]:
         """The checkpoints that there are."""
         return list(self.path.glob("jobs/*/checkpoints/*.checkpoint"))

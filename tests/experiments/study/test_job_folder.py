@@ -2,18 +2,31 @@
 
 import fcntl
 import json
+import os
+import resource
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from experiments.settings.config import Job
 from experiments.study.finished import is_finished
-from experiments.study.job_folder import is_damaged, job_folder, recorded_data, start_job
+from experiments.study.job_folder import (
+    finish_job,
+    has_failed,
+    is_damaged,
+    job_folder,
+    move_new_tables,
+    recorded_data,
+    start_job,
+)
 from experiments.study.locks import job_lock
 from experiments.study.merge import merge_tables
 from experiments.study.tables import read_table
-from tests.experiments.study.small_study import finish, make
+from tests.conftest import files_below
+from tests.experiments.study.small_study import finish, make, row
 
 
 def test_a_job_is_finished_when_its_tables_are_as_they_were_written(study):
@@ -126,3 +139,49 @@ def test_what_cannot_be_looked_at_is_not_taken_for_missing(study):
         elsewhere.rename(path)
     assert is_finished(job)
     assert merge_tables(study) == []
+
+
+def rows_of(job: Job, epoch: int, reason: str = "") -> dict[str, list[dict]]:
+    rows = [row(job, member) for member in job.members]
+    return {
+        "members.csv": [r | {"status": "ok", "reason": reason} for r in rows],
+        "layers.csv": [r | {"layer_index": epoch} for r in rows],
+        "epochs.csv": [r | {"epoch": epoch} for r in rows],
+    }
+
+
+def test_a_full_disk_costs_a_job_that_runs_again_nothing_of_what_it_holds(study):
+    job = finish(make(study), errors=("Traceback",))
+    before = files_below(job_folder(job))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))  # members.csv, the last table, is too large
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            finish_job(job, rows_of(job, 2, reason="because " * 500), [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    after = files_below(job_folder(job))
+    assert {name: after[name] for name in before} == before
+    assert has_failed(job_folder(job))
+    finish(job)
+    assert set(files_below(job_folder(job))) == set(before) - {"failed.json", "errors.txt"} | {"done.json"}
+
+
+def test_tables_that_were_written_but_not_all_put_in_their_place_are_put_there_later(study, monkeypatch):
+    job = finish(make(study), errors=("Traceback",))
+    replace = os.replace
+
+    def killed_at_the_last_table(source: Path, target: Path) -> None:
+        if Path(target) == job_folder(job) / "members.csv":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed_at_the_last_table)
+        with pytest.raises(KeyboardInterrupt):
+            finish_job(job, rows_of(job, 2), [])
+    assert not is_finished(job)
+    move_new_tables(job_folder(job))
+    assert is_finished(job)
+    assert {r["epoch"] for r in read_table(job_folder(job) / "epochs.csv")} == {"2"}
+    assert not (job_folder(job) / "failed.json").exists()
