@@ -60,7 +60,7 @@ def test_names_of_shards_are_read_back_and_sort_in_their_order():
     assert read_shard_name("digits-mlp-0f") == ("digits-mlp-0f", 1, 1)
 
 
-def test_a_plan_knows_every_shard_of_every_job_and_tells_hydra():
+def test_a_plan_knows_every_shard_of_every_job_and_what_a_launcher_makes_it_of():
     planned = plan("+sweep=variance_shift", "model.width=16,64", "job.shards=3")
     assert [(job.model.width, job.cut.shard) for job in planned.jobs] == [
         (width, shard) for width in (16, 64) for shard in (1, 2, 3)
@@ -70,8 +70,9 @@ def test_a_plan_knows_every_shard_of_every_job_and_tells_hydra():
     assert {job.whole_name for job in planned.jobs} == {
         job.name for job in plan("+sweep=variance_shift", "model.width=16,64").jobs
     }
-    assert (planned.multirun, planned.added) == (True, ["job.shard=range(1,4)"])
-    assert not plan().multirun
+    assert [plan(*planned.overrides[job.name]).jobs for job in planned.jobs] == [
+        [job] for job in planned.jobs
+    ]
     (single,) = plan("job.shards=3", "job.shard=2").jobs
     assert single.cut.shard == 2
 
