@@ -1,10 +1,10 @@
 """The jobs of a command line, composed and checked before Hydra launches the first of them."""
 
-import copy
 import itertools
+import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_visitor import HydraOverrideVisitor
 from hydra.core.override_parser.types import Override
 from hydra.grammar.gen.OverrideParser import OverrideParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from experiments.checks import ConfigError
 from experiments.members import Member
@@ -36,9 +36,9 @@ class Plan:
 
     jobs: list[Job]
     swept_keys: list[str]
-    parallel: bool
-    launcher: list[str]
-    overrides: dict[str, list[str]]
+    parallel: bool = False
+    launcher: list[str] = field(default_factory=list)
+    overrides: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -162,12 +162,12 @@ def _composed(jobs: Iterable[Sequence[str]]) -> Iterator[dict[str, Any]]:
         return override, is_group
 
     @cache
-    def of_groups(*arguments: str) -> DictConfig:
-        return compose("config", list(arguments))
+    def of_groups(*arguments: str) -> bytes:
+        return pickle.dumps(compose("config", list(arguments)))  # a fifth of the time of a deep copy
 
     for arguments in jobs:
         with _explained(arguments):
-            config = copy.deepcopy(of_groups(*(argument for argument in arguments if parsed(argument)[1])))
+            config = pickle.loads(of_groups(*(argument for argument in arguments if parsed(argument)[1])))
             keys = [parsed(argument)[0] for argument in arguments if not parsed(argument)[1]]
             ConfigLoaderImpl._apply_overrides_to_config(keys, config)
             resolved = OmegaConf.to_container(config, resolve=True)

@@ -17,6 +17,8 @@ from experiments.study.environment import write_environment
 from experiments.study.files import write_text
 from experiments.study.tables import TABLES, read_table, write_table
 
+# libyaml, where there is one, reads 20 times as fast as Python.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DONE, FAILED, ERRORS = "done.json", "failed.json", "errors.txt"
 
 
@@ -109,7 +111,7 @@ def read_job(folder: Path) -> Job:
     """Return the job that ran in `folder`, by its config.yaml. Raises ConfigError for one of another version."""
     config_file = folder / "config.yaml"
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(config_file))
+        config: Any = yaml.load(config_file.read_bytes(), LOADER)
         if isinstance(config, dict):
             config.pop("kind", None)  # of studies from before the mode study had a command of its own
         return make_job(config)

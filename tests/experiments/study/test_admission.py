@@ -94,6 +94,9 @@ def test_members_that_the_study_holds_already_are_refused(study):
         plan(make(study, members__seed=[1, 2]), make(study, members__seed=[3]), swept=("members.seed",))
     )
     assert "some of the members" in line
+    assert "some of the members" in refusal(plan(make(study, members__lr=[0.1, 0.3]), swept=("members.lr",)))
+    for other in ({"members__lr": [0.2, 0.3]}, {"model__width": 17}):  # no member is the same in both
+        check_study(plan(make(study, **other), swept=("members.lr",)))
 
 
 def test_a_job_that_left_no_table_binds_nobody(study):
