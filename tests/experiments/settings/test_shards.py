@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from experiments.checks import ConfigError
 from experiments.members import Member
+from experiments.settings import config
 from experiments.settings.shards import read_shard_name, shard_members, shard_name
 from tests.experiments.command_line import plan, results
+from tests.experiments.counting import count_calls
 
 
 def members(seeds: int, each: int) -> list[Member]:
@@ -75,6 +77,13 @@ def test_a_plan_knows_every_shard_of_every_job_and_what_a_launcher_makes_it_of()
     ]
     (single,) = plan("job.shards=3", "job.shard=2").jobs
     assert single.cut.shard == 2
+
+
+def test_a_job_is_named_once_for_all_of_its_shards(monkeypatch):
+    named = count_calls(monkeypatch, config, "astuple")  # of a member
+    jobs = plan("members.seed=[0,1,2,3,4,5]", "job.shards=6").jobs
+    assert len({job.name for job in jobs}) == 6
+    assert named.total() == len(jobs[0].all_members)
 
 
 @pytest.mark.parametrize(
