@@ -1,6 +1,7 @@
 """Members: the networks of one job, which differ only in numbers."""
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -117,7 +118,7 @@ def _values(key: str, values: Any, rule: Rule) -> list:
     for value in values:
         if not rule.accepts(value):
             raise not_allowed(key, value, rule.allowed)
-    for value in values:
-        if values.count(value) > 1:
+    for value, count in Counter(values).items():
+        if count > 1:
             raise ConfigError(f"{key}={shown(values)}: {value} is there twice, which makes duplicate members")
     return values

@@ -1,6 +1,6 @@
 """The command line: `python -m experiments.run +sweep=variance_shift`, or one job without a sweep.
 
-Order of events: compose and check every job of the command, let Hydra launch them, merge their tables, and
+Order of events: compose and check every job of the command, run those that are not finished, merge the tables, and
 print what came out. See `--help` for every key.
 """
 
@@ -8,12 +8,10 @@ import gc
 import os
 import signal
 import sys
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.checks import ConfigError, exit_status
 from experiments.settings.options import CONF
@@ -31,35 +29,8 @@ SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--version"}
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
-def launch(config: DictConfig) -> None:
-    """Run one job, as Hydra launches it, perhaps in another process; skip it when its study holds it finished.
-
-    What becomes of it is told by its files alone.
-    """
-    from experiments.jobs.job import run_job
-    from experiments.loggers.live import log_job
-    from experiments.settings.config import make_job
-    from experiments.settings.launchers import cores_of_job, is_parallel
-    from experiments.study.finished import is_finished, is_left_alone
-    from experiments.study.job_folder import job_folder, move_new_tables
-    from experiments.study.locks import job_lock
-
-    launcher = HydraConfig.get().launcher
-    parallel = is_parallel(launcher)
-    job = make_job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    try:
-        # Relative paths start where the command was typed, wherever the launcher runs this.
-        os.chdir(HydraConfig.get().runtime.cwd)
-        with job_lock(job_folder(job)):
-            move_new_tables(job_folder(job))
-            if is_finished(job) or is_left_alone(job):
-                return
-            run_job(job, cores_of_job(launcher), live=not parallel)
-    except OSError as error:  # a full disk, say; the next job may be luckier
-        print(f"error: {job.name}: {error}", file=sys.stderr)
-        return
-    if not parallel:  # many at once, perhaps on nodes without a network: the study's end does it
-        log_job(job)
+def show(config: DictConfig) -> None:
+    """Show what a flag of Hydra's own asks for; with none of them there is nothing to show."""
 
 
 def main() -> int:
@@ -80,13 +51,12 @@ def answer(arguments: list[str]) -> int:
         print(help_text())
         return 0
     if flags & SHOW_FLAGS:
-        launch()
+        show()
         return 0
     if unknown := flags - SWEEP_FLAGS:
         known = ", ".join(sorted({"--help"} | SWEEP_FLAGS | SHOW_FLAGS))
         raise ConfigError(f"{min(unknown)}: no such flag here; known are {known}")
     overrides = [argument for argument in arguments if not argument.startswith("-")]
-    sys.argv[1:] = overrides
     return run(overrides, multirun=bool(flags))
 
 
@@ -98,6 +68,8 @@ def run(overrides: list[str], multirun: bool) -> int:
     from experiments.study.admission import check_study, results_there
     from experiments.study.locks import study_lock
 
+    if not gc.isenabled():
+        look_for_garbage_from_here()
     plan = plan_jobs(overrides, multirun)
     there = results_there(plan.folder)
     check_plan(plan)
@@ -105,8 +77,6 @@ def run(overrides: list[str], multirun: bool) -> int:
         if results_there(plan.folder) != there:  # another command came in between
             check_study(plan)
             check_data(plan.jobs)
-        if not gc.isenabled():
-            look_for_garbage_from_here()
         return run_plan(plan)
 
 
@@ -128,12 +98,12 @@ def check_plan(plan: "Plan") -> None:
 
 
 def run_plan(plan: "Plan") -> int:
-    """Let Hydra launch the jobs, unless all are finished, and sum up; return the exit status."""
-    from experiments.jobs.progress import jobs_progress
+    """Run the jobs that are not finished and sum up; return the exit status."""
+    from experiments.jobs.launch import launch_jobs
     from experiments.study.environment import ENVIRONMENT, write_environment
     from experiments.study.files import is_there
     from experiments.study.finished import is_left_alone, unfinished
-    from experiments.study.job_folder import has_ended, is_damaged, job_folder
+    from experiments.study.job_folder import is_damaged, job_folder
     from experiments.study.versions import other_versions
 
     left = unfinished(plan.jobs)
@@ -149,24 +119,8 @@ def run_plan(plan: "Plan") -> int:
     if todo:
         if others := other_versions(plan.folder):
             print(others, file=sys.stderr)
-        folders = [job_folder(job) for job in todo]
-        with (
-            jobs_progress(len(todo), lambda: sum(map(has_ended, folders))) if plan.parallel else nullcontext()
-        ):
-            launch_jobs(plan)
+        launch_jobs(plan, todo)
     return conclude(plan)
-
-
-def launch_jobs(plan: "Plan") -> None:
-    """Hand the jobs to Hydra's launcher and wait for them; what became of them, their files tell."""
-    # Hydra reads the command line again, and finds no overrides behind a flag in their midst.
-    sys.argv[1:] = [*(["--multirun"] if plan.multirun else []), *sys.argv[1:], *plan.added]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise what goes wrong, instead of ending this process
-    try:
-        launch()
-    except Exception as error:  # a node was lost, say: whatever the launcher's own library raises
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        print(f"error: the launcher gave up: {type(error).__name__}: {lines[-1]}", file=sys.stderr)
 
 
 def conclude(plan: "Plan") -> int:
@@ -198,7 +152,8 @@ def conclude(plan: "Plan") -> int:
     for job in left:
         if not has_failed(job_folder(job)):
             print(f"error: {job_folder(job)} holds no tables; run it again", file=sys.stderr)
-    for done in (job_folder(job) / DONE for job in plan.jobs if job not in left):
+    names = {job.name for job in left}
+    for done in (job_folder(job) / DONE for job in plan.jobs if job.name not in names):
         if done.exists():  # else the job is finished in another cut
             remove_leftovers(done.parent)  # of a command that was stopped when all but this was done
             remove_checkpoints(done.parent)

@@ -34,7 +34,8 @@ def check_data(jobs: Sequence[Job]) -> None:
     configuration says so: check everything else before.
     """
     fingerprints: dict[str, str] = {}
-    for job in {job.setting: job for job in jobs}.values():
+    built = set()
+    for job in sorted(jobs, key=lambda job: str(job.data.section)):  # each data set is read once
         choose_device(job.device)
         data, recipe = cached_data(job.data), job.recipe
         fingerprints[data.name] = data.fingerprint
@@ -44,6 +45,9 @@ def check_data(jobs: Sequence[Job]) -> None:
             )
         if recipe.augment != "none" and data.pixel_mean is None:
             raise not_allowed("recipe.augment", recipe.augment, f"none, because {data.name} holds no images")
+        if (job.data, job.model) in built:
+            continue
+        built.add((job.data, job.model))
         try:
             job_site_shapes(job, data)
         except Exception as error:  # whatever torch has to say of a network too large, or of another shape

@@ -34,6 +34,8 @@ LEAN = {
     "symlink": False,
     "use_dot_wandb": False,
 }
+# What W&B makes all the same beside a run, and nobody reads once it is written: its own logs, and room for code.
+OF_NO_USE = ("logs", "tmp")
 
 
 def wandb_folder(study: Path) -> Path:
@@ -127,6 +129,8 @@ def _write_run(study: Path, record: RunRecord, destination: WandbSettings) -> Pa
         run.log(media)
     run.summary.update(record.summary)
     run.finish(exit_code=record.exit_code)
+    for name in OF_NO_USE:
+        shutil.rmtree(folder / name, ignore_errors=True)
     return folder
 
 

@@ -4,7 +4,6 @@ outputs/STUDY/members.csv, layers.csv, epochs.csv    all jobs together
 outputs/STUDY/flips.csv                  only of jobs that were asked for it (measure.flips)
 outputs/STUDY/modes.csv                  statements about train() and eval(), see experiments/modes
 outputs/STUDY/environment.json           where and by which command jobs were last added
-outputs/STUDY/multirun.yaml              Hydra's record of the last sweep: overrides, launcher, sweeper
 outputs/STUDY/jobs/JOB/                  a job's own tables, config.yaml, environment.json
 outputs/STUDY/jobs/JOB/checkpoints/      where training stands, while it goes on (recipe.checkpoint_every)
 outputs/STUDY/jobs/JOB/done.json         checksums of the job's tables; only a finished job has it

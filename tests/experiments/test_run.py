@@ -6,9 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from filelock import FileLock
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from tests.conftest import IDENTITY, files_below
 from tests.experiments.command_line import SWEEP, TABLES, TIMES, started, tables
+from tests.experiments.counting import count_calls
 
 
 @pytest.mark.long
@@ -24,7 +26,7 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
     assert len(jobs) == 2
     expected = {"outputs", "outputs/wide", "outputs/wide/jobs", *(f"outputs/wide/jobs/{job}" for job in jobs)}
     expected |= {f"outputs/wide/{name}" for name in (*TABLES, "environment.json", "merged.json")}
-    expected |= {"outputs/wide/multirun.yaml", "outputs/wide/.lock"}
+    expected.add("outputs/wide/.lock")
     for job in jobs:
         names = (*TABLES, "environment.json", "config.yaml", "done.json", ".lock")
         expected |= {f"outputs/wide/jobs/{job}/{name}" for name in names}
@@ -71,7 +73,7 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
     assert "width8-" not in grown.err.replace("finished already", "")
     after = files_below(tmp_path)
     assert {name for name in written if after[name] != written[name]} == {
-        f"outputs/wide/{name}" for name in (*TABLES, "environment.json", "merged.json", "multirun.yaml")
+        f"outputs/wide/{name}" for name in (*TABLES, "environment.json", "merged.json")
     }
     assert set(tables(study)[0].width) == {4, 8, 16}
     old_lines = written["outputs/wide/members.csv"].splitlines()
@@ -169,6 +171,15 @@ def test_paths_start_where_the_command_was_typed(run, tmp_path, tiny):
     assert ended.status == 0
     assert (tmp_path / "out" / "first_look" / "members.csv").exists()
     assert Path.cwd() == tmp_path
+
+
+def test_jobs_of_this_process_are_composed_when_they_are_planned_and_never_again(
+    run, tmp_path, tiny, monkeypatch
+):
+    composed = count_calls(monkeypatch, ConfigLoaderImpl, "load_configuration")
+    assert run(*tiny, "-m", "recipe.lr=0.1,0.2", "members.dropout=null").status == 0
+    assert len(list((tmp_path / "out" / "first_look").glob("jobs/*/done.json"))) == 2
+    assert composed.total() == 2  # what Hydra is to do, and what both jobs choose
 
 
 def test_hydras_flags_show_and_run_nothing(run, tmp_path, capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments.loggers.offline import run_id
 from scripts.export_wandb import main as export
 from tests.conftest import IDENTITY, files_below
 from tests.experiments.loggers.wandb_runs import (
@@ -92,6 +93,13 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
     assert list(over_layers["layer/shift_ratio"]) == list(own_layers.shift_ratio)
     over_strength = logged.dropna(subset=["test_error"])
     assert list(over_strength[["strength", "test_error"]].iloc[0]) == [0.5, member["test_error"]]
+
+    # A run is what is needed to look at it and to upload it, and nothing more.
+    media = list(folder.glob("files/media/table/tables/*.table.json"))
+    assert len(media) == 3  # layers, flips, and the picture's lines
+    expected = {folder / f"run-{run_id(folder)}.wandb", folder / "record.sha256", *media}
+    assert {path for path in folder.rglob("*") if path.is_file()} == expected
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"files"}
 
     # Nothing outside the study but W&B's own log; no copies of tables waiting in the home folder.
     home = tmp_path.with_name(f"{tmp_path.name}-home")

@@ -8,9 +8,11 @@ import pytest
 from experiments.checks import ConfigError
 from experiments.settings.config import Job
 from experiments.settings.plan import Plan
+from experiments.study import admission
 from experiments.study.admission import check_same_data, check_study
 from experiments.study.job_folder import job_folder, start_job
 from tests.conftest import files_below
+from tests.experiments.counting import count_calls
 from tests.experiments.study.small_study import finish, make
 
 
@@ -95,6 +97,17 @@ def test_members_that_the_study_holds_already_are_refused(study):
         plan(make(study, members__seed=[1, 2]), make(study, members__seed=[3]), swept=("members.seed",))
     )
     assert "some of the members" in line
+    assert "some of the members" in refusal(plan(make(study, members__lr=[0.1, 0.3]), swept=("members.lr",)))
+    for other in ({"members__lr": [0.2, 0.3]}, {"model__width": 17}):  # no member is the same in both
+        check_study(plan(make(study, **other), swept=("members.lr",)))
+
+
+def test_jobs_that_are_alike_in_what_must_be_are_compared_once(study, monkeypatch):
+    for width in (4, 5, 6):
+        finish(make(study, model__width=width))
+    compared = count_calls(monkeypatch, admission, "_differences")
+    check_study(plan(*(make(study, model__width=width) for width in (7, 8, 9))))
+    assert compared.total() == 1
 
 
 def test_a_job_that_left_no_table_binds_nobody(study):
