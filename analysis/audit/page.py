@@ -120,7 +120,8 @@ def _finish(axes: Axes, label: str) -> None:
 def short_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return what a person reads of the table, as text."""
     ends = zip(table["shift_ratio_low"], table["shift_ratio_high"], strict=True)
-    columns = table.assign(interval=[f"{low:.3g} to {high:.3g}" for low, high in ends])[list(PAGE_COLUMNS)]
+    intervals = ["not measured" if pd.isna(low) else f"{low:.3g} to {high:.3g}" for low, high in ends]
+    columns = table.assign(interval=intervals)[list(PAGE_COLUMNS)]
     columns = columns.dropna(axis=1, how="all")
     for column in columns.select_dtypes("float"):
         columns[column] = columns[column].map(lambda value: "" if pd.isna(value) else f"{value:.3g}")

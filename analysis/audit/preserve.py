@@ -1,118 +1,331 @@
-"""Leaving a model as it was found: parameters, buffers, modes, hooks, attributes and random generators."""
+"""Leaving a model as it was found: a snapshot of everything that it holds, put back in place.
 
-import random
-from collections.abc import Iterator
+A model holds what can be reached from it: its modules with their attributes, modes and hooks; parameters, buffers,
+gradients and all other tensors; numpy arrays; lists, dicts, sets and deques; objects of any class that has its
+attributes in Python; random generators. Every object stays the object it is, and gets its old contents back.
+
+What is held outside a model stays as the passes leave it: by functions and what they close over, by methods'
+objects and classes, in files. So do, although a model holds them: data sets and loaders, whoever keeps a lock, a
+thread, an open file or a running generator, and what has its state hidden in another language.
+"""
+
+import copy
+import enum
+import functools
+import io
+import logging
+import operator
+import threading
+import types
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils.data import DataLoader, Dataset
 
-from analysis.audit.batches import AuditError
+from analysis.audit.batches import AuditError, reason
+from analysis.audit.generators import Generators, source_of
+
+# The generators belong to the whole process, and modes and hooks to all who call the model.
+_ONE_AT_A_TIME = threading.RLock()
+
+# What has no contents that could change, by exact type, which is quick.
+_ATOMS = {
+    *(type(None), bool, int, float, complex, str, bytes, type, torch.dtype, torch.device),
+    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, functools.partial),
+    *(weakref.ref, weakref.ProxyType, weakref.CallableProxyType),
+}
+_AT_WORK = (
+    *(type(threading.Lock()), type(threading.RLock()), threading.Thread, threading.local),
+    *(threading.Event, threading.Condition, threading.Semaphore, threading.Barrier),
+    *(io.IOBase, types.GeneratorType),
+)
+_LEFT_ALONE = (*_AT_WORK, type, enum.Enum, logging.Filterer, Dataset, DataLoader)
+_OF_TORCH = ("torch.nn", "torch.ao", "torch.distributions")  # its other classes are its machinery
+
+# Containers by their class, subclasses first: what reads one and what fills it, whatever a subclass overrides.
+_CONTAINERS: dict[type, tuple[Callable, Callable]] = {
+    OrderedDict: (OrderedDict.items, OrderedDict.update),
+    dict: (dict.items, dict.update),
+    list: (list.__iter__, list.extend),
+    set: (set.__iter__, set.update),
+    deque: (deque.__iter__, deque.extend),
+}
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by their bytes
+_MISSING = object()
 
 
 @contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Undo at the end, also after an error, whatever happened to the model and to the random generators.
+def unchanged(model: nn.Module, *data: Any) -> Iterator["Snapshot"]:
+    """Put back at the end, also after an error or Ctrl-C, what the model holds and all random generators.
 
-    Tensors get their old bits back if they were written to, and modules their old attributes, among them the
-    mode of each and the tables of its buffers, children and hooks. Costs one copy of the model's tensors.
+    Costs one copy of the model's tensors. Nothing of the user's `data` is put back, as they go on while it lasts.
+    A second thread waits until the first is through.
+
+    Raises AuditError for a tensor that cannot be copied, or cannot be put back.
     """
-    modules = list(model.modules())
-    attributes = [dict(module.__dict__) for module in modules]
-    containers = [_containers(module) for module in modules]
-    plain = [value for own in attributes for value in own.values() if isinstance(value, Tensor)]
-    tensors: dict[int, tuple[Tensor, Tensor]] = {
-        id(tensor): (tensor, tensor.detach().clone())
-        for tensor in [*model.parameters(), *model.buffers(), *plain]
-    }
-    with preserved_randomness():
+    with _ONE_AT_A_TIME:
+        snapshot = Snapshot(model, *data)
         try:
-            yield
+            yield snapshot
         finally:
-            for module, old, contents in zip(modules, attributes, containers, strict=True):
-                module.__dict__.clear()
-                module.__dict__.update(old)
-                for name, content in contents.items():
-                    _refill(module.__dict__[name], content)
-            with torch.no_grad():
-                for tensor, bits in tensors.values():
-                    if not _same_bits(tensor, bits):
-                        tensor.copy_(bits)
+            _to_the_end(snapshot.put_back)
 
 
-def _containers(module: nn.Module) -> dict[str, Any]:
-    """Copies of a module's dicts, lists and sets, among them the tables of its parameters, buffers and hooks."""
-    return {
-        name: kind(value)
-        for name, value in module.__dict__.items()
-        for kind in (dict, list, set)
-        if isinstance(value, kind)
+def _to_the_end(work: Callable[[], None]) -> None:
+    """Do work that may be done twice, and let Ctrl-C wait for it."""
+    interrupt = None
+    while True:
+        try:
+            work()
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+class Snapshot:
+    """The contents of everything that a model holds, and the states of all random generators.
+
+    Nothing is copied after it is made: `restore` writes to tensors that were written to, as their version counters
+    tell. A write past the counter, through `.data` or into a numpy array, shows where bits are compared.
+    """
+
+    def __init__(self, model: nn.Module, *data: Any):
+        self._parts: list[Any] = []
+        self._empty: list[Any] = []  # containers, most of those of a module
+        held = []
+        with torch.no_grad(), torch._C.DisableTorchFunction():
+            for value in held_by(model, *data):
+                if source := source_of(value):
+                    held.append(source)
+                else:
+                    self._note(value)
+        self.generators = Generators(held)
+        self._states = self.generators.states()
+
+    def _note(self, value: Any) -> None:
+        if isinstance(value, Tensor):
+            if not is_traceable_wrapper_subclass(
+                value
+            ):  # its attributes are the tensors that have the numbers
+                self._parts.append(_Tensor(value))
+        elif isinstance(value, np.ndarray):
+            self._parts.append(_Array(value))
+        elif (base := _base_of(value)) is not None:
+            if value:
+                self._parts.append(_Container(value, base))
+            else:
+                self._empty.append(value)
+        self._parts += [_Slot(value, slot) for slot in _slots_of(value)]
+
+    def restore(self, thorough: bool) -> None:
+        """Give everything but the generators its contents back; `thorough`: compare all bits.
+
+        What is once found to be written past the version counters is compared ever after.
+
+        Raises AuditError if something cannot be put back; the rest is.
+        """
+        failed: Exception | None = None
+        with torch.no_grad(), torch._C.DisableTorchFunction():
+            for part in self._parts:
+                try:
+                    part.restore(thorough)
+                except Exception as error:
+                    failed = error
+        for container in self._empty if any(self._empty) else ():
+            _base_of(container).clear(container)  # type: ignore[union-attr]
+        if failed is not None:
+            raise AuditError(f"A part of the model could not be put back as it was: {reason(failed)}.")
+
+    def put_back(self) -> None:
+        """Give everything its contents back, bit for bit, and the generators their states."""
+        try:
+            self.restore(thorough=True)
+        finally:
+            self.generators.give_back(self._states)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of the model; tensors amid a graph of gradients, as of `weight_norm`, lose their past in it.
+
+    Raises AuditError for a model that cannot be copied.
+    """
+    memo = {
+        id(value): value.detach().clone()
+        for value in held_by(model)
+        if isinstance(value, Tensor) and not value.is_leaf
     }
-
-
-def _refill(container: Any, content: Any) -> None:
-    if container or content:
-        container.clear()
-        container.extend(content) if isinstance(container, list) else container.update(content)
-
-
-@contextmanager
-def preserved_randomness() -> Iterator[None]:
-    """Give every random generator its state back: torch's on the CPU and all GPUs, numpy's and Python's."""
-    cpu, python, numpy = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
-        yield
-    finally:
-        torch.set_rng_state(cpu)
-        random.setstate(python)
-        np.random.set_state(numpy)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # the user's classes may raise anything
+        raise AuditError(f"The model cannot be copied: {reason(error)}.") from error
+
+
+def held_by(model: nn.Module, *data: Any) -> Iterator[Any]:
+    """Everything with contents that the model holds, each object once; not what it holds through `data` alone."""
+    seen = {id(value) for value in data}
+    waiting: list[Any] = [model, *model.parameters(), *model.buffers()]  # TorchScript hides its own
+    while waiting:
+        value = waiting.pop()
+        if type(value) in _ATOMS or id(value) in seen or isinstance(value, _LEFT_ALONE):
+            continue
+        seen.add(id(value))
+        yield value
+        if source_of(value) is None:
+            waiting += _contents_of(value)
+
+
+def _contents_of(value: Any) -> list[Any]:
+    """What an object holds directly, its table of attributes among it."""
+    contents = []
+    if isinstance(value, Tensor):
+        contents = [value.grad] if value.is_leaf else []
+    elif isinstance(value, np.ndarray):
+        contents = list(value.flat) if value.dtype.hasobject else []
+    elif isinstance(value, dict):
+        contents = list(dict.values(value))
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        contents = list(value)
+    contents += [slot.__get__(value) for slot in _slots_of(value) if _has(value, slot)]
+    return [*contents, _attributes_of(value)]
+
+
+def _attributes_of(value: Any) -> dict[str, Any] | None:
+    """An object's own table of attributes; None if it has none, or if somebody else is at work on it."""
+    try:
+        own = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    if isinstance(value, nn.Module | Tensor):
+        return own
+    of = type(value).__module__
+    is_machinery = of.split(".")[0] == "torch" and not of.startswith(_OF_TORCH)
+    return None if is_machinery or any(isinstance(held, _AT_WORK) for held in own.values()) else own
+
+
+def _slots_of(value: Any) -> list[types.MemberDescriptorType]:
+    """The attributes of an object that are not in a table, but in `__slots__`."""
+    return [
+        slot
+        for cls in type(value).__mro__
+        if "__slots__" in vars(cls)
+        for slot in vars(cls).values()
+        if isinstance(slot, types.MemberDescriptorType)
+    ]
+
+
+def _has(value: Any, slot: types.MemberDescriptorType) -> bool:
+    try:
+        slot.__get__(value)
+    except AttributeError:
+        return False
+    return True
+
+
+def _base_of(value: Any) -> Any:
+    """The class of `_CONTAINERS` that an object belongs to; None if it is no container."""
+    return next((base for base in _CONTAINERS if isinstance(value, base)), None)
+
+
+class _Container:
+    """A dict, list, set or deque that is not empty."""
+
+    def __init__(self, container: Any, base: Any):
+        self._read, self._fill = _CONTAINERS[base]
+        self._container, self._clear = container, base.clear
+        self._is_dict = isinstance(container, dict)
+        self._contents = (dict if self._is_dict else list)(self._read(container))
+
+    def restore(self, thorough: bool) -> None:
+        # To fill a dict takes no longer than to look through it; a set might come out in another order.
+        if not self._is_dict and self._is_as_before():
+            return
+        self._clear(self._container)
+        self._fill(self._container, self._contents)
+
+    def _is_as_before(self) -> bool:
+        now = list(self._read(self._container))
+        return len(now) == len(self._contents) and all(map(operator.is_, now, self._contents))
+
+
+class _Slot:
+    """An attribute in `__slots__`."""
+
+    def __init__(self, owner: Any, slot: types.MemberDescriptorType):
+        self._owner, self._slot = owner, slot
+        self._value = slot.__get__(owner) if _has(owner, slot) else _MISSING
+
+    def restore(self, thorough: bool) -> None:
+        if self._value is not _MISSING:
+            self._slot.__set__(self._owner, self._value)
+        elif _has(self._owner, self._slot):
+            self._slot.__delete__(self._owner)
+
+
+class _Tensor:
+    """A tensor with its memory, shape and bits, and whether it takes gradients."""
+
+    def __init__(self, tensor: Tensor):
+        self._tensor, self._home = tensor, tensor.detach()  # which stays where the tensor's memory was
+        try:
+            self._bits = self._home.clone()
+        except Exception as error:
+            kind = f"{type(tensor).__name__} of shape {tuple(tensor.shape)}"
+            raise AuditError(f"A tensor of the model, {kind}, cannot be copied: {reason(error)}.") from error
+        self._is_strided = tensor.layout is torch.strided
+        self._requires_grad, self._grad = tensor.requires_grad, tensor.grad if tensor.is_leaf else None
+        # Tensors made in inference mode have no counter.
+        self._is_past_counter = self._has_no_counter = tensor.is_inference()
+        self._version = self._counter()
+
+    def _counter(self) -> int:
+        return 0 if self._has_no_counter else self._tensor._version
+
+    def restore(self, thorough: bool) -> None:
+        is_written = self._counter() != self._version
+        is_moved = self._is_strided and not self._tensor.is_set_to(self._home)
+        if not (is_written or is_moved or thorough or self._is_past_counter):
+            return
+        with torch.inference_mode(self._has_no_counter):
+            if not self._is_strided:  # sparse, say, whose bits cannot be compared
+                self._tensor.data = self._bits.clone()
+            elif is_moved:
+                self._tensor.data = self._home
+            if self._is_strided and (is_written or not _same_bits(self._home, self._bits)):
+                self._is_past_counter |= not is_written
+                self._home.copy_(self._bits)
+        if self._tensor.requires_grad != self._requires_grad:
+            self._tensor.requires_grad_(self._requires_grad)
+        if self._tensor.is_leaf and self._tensor.grad is not self._grad:
+            self._tensor.grad = self._grad
+        self._version = self._counter()
 
 
 def _same_bits(first: Tensor, second: Tensor) -> bool:
-    return first.shape == second.shape and torch.equal(first.detach(), second)  # nan is unequal: copied back
+    if first.is_floating_point():  # as numbers, nan would differ from itself, and 0 would be -0
+        integer = _INTEGERS[first.element_size()]
+        first, second = first.view(integer), second.view(integer)
+    return torch.equal(first, second)
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside `torch.compile`, DataParallel or DistributedDataParallel; it has the same tensors."""
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
-        else:
-            return model
+class _Array:
+    """A numpy array."""
 
+    def __init__(self, array: np.ndarray):
+        self._array, self._numbers = array, array.copy()
+        self._is_written = array.dtype.hasobject  # and cannot be compared
 
-def norm_layers(model: nn.Module) -> dict[str, _BatchNorm]:
-    """Every BN layer by its name; SyncBatchNorm and subclasses of other libraries included.
-
-    Raises AuditError for a model without any, for one whose layers do not know their sizes or weights yet, and for
-    TorchScript, into which nobody can look.
-    """
-    scripts = (name for name, part in model.named_modules() if isinstance(part, torch.jit.ScriptModule))
-    if (script := next(scripts, None)) is not None:
-        part = f"Its part {script}" if script else "The model"
-        raise AuditError(
-            f"{part} is TorchScript, which hides its layers: audit the nn.Module it was made of."
-        )
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if is_lazy(tensor):
-            raise AuditError(
-                f"The model has lazy layers that have not seen data yet ({name}): run one batch through it first."
-            )
-        if tensor.is_meta:
-            raise AuditError(f"The model has no weights, {name} is on torch's meta device: load them first.")
-    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
-    if not norms:
-        raise AuditError(
-            "The model has no BatchNorm layer, so nothing in it can shift between train and eval "
-            "(a functional batch_norm is not a layer, and is not seen)."
-        )
-    return norms
+    def restore(self, thorough: bool) -> None:
+        if not self._array.flags.writeable or not (thorough or self._is_written):
+            return
+        if self._is_written or not np.array_equal(self._array, self._numbers):
+            self._is_written = True
+            self._array[...] = self._numbers

@@ -23,6 +23,7 @@ from analysis.audit.moments import (
     independent_offset,
     independent_ratio,
     offset,
+    quotient,
     ratio,
 )
 from analysis.audit.passes import measure
@@ -137,7 +138,7 @@ def is_adjusted(layer: Layer, error: tuple[float, float], level: float) -> bool:
     stored = float(norm.running_var.cpu().double().mean())
     clean = ratio(layer.clean, stored).with_error(error[0])
     mean = offset(layer.clean, norm.running_mean, norm.running_var + norm.eps)
-    is_nearer = shift_magnitude(clean.value) < shift_magnitude(layer.train.layer_variance / stored)
+    is_nearer = shift_magnitude(clean.value) < shift_magnitude(quotient(layer.train.layer_variance, stored))
     return is_nearer and not is_alarm(clean, level) and not is_alarm(mean, level)
 
 
@@ -247,7 +248,7 @@ def _row(layer: Layer, error: tuple[float, float], before: float, level: float) 
     row["shift_magnitude_low"] = 1.0 if low <= 1 <= high else min(shift_magnitude(low), shift_magnitude(high))
     row["shift_magnitude_high"] = max(shift_magnitude(low), shift_magnitude(high))
     row["local_ratio_exact"] = _exact(layer)
-    row["cascade"] = row["test_var"] / row["train_var"] / row["local_ratio"]
+    row["cascade"] = quotient(quotient(row["test_var"], row["train_var"]), row["local_ratio"])
     row["is_adjusted"] = layer.is_noisy and is_adjusted(layer, error, level)
     innocent = ("noise", "lag") if row["is_adjusted"] else ()
     row["alarm"] = ",".join(
@@ -267,4 +268,4 @@ def _exact(layer: Layer) -> float:
     if not (layer.own and layer.has_law and layer.numbers):
         return math.nan
     clean = layer.local_part.layer_variance
-    return clean / (clean + layer.added / layer.numbers)
+    return quotient(clean, clean + layer.added / layer.numbers)
