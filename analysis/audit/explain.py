@@ -40,7 +40,8 @@ def _verdict(table: pd.DataFrame, worst: pd.DataFrame) -> str:
         f"(alarms need more than {TOLERANCE:.0%} of variance or {MEAN_TOLERANCE} standard deviations of mean; at "
         f"most {FALSE_ALARM:.0%} of sound networks raise any; {table.attrs.get('samples', 0)} samples)"
     )
-    if worst.empty and table["moving_var"].isna().all():
+    reached = table[(table["calls"] > 0) | table["test_var"].notna()]
+    if worst.empty and len(reached) and reached["moving_var"].isna().all():
         return f"No BN layer stores statistics, so eval mode uses each batch as train mode does {level}."
     left_out = int((table["shift_ratio_low"].isna() & (table["alarm"] == "")).sum())
     if left_out == len(table):
@@ -179,14 +180,14 @@ def _remarks(table: pd.DataFrame) -> list[str]:
     remarks = []
     for _, row in table.iterrows():
         name = row["layer_name"]
-        if math.isnan(row["moving_var"]):
+        if row["calls"] == 0 and math.isnan(row["test_var"]):
+            remarks.append(f"  {name}: not measured, as no batch reaches it.")
+        elif math.isnan(row["moving_var"]):
             remarks.append(
                 f"  {name} has track_running_stats=False: it stores nothing, so eval uses each batch."
             )
         elif row["calls"] == 0:
-            is_reached = math.isfinite(row["test_var"])
-            words = " is used in eval mode only" if is_reached else ": not measured, as no batch reaches it"
-            remarks.append(f"  {name}{words}.")
+            remarks.append(f"  {name} is used in eval mode only.")
         elif math.isnan(row["test_var"]):
             remarks.append(f"  {name}: not measured, as it is used in train mode only.")
         elif math.isnan(row["shift_ratio_low"]):

@@ -1,5 +1,6 @@
 """Random generators: the global ones of torch, numpy and Python, and those that a model holds."""
 
+import functools
 import random
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -8,38 +9,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_OF_NUMPY = (np.random.RandomState, np.random.Generator, np.random.BitGenerator)
+
 
 class Source(NamedTuple):
-    """A generator by its library, with what reads its state and what sets it."""
+    """A generator by its library, with what reads its state and what writes it."""
 
     library: str
     read: Callable[[], Any]
     write: Callable[[Any], Any]
 
 
-def source_of(value: Any) -> Source | None:
-    """The generator that `value` is; None for anything else, and for one without a state, as the system's."""
-    if isinstance(value, torch.Generator):
-        return Source("torch", value.get_state, value.set_state)
-    if isinstance(value, np.random.RandomState):
-        return Source("numpy", value.get_state, value.set_state)
-    if isinstance(value, np.random.Generator | np.random.BitGenerator):
-        bits: Any = value.bit_generator if isinstance(value, np.random.Generator) else value
-        return Source("numpy", lambda: bits.state, lambda state: setattr(bits, "state", state))
-    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
-        return Source("Python", value.getstate, value.setstate)
-    return None
+@functools.lru_cache(1000)
+def is_generator(cls: type) -> bool:
+    """Whether objects of a class are random generators with a state, which the system's has not."""
+    return issubclass(cls, (torch.Generator, random.Random, *_OF_NUMPY)) and not issubclass(
+        cls, random.SystemRandom
+    )
+
+
+def _source_of(generator: Any) -> Source:
+    if isinstance(generator, torch.Generator):
+        return Source("torch", generator.get_state, generator.set_state)
+    if isinstance(generator, random.Random):
+        return Source("Python", generator.getstate, generator.setstate)
+    if isinstance(generator, np.random.RandomState):
+        return Source("numpy", generator.get_state, generator.set_state)
+    bits: Any = generator.bit_generator if isinstance(generator, np.random.Generator) else generator
+    return Source("numpy", lambda: bits.state, lambda state: setattr(bits, "state", state))
 
 
 class Generators:
     """All generators that a model may draw from: the global ones, on all devices, and those `held` by it."""
 
-    def __init__(self, held: Iterable[Source]):
+    def __init__(self, held: Iterable[Any]):
         self._sources = [
             Source("torch", torch.get_rng_state, torch.set_rng_state),
             Source("numpy", np.random.get_state, np.random.set_state),
             Source("Python", random.getstate, random.setstate),
-            *held,
+            *map(_source_of, held),
         ]
         if torch.cuda.is_available():
             self._sources.append(Source("torch", torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all))

@@ -114,7 +114,8 @@ def _finish(axes: Axes, label: str) -> None:
     axes.set_ylim(min(low, 0.8), max(high, 1.25))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}" if max(high, 1.25) / min(low, 0.8) < 8 else "")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def short_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -30,23 +30,22 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.data import DataLoader, Dataset
 
 from analysis.audit.batches import AuditError, reason
-from analysis.audit.generators import Generators, source_of
+from analysis.audit.generators import Generators, is_generator
 
 # The generators belong to the whole process, and modes and hooks to all who call the model.
 _ONE_AT_A_TIME = threading.RLock()
 
-# What has no contents that could change, by exact type, which is quick.
-_ATOMS = {
-    *(type(None), bool, int, float, complex, str, bytes, type, torch.dtype, torch.device),
-    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, functools.partial),
-    *(weakref.ref, weakref.ProxyType, weakref.CallableProxyType),
-}
 _AT_WORK = (
     *(type(threading.Lock()), type(threading.RLock()), threading.Thread, threading.local),
     *(threading.Event, threading.Condition, threading.Semaphore, threading.Barrier),
     *(io.IOBase, types.GeneratorType),
 )
-_LEFT_ALONE = (*_AT_WORK, type, enum.Enum, logging.Filterer, Dataset, DataLoader)
+_LEFT_ALONE = (
+    *(type(None), int, float, complex, str, bytes, type, enum.Enum, torch.dtype, torch.device),
+    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, functools.partial),
+    *(weakref.ref, weakref.ProxyType, weakref.CallableProxyType),
+    *(*_AT_WORK, logging.Filterer, Dataset, DataLoader),
+)
 _OF_TORCH = ("torch.nn", "torch.ao", "torch.distributions")  # its other classes are its machinery
 
 # Containers by their class, subclasses first: what reads one and what fills it, whatever a subclass overrides.
@@ -104,27 +103,27 @@ class Snapshot:
         held = []
         with torch.no_grad(), torch._C.DisableTorchFunction():
             for value in held_by(model, *data):
-                if source := source_of(value):
-                    held.append(source)
+                if is_generator(type(value)):
+                    held.append(value)
                 else:
                     self._note(value)
         self.generators = Generators(held)
         self._states = self.generators.states()
 
     def _note(self, value: Any) -> None:
-        if isinstance(value, Tensor):
+        if (base := _base_of(type(value))) is not None:
+            if value:
+                self._parts.append(_Container(value, base))
+            else:
+                self._empty.append(value)
+        elif isinstance(value, Tensor):
             if not is_traceable_wrapper_subclass(
                 value
             ):  # its attributes are the tensors that have the numbers
                 self._parts.append(_Tensor(value))
         elif isinstance(value, np.ndarray):
             self._parts.append(_Array(value))
-        elif (base := _base_of(value)) is not None:
-            if value:
-                self._parts.append(_Container(value, base))
-            else:
-                self._empty.append(value)
-        self._parts += [_Slot(value, slot) for slot in _slots_of(value)]
+        self._parts += [_Slot(value, slot) for slot in _slots_of(type(value))]
 
     def restore(self, thorough: bool) -> None:
         """Give everything but the generators its contents back; `thorough`: compare all bits.
@@ -141,7 +140,7 @@ class Snapshot:
                 except Exception as error:
                     failed = error
         for container in self._empty if any(self._empty) else ():
-            _base_of(container).clear(container)  # type: ignore[union-attr]
+            _base_of(type(container)).clear(container)
         if failed is not None:
             raise AuditError(f"A part of the model could not be put back as it was: {reason(failed)}.")
 
@@ -175,51 +174,62 @@ def held_by(model: nn.Module, *data: Any) -> Iterator[Any]:
     waiting: list[Any] = [model, *model.parameters(), *model.buffers()]  # TorchScript hides its own
     while waiting:
         value = waiting.pop()
-        if type(value) in _ATOMS or id(value) in seen or isinstance(value, _LEFT_ALONE):
+        if id(value) in seen or _is_of(type(value), _LEFT_ALONE):
             continue
         seen.add(id(value))
         yield value
-        if source_of(value) is None:
+        if not is_generator(type(value)):
             waiting += _contents_of(value)
 
 
 def _contents_of(value: Any) -> list[Any]:
     """What an object holds directly, its table of attributes among it."""
     contents = []
-    if isinstance(value, Tensor):
-        contents = [value.grad] if value.is_leaf else []
-    elif isinstance(value, np.ndarray):
-        contents = list(value.flat) if value.dtype.hasobject else []
-    elif isinstance(value, dict):
+    if isinstance(value, dict):
         contents = list(dict.values(value))
     elif isinstance(value, list | tuple | set | frozenset | deque):
         contents = list(value)
-    contents += [slot.__get__(value) for slot in _slots_of(value) if _has(value, slot)]
+    elif isinstance(value, Tensor):
+        contents = [value.grad] if value.is_leaf else []
+    elif isinstance(value, np.ndarray):
+        contents = list(value.flat) if value.dtype.hasobject else []
+    contents += [slot.__get__(value) for slot in _slots_of(type(value)) if _has(value, slot)]
     return [*contents, _attributes_of(value)]
 
 
 def _attributes_of(value: Any) -> dict[str, Any] | None:
     """An object's own table of attributes; None if it has none, or if somebody else is at work on it."""
-    try:
-        own = object.__getattribute__(value, "__dict__")
-    except AttributeError:
+    if type(value) in _CONTAINERS or not type(value).__dictoffset__:
         return None
+    own = object.__getattribute__(value, "__dict__")
     if isinstance(value, nn.Module | Tensor):
         return own
     of = type(value).__module__
     is_machinery = of.split(".")[0] == "torch" and not of.startswith(_OF_TORCH)
-    return None if is_machinery or any(isinstance(held, _AT_WORK) for held in own.values()) else own
+    return None if is_machinery or any(_is_of(type(held), _AT_WORK) for held in own.values()) else own
 
 
-def _slots_of(value: Any) -> list[types.MemberDescriptorType]:
-    """The attributes of an object that are not in a table, but in `__slots__`."""
+@functools.lru_cache(1000)  # what is asked of every object is answered once for its class
+def _is_of(cls: type, classes: tuple[type, ...]) -> bool:
+    return issubclass(cls, classes)
+
+
+@functools.lru_cache(1000)
+def _slots_of(cls: type) -> list[types.MemberDescriptorType]:
+    """The attributes of a class's objects that are not in a table, but in `__slots__`."""
     return [
         slot
-        for cls in type(value).__mro__
-        if "__slots__" in vars(cls)
-        for slot in vars(cls).values()
+        for base in cls.__mro__
+        if "__slots__" in vars(base)
+        for slot in vars(base).values()
         if isinstance(slot, types.MemberDescriptorType)
     ]
+
+
+@functools.lru_cache(1000)
+def _base_of(cls: type) -> Any:
+    """The class of `_CONTAINERS` that a class belongs to; None if it is of no container."""
+    return next((base for base in _CONTAINERS if issubclass(cls, base)), None)
 
 
 def _has(value: Any, slot: types.MemberDescriptorType) -> bool:
@@ -228,11 +238,6 @@ def _has(value: Any, slot: types.MemberDescriptorType) -> bool:
     except AttributeError:
         return False
     return True
-
-
-def _base_of(value: Any) -> Any:
-    """The class of `_CONTAINERS` that an object belongs to; None if it is no container."""
-    return next((base for base in _CONTAINERS if isinstance(value, base)), None)
 
 
 class _Container:
@@ -274,13 +279,15 @@ class _Tensor:
     """A tensor with its memory, shape and bits, and whether it takes gradients."""
 
     def __init__(self, tensor: Tensor):
-        self._tensor, self._home = tensor, tensor.detach()  # which stays where the tensor's memory was
+        self._tensor = tensor
         try:
+            self._home = tensor.detach()  # stays at the tensor's memory, also where that is given another
             self._bits = self._home.clone()
         except Exception as error:
             kind = f"{type(tensor).__name__} of shape {tuple(tensor.shape)}"
             raise AuditError(f"A tensor of the model, {kind}, cannot be copied: {reason(error)}.") from error
         self._is_strided = tensor.layout is torch.strided
+        self._bytes = tensor.untyped_storage().nbytes() if self._is_strided else 0
         self._requires_grad, self._grad = tensor.requires_grad, tensor.grad if tensor.is_leaf else None
         # Tensors made in inference mode have no counter.
         self._is_past_counter = self._has_no_counter = tensor.is_inference()
@@ -295,18 +302,25 @@ class _Tensor:
         if not (is_written or is_moved or thorough or self._is_past_counter):
             return
         with torch.inference_mode(self._has_no_counter):
-            if not self._is_strided:  # sparse, say, whose bits cannot be compared
+            if self._is_strided:
+                self._restore_strided(is_moved, is_written)
+            else:  # sparse, say, whose bits cannot be compared
                 self._tensor.data = self._bits.clone()
-            elif is_moved:
-                self._tensor.data = self._home
-            if self._is_strided and (is_written or not _same_bits(self._home, self._bits)):
-                self._is_past_counter |= not is_written
-                self._home.copy_(self._bits)
         if self._tensor.requires_grad != self._requires_grad:
             self._tensor.requires_grad_(self._requires_grad)
         if self._tensor.is_leaf and self._tensor.grad is not self._grad:
             self._tensor.grad = self._grad
         self._version = self._counter()
+
+    def _restore_strided(self, is_moved: bool, is_written: bool) -> None:
+        memory = self._home.untyped_storage()
+        if memory.nbytes() < self._bytes:  # some free a weight's memory between forwards
+            memory.resize_(self._bytes)
+        if is_moved:
+            self._tensor.data = self._home
+        if is_written or not _same_bits(self._home, self._bits):
+            self._is_past_counter |= not is_written
+            self._home.copy_(self._bits)
 
 
 def _same_bits(first: Tensor, second: Tensor) -> bool:
@@ -320,12 +334,14 @@ class _Array:
     """A numpy array."""
 
     def __init__(self, array: np.ndarray):
-        self._array, self._numbers = array, array.copy()
-        self._is_written = array.dtype.hasobject  # and cannot be compared
+        self._array, self._numbers, self._is_writeable = array, array.copy(), array.flags.writeable
+        self._is_written = array.dtype.hasobject and array.flags.writeable  # objects cannot be compared
 
     def restore(self, thorough: bool) -> None:
-        if not self._array.flags.writeable or not (thorough or self._is_written):
+        if not (thorough or self._is_written):
             return
         if self._is_written or not np.array_equal(self._array, self._numbers):
             self._is_written = True
+            self._array.flags.writeable = True
             self._array[...] = self._numbers
+        self._array.flags.writeable = self._is_writeable
