@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"audit: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("audit: interrupted; nothing was changed", file=sys.stderr)
+        print("audit: interrupted", file=sys.stderr)
         return 130
     print("\nWritten: " + ", ".join(map(str, written)))
     return 0

@@ -221,13 +221,14 @@ def look_at_inputs(layers: Iterable[Layer], look: Look) -> Iterator[None]:
 
 def _forward_with_look(layer: Layer, look: Look) -> Callable:
     """The layer's `forward`, which looks at its input first."""
-    norm, forward = layer.norm, layer.norm.forward
+    norm, forward, inference = layer.norm, layer.norm.forward, torch.is_inference_mode_enabled()
     is_torchs = getattr(forward, "__func__", getattr(forward, "func", None)) is _BatchNorm.forward
 
     def forward_with_look(*args: Any, **kwargs: Any) -> Any:
         x = args[0] if args else kwargs["input"]
         with torch._C.DisableTorchFunction():
-            moments = look(layer, x) if not torch.is_inference_mode_enabled() else _outside(look, layer, x)
+            is_same = torch.is_inference_mode_enabled() == inference
+            moments = look(layer, x) if is_same else _look_within(inference, look, layer, x)
         if not norm.training:
             mean, variance = norm.running_mean, norm.running_var
         else:
@@ -241,9 +242,9 @@ def _forward_with_look(layer: Layer, look: Look) -> Callable:
     return forward_with_look
 
 
-def _outside(look: Look, layer: Layer, x: Tensor) -> Moments | None:
-    """Look at an input out of the inference mode that the model runs in: what is noted is written to later on."""
-    with torch.inference_mode(False), torch.no_grad():
+def _look_within(inference: bool, look: Look, layer: Layer, x: Tensor) -> Moments | None:
+    """Look in the inference mode of the audit, not of the model: the audit writes to what it notes later on."""
+    with torch.inference_mode(inference), torch.no_grad():
         return look(layer, x)
 
 

@@ -116,13 +116,11 @@ class Snapshot:
                 self._parts.append(_Container(value, base))
             else:
                 self._empty.append(value)
-        elif isinstance(value, Tensor):
-            if not is_traceable_wrapper_subclass(
-                value
-            ):  # its attributes are the tensors that have the numbers
-                self._parts.append(_Tensor(value))
         elif isinstance(value, np.ndarray):
             self._parts.append(_Array(value))
+        # A wrapper's numbers are in the tensors that are its attributes.
+        elif isinstance(value, Tensor) and not is_traceable_wrapper_subclass(value):
+            self._parts.append(_Tensor(value))
         self._parts += [_Slot(value, slot) for slot in _slots_of(type(value))]
 
     def restore(self, thorough: bool) -> None:

@@ -101,7 +101,7 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
     statistics are taken behind layers that are adjusted already. (`torch.optim.swa_utils.update_bn` leaves the
     noise on, and with it the shift.) Moments are pooled exactly over all samples of all batches, of any sizes, and
     written at the end; one pass, constant memory, on the model's device. Counters grow by the number of batches;
-    modes and everything else stay, and after an error the statistics too.
+    everything else that the model holds is put back, see `preserve`, and after an error the statistics too.
 
     Args:
         model: any module with BN.
@@ -165,7 +165,7 @@ def accuracy(model: nn.Module, batches: Iterable[Any], *, forward: Forward | Non
 def compare(
     models: Mapping[str, nn.Module], batches: Iterable[Any], metric: Metric = accuracy
 ) -> pd.DataFrame:
-    """A row per model with the metric in train mode and in eval mode; the models stay as they are.
+    """A row per model with the metric in train mode and in eval mode; what the models hold is put back.
 
     Args:
         models: by the name of their row, for example {"before": model, "after": adjusted}.

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from analysis.audit.batches import AuditError
 from analysis.audit.forward import MODES, Layer
@@ -60,7 +59,7 @@ def check_measured(model: nn.Module, layers: list[Layer]) -> None:
 
     The layers are in the order of the forward pass, so that the first one is told of.
     """
-    for name, tensor in _weights(model):
+    for name, tensor in model.named_parameters():  # buffers may mask by infinity, or start from it
         numbers = (
             tensor if tensor.layout is torch.strided else tensor.detach().to_sparse().coalesce().values()
         )
@@ -85,21 +84,10 @@ def check_measured(model: nn.Module, layers: list[Layer]) -> None:
                     f"Numbers too large to be squared reach the BN layer {layer.name} first, "
                     f"in {MODES[mode].words}."
                 )
-        if layer.is_noisy and layer.train.layer_variance < FAINT * layer.clean.layer_variance:
+        has_both = layer.train.samples and layer.clean.samples
+        if has_both and layer.train.layer_variance < FAINT * layer.clean.layer_variance:
             noise = ", ".join([*layer.own, *layer.upstream]) or "noise that has no name"
             raise AuditError(
                 f"In train mode {noise} leaves nothing of what the BN layer {layer.name} gets with noise off: "
                 "there is no variance to normalise by, and nothing to train on. Use a rate below 1."
             )
-
-
-def _weights(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """All parameters and buffers by name, but for what BN stored: see `check_stored`."""
-    stored = {
-        id(norm_buffer)
-        for norm in model.modules()
-        if isinstance(norm, _BatchNorm)
-        for norm_buffer in norm.buffers()
-    }
-    named = [*model.named_parameters(), *model.named_buffers()]
-    return [(name, tensor) for name, tensor in named if id(tensor) not in stored]

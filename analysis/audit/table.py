@@ -160,7 +160,7 @@ def audit(
     forward: Forward | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Measure the variance shift of every BN layer of a model; the model is left exactly as it was.
+    """Measure the variance shift of every BN layer of a model; what the model holds is put back, see `preserve`.
 
     Args:
         model: any module. Functional dropout, stochastic depth and shared layers are understood.
@@ -168,7 +168,7 @@ def audit(
             labels last), dicts (keyword arguments). Read once. 500 samples give intervals of a few per cent.
         eval_batches: what eval mode is used on, to tell apart data that differ from training.
         forward: `forward(model, batch)`, where calling the model is not as plain as that.
-        seed: of the noise during the audit: the same seed gives the same numbers.
+        seed: of torch, numpy and Python during the audit: the same seed gives the same numbers.
 
     Returns:
         A row per BN layer, in the order in which the data reach them. Variances are unbiased, pooled over the same
@@ -197,7 +197,8 @@ def audit(
         Empty (nan) where a column has no meaning.
 
     Raises:
-        AuditError: in a plain sentence, if the model has no BN, fails, or has NaN.
+        AuditError: in a plain sentence, if the model has no BN, fails, or has NaN; if what it stores cannot work;
+            if noise leaves nothing to measure; if the batches fail or are empty; if the model cannot be put back.
     """
     measurement = measure(model, batches, eval_batches, forward, seed)
     level = 1 - FALSE_ALARM / (len(measurement.layers) * TESTS)

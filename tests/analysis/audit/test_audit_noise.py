@@ -259,6 +259,14 @@ def test_they_are_seen_beside_noise_that_is_followed_but_reaches_no_bn_layer(nam
         assert audit(model, batches, seed=seed).noise_ratio[1] < 0.9, seed
 
 
+def test_beside_them_a_layer_that_nothing_reaches_is_not_measured():
+    model = Around(Function(by_python), 0)
+    model.unused = nn.BatchNorm1d(4)
+    table = audit(model, data_for(0))
+    assert table.layer_name[3] == "unused"
+    assert "unused: not measured, as no batch reaches it" in diagnosis(table)
+
+
 @pytest.mark.parametrize("name", CHOICES)
 def test_the_same_seed_gives_the_same_table_whatever_was_drawn_before(name):
     model = Around(CHOICES[name](), 0)
