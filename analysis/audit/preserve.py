@@ -1,24 +1,13 @@
-"""Leaving a model as it was found: a snapshot of everything that it holds, put back in place.
+"""Leaving a model as it was found: a snapshot of everything that it holds, see `held`, put back in place.
 
-A model holds what can be reached from it: its modules with their attributes, modes and hooks; parameters, buffers,
-gradients and all other tensors; numpy arrays; lists, dicts, sets and deques; objects of any class that has its
-attributes in Python; random generators. Every object stays the object it is, and gets its old contents back.
-
-What is held outside a model stays as the passes leave it: by functions and what they close over, by methods'
-objects and classes, in files. So do, although a model holds them: data sets and loaders, whoever keeps a lock, a
-thread, an open file or a running generator, and what has its state hidden in another language.
+Every object stays the object it is, and gets its old contents back. What a model does not hold stays as the passes
+leave it.
 """
 
 import copy
-import enum
-import functools
-import io
-import logging
 import operator
 import threading
 import types
-import weakref
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,35 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
-from torch.utils.data import DataLoader, Dataset
 
 from analysis.audit.batches import AuditError, reason
 from analysis.audit.generators import Generators, is_generator
+from analysis.audit.held import CONTAINERS, container_of, has, held_by, slots_of
 
 # The generators belong to the whole process, and modes and hooks to all who call the model.
 _ONE_AT_A_TIME = threading.RLock()
 
-_AT_WORK = (
-    *(type(threading.Lock()), type(threading.RLock()), threading.Thread, threading.local),
-    *(threading.Event, threading.Condition, threading.Semaphore, threading.Barrier),
-    *(io.IOBase, types.GeneratorType),
-)
-_LEFT_ALONE = (
-    *(type(None), int, float, complex, str, bytes, type, enum.Enum, torch.dtype, torch.device),
-    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, functools.partial),
-    *(weakref.ref, weakref.ProxyType, weakref.CallableProxyType),
-    *(*_AT_WORK, logging.Filterer, Dataset, DataLoader),
-)
-_OF_TORCH = ("torch.nn", "torch.ao", "torch.distributions")  # its other classes are its machinery
-
-# Containers by their class, subclasses first: what reads one and what fills it, whatever a subclass overrides.
-_CONTAINERS: dict[type, tuple[Callable, Callable]] = {
-    OrderedDict: (OrderedDict.items, OrderedDict.update),
-    dict: (dict.items, dict.update),
-    list: (list.__iter__, list.extend),
-    set: (set.__iter__, set.update),
-    deque: (deque.__iter__, deque.extend),
-}
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by their bytes
 _MISSING = object()
 
@@ -111,7 +79,7 @@ class Snapshot:
         self._states = self.generators.states()
 
     def _note(self, value: Any) -> None:
-        if (base := _base_of(type(value))) is not None:
+        if (base := container_of(type(value))) is not None:
             if value:
                 self._parts.append(_Container(value, base))
             else:
@@ -121,7 +89,7 @@ class Snapshot:
         # A wrapper's numbers are in the tensors that are its attributes.
         elif isinstance(value, Tensor) and not is_traceable_wrapper_subclass(value):
             self._parts.append(_Tensor(value))
-        self._parts += [_Slot(value, slot) for slot in _slots_of(type(value))]
+        self._parts += [_Slot(value, slot) for slot in slots_of(type(value))]
 
     def restore(self, thorough: bool) -> None:
         """Give everything but the generators its contents back; `thorough`: compare all bits.
@@ -138,7 +106,7 @@ class Snapshot:
                 except Exception as error:
                     failed = error
         for container in self._empty if any(self._empty) else ():
-            _base_of(type(container)).clear(container)
+            container_of(type(container)).clear(container)
         if failed is not None:
             raise AuditError(f"A part of the model could not be put back as it was: {reason(failed)}.")
 
@@ -166,83 +134,11 @@ def copied(model: nn.Module) -> nn.Module:
         raise AuditError(f"The model cannot be copied: {reason(error)}.") from error
 
 
-def held_by(model: nn.Module, *data: Any) -> Iterator[Any]:
-    """Everything with contents that the model holds, each object once; not what it holds through `data` alone."""
-    seen = {id(value) for value in data}
-    waiting: list[Any] = [model, *model.parameters(), *model.buffers()]  # TorchScript hides its own
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen or _is_of(type(value), _LEFT_ALONE):
-            continue
-        seen.add(id(value))
-        yield value
-        if not is_generator(type(value)):
-            waiting += _contents_of(value)
-
-
-def _contents_of(value: Any) -> list[Any]:
-    """What an object holds directly, its table of attributes among it."""
-    contents = []
-    if isinstance(value, dict):
-        contents = list(dict.values(value))
-    elif isinstance(value, list | tuple | set | frozenset | deque):
-        contents = list(value)
-    elif isinstance(value, Tensor):
-        contents = [value.grad] if value.is_leaf else []
-    elif isinstance(value, np.ndarray):
-        contents = list(value.flat) if value.dtype.hasobject else []
-    contents += [slot.__get__(value) for slot in _slots_of(type(value)) if _has(value, slot)]
-    return [*contents, _attributes_of(value)]
-
-
-def _attributes_of(value: Any) -> dict[str, Any] | None:
-    """An object's own table of attributes; None if it has none, or if somebody else is at work on it."""
-    if type(value) in _CONTAINERS or not type(value).__dictoffset__:
-        return None
-    own = object.__getattribute__(value, "__dict__")
-    if isinstance(value, nn.Module | Tensor):
-        return own
-    of = type(value).__module__
-    is_machinery = of.split(".")[0] == "torch" and not of.startswith(_OF_TORCH)
-    return None if is_machinery or any(_is_of(type(held), _AT_WORK) for held in own.values()) else own
-
-
-@functools.lru_cache(1000)  # what is asked of every object is answered once for its class
-def _is_of(cls: type, classes: tuple[type, ...]) -> bool:
-    return issubclass(cls, classes)
-
-
-@functools.lru_cache(1000)
-def _slots_of(cls: type) -> list[types.MemberDescriptorType]:
-    """The attributes of a class's objects that are not in a table, but in `__slots__`."""
-    return [
-        slot
-        for base in cls.__mro__
-        if "__slots__" in vars(base)
-        for slot in vars(base).values()
-        if isinstance(slot, types.MemberDescriptorType)
-    ]
-
-
-@functools.lru_cache(1000)
-def _base_of(cls: type) -> Any:
-    """The class of `_CONTAINERS` that a class belongs to; None if it is of no container."""
-    return next((base for base in _CONTAINERS if issubclass(cls, base)), None)
-
-
-def _has(value: Any, slot: types.MemberDescriptorType) -> bool:
-    try:
-        slot.__get__(value)
-    except AttributeError:
-        return False
-    return True
-
-
 class _Container:
     """A dict, list, set or deque that is not empty."""
 
     def __init__(self, container: Any, base: Any):
-        self._read, self._fill = _CONTAINERS[base]
+        self._read, self._fill = CONTAINERS[base]
         self._container, self._clear = container, base.clear
         self._is_dict = isinstance(container, dict)
         self._contents = (dict if self._is_dict else list)(self._read(container))
@@ -264,12 +160,12 @@ class _Slot:
 
     def __init__(self, owner: Any, slot: types.MemberDescriptorType):
         self._owner, self._slot = owner, slot
-        self._value = slot.__get__(owner) if _has(owner, slot) else _MISSING
+        self._value = slot.__get__(owner) if has(owner, slot) else _MISSING
 
     def restore(self, thorough: bool) -> None:
         if self._value is not _MISSING:
             self._slot.__set__(self._owner, self._value)
-        elif _has(self._owner, self._slot):
+        elif has(self._owner, self._slot):
             self._slot.__delete__(self._owner)
 
 
