@@ -111,13 +111,15 @@ def _finish(axes: Axes, label: str) -> None:
     axes.set_ylim(min(low, 0.8), max(high, 1.25))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}" if max(high, 1.25) / min(low, 0.8) < 8 else "")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def short_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return what a person reads of the table, as text."""
     ends = zip(table["shift_ratio_low"], table["shift_ratio_high"], strict=True)
-    columns = table.assign(interval=[f"{low:.3g} to {high:.3g}" for low, high in ends])[list(PAGE_COLUMNS)]
+    intervals = ["not measured" if pd.isna(low) else f"{low:.3g} to {high:.3g}" for low, high in ends]
+    columns = table.assign(interval=intervals)[list(PAGE_COLUMNS)]
     columns = columns.dropna(axis=1, how="all")
     for column in columns.select_dtypes("float"):
         columns[column] = columns[column].map(lambda value: "" if pd.isna(value) else f"{value:.3g}")
