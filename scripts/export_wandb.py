@@ -36,17 +36,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     report, left_out = None, ""
-    if options.job is None:
-        try:
-            report = report_record(options.study)
-        except ValueError as error:  # its jobs differ in something over which no mean can be taken
-            left_out = str(error)
     try:
+        if options.job is None:
+            try:
+                report = report_record(options.study)
+            except ValueError as error:  # its jobs differ in something over which no mean can be taken
+                left_out = str(error)
         wandb = wandb_settings(
             mode="online" if options.online else "offline", project=options.project, entity=options.entity
         )
         exported = export_study(options.study, wandb, options.job, report)
-    except (ConfigError, ExportError) as error:
+    except (ConfigError, ExportError, OSError) as error:
         print(f"export_wandb: {error}", file=sys.stderr)
         return 2
     except UploadError as error:

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.loggers.offline import run_id
 from scripts.export_wandb import main as export
+from tests.analysis import synthetic
 from tests.conftest import IDENTITY, files_below
 from tests.experiments.loggers.wandb_runs import (
     history,
@@ -18,6 +19,7 @@ from tests.experiments.loggers.wandb_runs import (
     run_header,
     run_ids,
 )
+from tests.no_files import put
 
 OFFLINE = ["logger=wandb", "members.dropout.rate=[0.5]", "recipe.epochs=2"]
 
@@ -210,3 +212,17 @@ def test_bad_loggers_are_found_before_anything_is_trained(run, tmp_path, tiny, a
     assert ended.err.startswith(f"error: {line}")
     assert ended.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["environment.json", "jobs/one/done.json"])
+def test_a_pipe_in_a_study_is_one_line_of_the_export_and_not_waited_for(tmp_path, capsys, name):
+    folder = synthetic.write(tmp_path / "s", *synthetic.tables(widths=(16,), seeds=(0,), noises=()))
+    (folder / "jobs" / "one").mkdir(parents=True)
+    (folder / "jobs" / "one" / "members.csv").touch()
+    put("pipe", folder / name)
+    assert export([str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("export_wandb: ")
+    assert "is a pipe, not a file" in line
+    assert name in line
