@@ -1,12 +1,12 @@
 """Text from templates, and the command line of a page: what the report, the other pages and the findings share."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
 
+from analysis.command import check_paths, exit_status
 from analysis.tables import StudyError
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -44,11 +44,12 @@ def page_command(
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write (default: the folder report inside the study)"
     )
-    options = parser.parse_args(arguments)
-    try:
-        page = write(options.study, options.out or options.study / "report")
-    except (StudyError, OSError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    print(f"{name}: {page}")
-    return 0
+
+    def work() -> int:
+        options = parser.parse_args(arguments)
+        out = options.out or options.study / "report"
+        check_paths(options.study, out)
+        print(f"{name}: {write(options.study, out)}")
+        return 0
+
+    return exit_status(name, work, StudyError)

@@ -7,6 +7,7 @@ claims.csv. The page is composed of sections, see `analysis.sections`.
 import sys
 from pathlib import Path
 
+from analysis.beside.setting import paper_study
 from analysis.render import TEMPLATES, page_command, render
 from analysis.sections import CLOSING, EVIDENCE, OPENING, Source
 from analysis.sections.section import open_questions
@@ -28,8 +29,9 @@ def write_report(folder: Path, out: Path) -> Path:
     Raises StudyError if `folder` holds no readable study, OSError if `out` cannot be written.
     """
     study = read_study(folder)
+    paper = paper_study(study.finished(), folder)  # reads files: all is read before anything is written
     out.mkdir(parents=True, exist_ok=True)
-    source = Source(folder, study, out)
+    source = Source(folder, study, paper, out)
     evidence = [section for build in EVIDENCE for section in build(source)]
     opening = [section for build in OPENING for section in build(source, evidence)]
     page = render(
