@@ -5,9 +5,12 @@ print what came out. See `--help` for every key.
 """
 
 import gc
+import inspect
 import os
+import shlex
 import signal
 import sys
+import traceback
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.checks import ConfigError, exit_status
+from experiments.checks import ConfigError, one_line
+from experiments.command import exit_status, readers_may_leave
+from experiments.settings.flags import read_flags
 from experiments.settings.options import CONF
 
 if TYPE_CHECKING:
@@ -24,10 +29,6 @@ if TYPE_CHECKING:
 # A thread of torch's that has nothing to do shall sleep. Else it looks out for work a while, and those of a kernel
 # (`experiments.kernels.machine`) wait for its core. OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-SWEEP_FLAGS = {"-m", "--multirun"}
-# Hydra's own flags that show something and run nothing.
-SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--version"}
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
@@ -50,12 +51,12 @@ def launch(config: DictConfig) -> None:
     parallel = is_parallel(launcher)
     job = make_job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
     try:
-        with job_lock(job_folder(job)):
+        with readers_may_leave(), job_lock(job_folder(job)):
             if is_finished(job) or is_left_alone(job):
                 return
             run_job(job, cores_of_job(launcher), live=not parallel)
     except OSError as error:  # a full disk, say; the next job may be luckier
-        print(f"error: {job.name}: {error}", file=sys.stderr)
+        print(f"error: {job.name}: {one_line(error)}", file=sys.stderr)
         return
     if not parallel:  # many at once, perhaps on nodes without a network: the study's end does it
         log_job(job)
@@ -70,23 +71,32 @@ def main() -> int:
 
 def answer(arguments: list[str]) -> int:
     """Show what was asked for, or run; return the exit status."""
-    flags = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
-    if flags & {"--help", "-h"}:
+    typed = read_flags(arguments)
+    if typed.help:
         from experiments.settings.help import help_text
 
-        if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough, such as head, is no error
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(help_text())
         return 0
-    if flags & SHOW_FLAGS:
-        launch()
-        return 0
-    if unknown := flags - SWEEP_FLAGS:
-        known = ", ".join(sorted({"--help"} | SWEEP_FLAGS | SHOW_FLAGS))
-        raise ConfigError(f"{min(unknown)}: no such flag here; known are {known}")
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    sys.argv[1:] = overrides
-    return run(overrides, multirun=bool(flags))
+    if typed.show:
+        return show(typed.show, typed.overrides)
+    sys.argv[1:] = typed.overrides
+    return run(typed.overrides, typed.multirun)
+
+
+def show(flag: tuple[str, ...], overrides: list[str]) -> int:
+    """Have Hydra show what a flag of its own asks for, of a command line that can run; return the exit status."""
+    from experiments.settings.options import reason_of
+    from experiments.settings.plan import plan_jobs
+
+    swept = plan_jobs(overrides, multirun=True).swept_keys
+    for override in overrides:
+        if override.lstrip("+").split("=")[0] in swept:
+            raise ConfigError(f"{override}: {flag[0]} shows one configuration; allowed is one value")
+    try:
+        hand_to_hydra([*flag, *overrides])
+    except Exception as error:  # Hydra raises whatever its parts raise
+        raise ConfigError(f"{' '.join([*flag, *overrides])}: {reason_of(error)}") from error
+    return 0
 
 
 def run(overrides: list[str], multirun: bool) -> int:
@@ -117,10 +127,10 @@ def check_plan(plan: "Plan") -> None:
 
     check_study(plan)
     check_login(plan.jobs[0])
-    if not plan.parallel and any(
-        choose_processes(job.processes, choose_device(job.device).type) > 1 for job in plan.jobs
-    ):
-        start_server()  # it gets ready while the data is read
+    if not plan.parallel:
+        processes = [choose_processes(job.processes, choose_device(job.device).type) for job in plan.jobs]
+        if max(processes) > 1:
+            start_server()  # it gets ready while the data is read
     check_data(plan.jobs)
 
 
@@ -143,19 +153,30 @@ def run_plan(plan: "Plan") -> int:
             jobs_progress(len(todo), lambda: sum(map(has_ended, folders))) if plan.parallel else nullcontext()
         ):
             launch_jobs(plan)
+        if not (plan.folder / "jobs").exists():
+            return 1  # none was begun
     return conclude(plan, grown=bool(todo))
 
 
 def launch_jobs(plan: "Plan") -> None:
     """Hand the jobs to Hydra's launcher and wait for them; what became of them, their files tell."""
-    # Hydra reads the command line again, and finds no overrides behind a flag in their midst.
-    sys.argv[1:] = [*(["--multirun"] if plan.multirun else []), *sys.argv[1:], *plan.added]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise what goes wrong, instead of ending this process
     try:
-        launch()
+        # Hydra reads the command line again, and finds no overrides behind a flag in their midst.
+        hand_to_hydra([*(["--multirun"] if plan.multirun else []), *sys.argv[1:], *plan.added])
     except Exception as error:  # a node was lost, say: whatever the launcher's own library raises
+        job = inspect.unwrap(launch).__code__
+        if any(frame.f_code is job for frame, _ in traceback.walk_tb(error.__traceback__)):
+            raise  # an error of ours
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        print(f"error: the launcher gave up: {type(error).__name__}: {lines[-1]}", file=sys.stderr)
+        reason = one_line(lines[-1])
+        print(f"error: the launcher gave up: {type(error).__name__}: {reason}", file=sys.stderr)
+
+
+def hand_to_hydra(arguments: list[str]) -> None:
+    """Let Hydra do what a command line says; raises what goes wrong, where Hydra itself would end this process."""
+    sys.argv[1:] = arguments
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    launch()
 
 
 def conclude(plan: "Plan", grown: bool) -> int:
@@ -180,7 +201,7 @@ def conclude(plan: "Plan", grown: bool) -> int:
     if not members.empty:
         print_summary(members, pd.read_csv(folder / "layers.csv"))
     print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES) if (folder / name).exists())}")
-    print(f"report: python -m analysis.report {folder}")
+    print(f"report: {shlex.join(['python', '-m', 'analysis.report', str(folder)])}")
     log_study(plan.jobs[0])
     left = unfinished(plan.jobs)
     failed = members[members.job.isin({job.whole_name for job in left}) & (members.status == "failed")]

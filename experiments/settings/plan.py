@@ -1,6 +1,7 @@
 """The jobs of a command line, composed and checked before Hydra launches the first of them."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,13 +13,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.checks import ConfigError
 from experiments.members import Member
 from experiments.settings.config import Job, make_job, split_job
-from experiments.settings.launchers import check_launcher, is_parallel, launcher_overrides
-from experiments.settings.options import CONF, explain
+from experiments.settings.launchers import check_launch, check_launcher, is_parallel, launcher_overrides
+from experiments.settings.options import CONF, explain, reason_of
+
+MOST_JOBS = 100_000  # of one command, which composes each before the first runs
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Plan:
 
     `multirun` says whether Hydra must sweep, and `added` what it must be told beyond the command line, so that
     it launches the same jobs. `parallel` says whether its launcher runs them in processes of their
-    own.
+    own. `folders` are those that Hydra itself will make, by the setting that names each.
     """
 
     jobs: list[Job]
@@ -35,6 +38,7 @@ class Plan:
     multirun: bool = True
     added: list[str] = field(default_factory=list)
     parallel: bool = False
+    folders: dict[str, Path] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -52,7 +56,9 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
         for override in overrides:
             if override.key_or_group == "hydra/launcher":
                 check_launcher(str(override.value()))
-        mode, launcher, swept_in_file = _hydra_settings([o for o in overrides if not o.is_sweep_override()])
+        config, mode, launcher, swept_in_file = _hydra_settings(
+            [override for override in overrides if not override.is_sweep_override()]
+        )
         # Hydra asks a launcher only for sweeps, be it of one job.
         several = multirun or mode == RunMode.MULTIRUN or is_parallel(launcher)
         for override in overrides:
@@ -65,11 +71,16 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
         own = [override for override in overrides if not override.is_hydra_override()]
         swept = [_parse(argument) for argument in swept_in_file] if several else []
         sweeps = _sweeps([*swept, *own])
+        if (count := math.prod(map(len, sweeps.values()))) > MOST_JOBS:
+            raise ConfigError(f"{' '.join(arguments)}: {count} jobs; allowed are at most {MOST_JOBS}")
         wholes = [make_job(_compose_job(choice)) for choice in itertools.product(*sweeps.values())]
-    jobs = [shard for whole in wholes for shard in split_job(whole)]
+        jobs = [shard for whole in wholes for shard in split_job(whole)]
+        several |= len(jobs) > 1
+        with _explained([str(o.input_line) for o in overrides if o.is_hydra_override()]):
+            folders = check_launch(config, several)
     added = [*_shard_sweep(wholes), *launcher_overrides(launcher, len(jobs))]
     swept_keys = [key.lstrip("+") for key, choices in sweeps.items() if len(choices) > 1]
-    plan = Plan(jobs, swept_keys, several or len(jobs) > 1, added, is_parallel(launcher))
+    plan = Plan(jobs, swept_keys, several, added, is_parallel(launcher), folders)
     _check_distinct(plan)
     return plan
 
@@ -90,14 +101,14 @@ def _parse(argument: str) -> Override:
 
 def _hydra_settings(
     overrides: Sequence[Override],
-) -> tuple[RunMode | None, Mapping[str, Any], list[str]]:
-    """Return whether the configuration itself asks for several jobs, its launcher, and what its sweep sets."""
+) -> tuple[DictConfig, RunMode | None, Mapping[str, Any], list[str]]:
+    """Return the configuration, whether it itself asks for several jobs, its launcher, and what its sweep sets."""
     plain = [str(override.input_line) for override in overrides]
     with _explained(plain):
         config = compose("config", plain, return_hydra_config=True)
         params = OmegaConf.select(config, "hydra.sweeper.params") or {}
         launcher = {key: OmegaConf.select(config, f"hydra.launcher.{key}") for key in ("_target_", "n_jobs")}
-        return config.hydra.mode, launcher, [f"{key}={value}" for key, value in params.items()]
+        return config, config.hydra.mode, launcher, [f"{key}={value}" for key, value in params.items()]
 
 
 def _shard_sweep(wholes: Sequence[Job]) -> list[str]:
@@ -125,11 +136,13 @@ def _sweeps(overrides: Sequence[Override]) -> dict[str, list[str]]:
 
 def _swept_values(override: Override) -> list[str]:
     try:
-        values = list(override.sweep_string_iterator())
+        values = list(itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1))
     except Exception:  # an interval, which has no end of values, or a range that Python refuses
         values = []
     if not values:
         raise ConfigError(f"{override.input_line}: allowed is value1,value2 or range(start,stop), not empty")
+    if len(values) > MOST_JOBS:
+        raise ConfigError(f"{override.input_line}: allowed are at most {MOST_JOBS} values, a job each")
     return values
 
 
@@ -145,8 +158,10 @@ def _explained(overrides: Sequence[str]) -> Iterator[None]:
     """Turn what Hydra raises, of many types and lines, into the one line of a ConfigError."""
     try:
         yield
+    except ConfigError:
+        raise
     except Exception as error:
-        raise explain([_parse(override) for override in overrides], str(error)) from error
+        raise explain([_parse(override) for override in overrides], reason_of(error)) from error
 
 
 def _check_distinct(plan: Plan) -> None:

@@ -28,15 +28,16 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def check_writable(folder: Path) -> None:
-    """Raise ConfigError unless `folder` is, or can be made, a folder to write in."""
+def check_writable(folder: Path, setting: str) -> None:
+    """Raise ConfigError unless `folder` is, or can be made, one to write in; `setting` named it, KEY=VALUE."""
     existing = folder
     try:
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
         # Access rights tell only half: file systems can be read-only, and root is told that all is allowed.
         with TemporaryDirectory(prefix=".", dir=existing):
             pass
     except OSError as error:
+        reason = "a link to nothing" if existing.is_symlink() and not existing.exists() else error.strerror
         raise ConfigError(
-            f"output={folder.parent}: allowed is a folder that can be written ({existing}: {error.strerror})"
+            f"{setting}: allowed is a folder that can be written ({existing}: {reason})"
         ) from error

@@ -2,17 +2,24 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from experiments.checks import ConfigError
 
+# What there is in the folder of a study of which no job was begun: the lock, and Hydra's record of the sweep.
+IN_VAIN = {".lock", "multirun.yaml"}
+
 
 @contextmanager
 def study_lock(folder: Path) -> Iterator[None]:
-    """Keep a study to this process. Raises ConfigError while another one is at work in `folder`."""
+    """Keep a study to this process, and leave no folder behind that it made in vain.
+
+    Raises ConfigError while another process is at work in `folder`.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -22,6 +29,12 @@ def study_lock(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # another process may have begun a study beside it
+            if made and {path.name for path in folder.iterdir()} <= IN_VAIN:
+                for name in IN_VAIN:
+                    (folder / name).unlink(missing_ok=True)
+                for path in made:
+                    path.rmdir()
         lock.release()
 
 

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from experiments.command import readers_may_leave
 from experiments.jobs.workers import start_server
 from scripts.benchmark.commands import hydra_jobs_per_second, one_step_seconds, whole_sweep
 from scripts.benchmark.convolutions import bench_convolutions
@@ -78,4 +79,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with readers_may_leave():
+        main()
