@@ -12,11 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.claims import CLAIMS, Verdict, Word, verdicts
+from analysis.command import check_paths, exit_status
 from analysis.error_shares import QUANTITIES, error_shares
 from analysis.files import written_together
-from analysis.origins import notes, read_json
+from analysis.origins import notes
 from analysis.render import TEMPLATES, render
-from analysis.tables import Study, StudyError, read_study
+from analysis.tables import Study, StudyError, read_environment, read_study
 
 FINDINGS = Path(__file__).parent / "FINDINGS.md"
 CELLS = ["mean", "low", "high", "share", "share_low", "share_high"]
@@ -79,6 +80,11 @@ class Record:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the findings; return the exit status, 2 if there is nothing to write about."""
+    return exit_status("findings", lambda: write_findings(arguments), StudyError)
+
+
+def write_findings(arguments: list[str] | None) -> int:
+    """Write the findings of the studies that the arguments name; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.findings", description="Write down what studies found, claim by claim."
     )
@@ -89,16 +95,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=Path, metavar="FILE", default=FINDINGS, help="where to write (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
-    try:
-        records = [record for folder in options.studies if (record := read_record(folder))]
-        if not records:
-            raise StudyError("none of these studies is of real data with finished members")
-        text = findings(records)
-        with written_together(options.out.parent) as files:
-            files[options.out.name] = text.encode()
-    except (StudyError, OSError) as error:
-        print(f"findings: {error}", file=sys.stderr)
-        return 2
+    check_paths(*options.studies, options.out)
+    records = [record for folder in options.studies if (record := read_record(folder))]
+    if not records:
+        raise StudyError("none of these studies is of real data with finished members")
+    text = findings(records)
+    with written_together(options.out.parent) as files:
+        files[options.out.name] = text.encode()
     print(f"findings: {options.out}")
     return 0
 
@@ -117,7 +120,7 @@ def read_record(folder: Path) -> Record | None:
         return None
     for note in notes(folder):
         print(f"findings: {folder}: {note}", file=sys.stderr)
-    origin = read_json(folder / "environment.json")
+    origin = read_environment(folder)
     by_claim = {verdict.claim.name: verdict for verdict in verdicts(study)}
     return Record(
         study, by_claim, _command(origin.get("command", [])), str(origin.get("git_commit") or "")[:9]

@@ -7,6 +7,7 @@ claims.csv. The page is composed of sections, see `analysis.sections`.
 import sys
 from pathlib import Path
 
+from analysis.beside.setting import paper_study
 from analysis.files import written_together
 from analysis.origins import notes
 from analysis.render import TEMPLATES, page_command, render
@@ -32,8 +33,9 @@ def write_report(folder: Path, out: Path) -> Path:
     Raises StudyError if `folder` holds no readable study, OSError if `out` cannot be written.
     """
     study = read_study(folder)
+    paper = paper_study(study.finished(), folder)  # reads files: all is read before anything is written
     with written_together(out) as files:
-        source = Source(folder, study, files)
+        source = Source(folder, study, paper, files)
         evidence = [section for build in EVIDENCE for section in build(source)]
         opening = [section for build in OPENING for section in build(source, evidence)]
         page = render(

@@ -4,15 +4,20 @@ A study is the folder that the jobs of a sweep share. Whatever is wrong with it 
 before anything is drawn.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from analysis.files import regular_file
 from analysis.schema import COLUMNS, IDENTITY, NETWORK, NUMBER, RECIPE, TABLES, WHOLE, Column, kind_of
+
+_MEND = "remove the job's folder and run the study's command again"
 
 
 class StudyError(ValueError):
@@ -101,6 +106,30 @@ def read_study(folder: Path) -> Study:
         if (path := folder / f"{name}.csv").exists():
             study = replace(study, **{name: _read_table(path)})
     return study
+
+
+def read_config(path: Path, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """These sections of a job's config.yaml: name -> key -> value. Raises StudyError for a file that lacks one."""
+    try:
+        config = yaml.safe_load(regular_file(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise StudyError(f"{path}: not readable as YAML ({type(error).__name__}); {_MEND}") from None
+    for section in sections:
+        if not isinstance(config, dict) or not isinstance(config.get(section), dict):
+            raise StudyError(f"{path}: no section {section}; {_MEND}")
+    return {section: config[section] for section in sections}
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """What a study's environment.json says, nothing where there is none. Raises StudyError for what is no JSON."""
+    path = folder / "environment.json"
+    try:
+        environment = json.loads(regular_file(path).read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise StudyError(f"{path}: not readable as JSON ({type(error).__name__}); remove it") from None
+    if not isinstance(environment, dict):
+        raise StudyError(f"{path}: not an object of JSON; remove it")
+    return environment
 
 
 def member_label(member: pd.Series) -> str:

@@ -6,6 +6,7 @@ print what came out. See `--help` for every key.
 
 import gc
 import os
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from experiments.checks import ConfigError, exit_status
+from experiments.checks import ConfigError
+from experiments.command import exit_status
+from experiments.settings.flags import read_flags
 from experiments.settings.options import CONF
 
 if TYPE_CHECKING:
@@ -23,13 +26,9 @@ if TYPE_CHECKING:
 # (`experiments.kernels.machine`) wait for its core. OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-SWEEP_FLAGS = {"-m", "--multirun"}
-# Hydra's own flags that show something and run nothing.
-SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--version"}
-
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
-def show(config: DictConfig) -> None:
+def hydra_main(config: DictConfig) -> None:
     """Show what a flag of Hydra's own asks for; with none of them there is nothing to show."""
 
 
@@ -42,22 +41,33 @@ def main() -> int:
 
 def answer(arguments: list[str]) -> int:
     """Show what was asked for, or run; return the exit status."""
-    flags = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
-    if flags & {"--help", "-h"}:
+    typed = read_flags(arguments)
+    if typed.help:
         from experiments.settings.help import help_text
 
-        if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough, such as head, is no error
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(help_text())
         return 0
-    if flags & SHOW_FLAGS:
-        show()
-        return 0
-    if unknown := flags - SWEEP_FLAGS:
-        known = ", ".join(sorted({"--help"} | SWEEP_FLAGS | SHOW_FLAGS))
-        raise ConfigError(f"{min(unknown)}: no such flag here; known are {known}")
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    return run(overrides, multirun=bool(flags))
+    if typed.show:
+        return show(typed.show, typed.overrides)
+    return run(typed.overrides, typed.multirun)
+
+
+def show(flag: tuple[str, ...], overrides: list[str]) -> int:
+    """Have Hydra show what a flag of its own asks for, of a command line that can run; return the exit status."""
+    from experiments.settings.options import reason_of
+    from experiments.settings.plan import plan_jobs
+
+    swept = plan_jobs(overrides, multirun=True).swept_keys
+    for override in overrides:
+        if override.lstrip("+").split("=")[0] in swept:
+            raise ConfigError(f"{override}: {flag[0]} shows one configuration; allowed is one value")
+    try:
+        sys.argv[1:] = [*flag, *overrides]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # raise what goes wrong, instead of ending this process
+        hydra_main()
+    except Exception as error:  # Hydra raises whatever its parts raise
+        raise ConfigError(f"{' '.join([*flag, *overrides])}: {reason_of(error)}") from error
+    return 0
 
 
 def run(overrides: list[str], multirun: bool) -> int:
@@ -90,10 +100,10 @@ def check_plan(plan: "Plan") -> None:
 
     check_study(plan)
     check_login(plan.jobs[0])
-    if not plan.parallel and any(
-        choose_processes(job.processes, choose_device(job.device).type) > 1 for job in plan.jobs
-    ):
-        start_server()  # it gets ready while the data is read
+    if not plan.parallel:
+        processes = [choose_processes(job.processes, choose_device(job.device).type) for job in plan.jobs]
+        if max(processes) > 1:
+            start_server()  # it gets ready while the data is read
     check_data(plan.jobs)
 
 
@@ -120,6 +130,8 @@ def run_plan(plan: "Plan") -> int:
         if others := other_versions(plan.folder):
             print(others, file=sys.stderr)
         launch_jobs(plan, todo)
+        if not is_there(plan.folder / "jobs"):
+            return 1  # none was begun
     return conclude(plan)
 
 
@@ -143,7 +155,7 @@ def conclude(plan: "Plan") -> int:
     if not members.empty:
         print_summary(members, pd.read_csv(folder / "layers.csv"))
     print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES) if (folder / name).exists())}")
-    print(f"report: python -m analysis.report {folder}")
+    print(f"report: {shlex.join(['python', '-m', 'analysis.report', str(folder)])}")
     log_study(plan.jobs[0])
     left = unfinished(plan.jobs)
     failed = members[members.job.isin({job.whole_name for job in left}) & (members.status == "failed")]

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from experiments.command import readers_may_leave
 from scripts.faults.clocks import clocks
 from scripts.faults.files import damages, full_disks, size_limits
 from scripts.faults.operations import EVERY, KINDS, operations
@@ -82,4 +83,5 @@ def print_outcome(name: str, outcome: Outcome) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with readers_may_leave():
+        sys.exit(main())

@@ -28,6 +28,7 @@ from analysis.audit.batches import check_batches, reason
 from analysis.audit.page import short_table, write_files
 from analysis.audit.preserve import unchanged
 from analysis.audit.repair import Metric
+from analysis.command import check_paths, exit_status
 
 KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "out")
 ACCURACY = "Accuracy, per cent"
@@ -35,29 +36,26 @@ ACCURACY = "Accuracy, per cent"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the audit; return the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    given = sys.argv[1:] if arguments is None else arguments
+    return exit_status("audit", lambda: run_audit(given), AuditError)
+
+
+def run_audit(arguments: list[str]) -> int:
+    """Audit what the arguments name; return the exit status."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0 if arguments else 2
-    try:
-        settings = read_settings(arguments)
-        model = _model(settings["target"], settings.get("checkpoint"))
-        batches = _batches("data", settings["data"])
-        eval_batches = _batches("eval_data", settings["eval_data"]) if "eval_data" in settings else None
-        metric = _metric(settings["metric"]) if "metric" in settings else accuracy
-        table = audit(model, batches(), eval_batches() if eval_batches else None)
-        comparison = None
-        if (table["moving_var"].notna() & (table["calls"] > 0)).any():  # there is something to adjust
-            comparison = _before_and_after(model, batches, eval_batches or batches, metric)
-        metric_name = settings.get("metric", ACCURACY)
-        _print(table, comparison, metric_name)
-        written = write_files(table, Path(settings["out"]), settings["target"], comparison, metric_name)
-    except (AuditError, OSError) as error:
-        print(f"audit: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("audit: interrupted", file=sys.stderr)
-        return 130
+    settings = read_settings(arguments)
+    check_paths(Path(settings["out"]))
+    model = _model(settings["target"], settings.get("checkpoint"))
+    batches = _batches("data", settings["data"])
+    eval_batches = _batches("eval_data", settings["eval_data"]) if "eval_data" in settings else None
+    metric = _metric(settings["metric"]) if "metric" in settings else accuracy
+    table = audit(model, batches(), eval_batches() if eval_batches else None)
+    comparison = _before_and_after(model, batches, eval_batches or batches, metric)
+    metric_name = settings.get("metric", ACCURACY)
+    written = write_files(table, Path(settings["out"]), settings["target"], comparison, metric_name)
+    _print(table, comparison, metric_name)
     print("\nWritten: " + ", ".join(map(str, written)))
     return 0
 

@@ -67,7 +67,7 @@ def read_statements(folder: Path) -> list[Statement]:
 def _statement(path: Path, row: dict) -> Statement:
     try:
         number, measured = int(row["number"]), json.loads(row["measured"])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StudyError(f"{path}: statement {row['number']!r} cannot be read ({error})") from None
     if row["verdict"] not in VERDICTS or not isinstance(measured, dict):
         raise StudyError(

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from analysis.beside.setting import PaperStudy
 from analysis.figures import Chart, style
 from analysis.figures.drawing import Drawing
 from analysis.files import Files
@@ -20,11 +21,13 @@ class Source:
     Attributes:
         folder: the study's folder.
         study: its tables, every member included; `study.finished()` leaves out those without a result.
+        paper: the part of it that the paper has too.
         files: what lies beside the page, see `analysis.files.written_together`.
     """
 
     folder: Path
     study: Study
+    paper: PaperStudy
     files: Files
 
 

@@ -5,7 +5,8 @@ from functools import lru_cache
 
 from experiments.checks import ConfigError, not_allowed
 from experiments.data import Data, DataSettings, load_data
-from experiments.networks import build_network
+from experiments.memory import check_memory
+from experiments.networks import build_network, training_bytes
 from experiments.settings.config import Job
 from experiments.settings.device import choose_device
 from experiments.study.admission import check_same_data
@@ -49,6 +50,7 @@ def check_data(jobs: Sequence[Job]) -> None:
             continue
         built.add((job.data, job.model))
         try:
+            check_memory(training_bytes(job.model, data.sample_shape, data.classes))
             job_site_shapes(job, data)
         except Exception as error:  # whatever torch has to say of a network too large, or of another shape
             raise ConfigError(

@@ -15,6 +15,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.checks import one_line
 from experiments.jobs.job import run_job
 from experiments.jobs.progress import jobs_progress
 from experiments.loggers.live import log_job
@@ -54,7 +55,8 @@ def _launch_elsewhere(plan: Plan, jobs: Sequence[Job]) -> None:
             launcher.launch([plan.overrides[job.name] for job in jobs], initial_job_idx=0)
         except Exception as error:  # a node was lost, say: whatever the launcher's own library raises
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            print(f"error: the launcher gave up: {type(error).__name__}: {lines[-1]}", file=sys.stderr)
+            reason = one_line(lines[-1])
+            print(f"error: the launcher gave up: {type(error).__name__}: {reason}", file=sys.stderr)
 
 
 def _run_elsewhere(config: DictConfig) -> None:
@@ -65,7 +67,7 @@ def _run_elsewhere(config: DictConfig) -> None:
         # Relative paths start where the command was typed, wherever the launcher runs this.
         os.chdir(hydra.runtime.cwd)
     except OSError as error:
-        print(f"error: {job.name}: {error}", file=sys.stderr)
+        print(f"error: {job.name}: {one_line(error)}", file=sys.stderr)
         return
     _run_unless_finished(job, cores_of_job(hydra.launcher), live=False)
 
@@ -78,7 +80,7 @@ def _run_unless_finished(job: Job, cores: int | None = None, live: bool = True) 
             if is_finished(job) or is_left_alone(job):
                 return False
             run_job(job, cores, live)
-    except Exception as error:  # a full disk, say; the next job may be luckier
-        print(f"error: {job.name}: {type(error).__name__}: {error}", file=sys.stderr)
+    except OSError as error:  # a full disk, say; the next job may be luckier
+        print(f"error: {job.name}: {one_line(error)}", file=sys.stderr)
         return False
     return True

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from experiments.checks import (
     COUNT,
+    FOLDER,
     SECTION,
-    TEXT,
     Rule,
     check_section,
     is_whole,
@@ -47,7 +47,7 @@ TOP_RULES = {
     **dict.fromkeys(RESULT_KEYS, SECTION),
     "logger": null_or(SECTION, "none"),
     "study": STUDY,
-    "output": TEXT,
+    "output": FOLDER,
     "device": DEVICE,
     "processes": _AUTO_COUNT,
     "chunk": _AUTO_COUNT,

@@ -1,6 +1,7 @@
 """The jobs of a command line, composed and checked before Hydra launches the first of them."""
 
 import itertools
+import math
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,13 +18,15 @@ from hydra.core.override_parser.overrides_visitor import HydraOverrideVisitor
 from hydra.core.override_parser.types import Override
 from hydra.grammar.gen.OverrideParser import OverrideParser
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.checks import ConfigError
 from experiments.members import Member
 from experiments.settings.config import Job, make_job, split_job
-from experiments.settings.launchers import check_launcher, is_parallel, launcher_overrides
-from experiments.settings.options import CONF, explain
+from experiments.settings.launchers import check_launch, check_launcher, is_parallel, launcher_overrides
+from experiments.settings.options import CONF, explain, reason_of
+
+MOST_JOBS = 100_000  # of one command, which composes each before the first runs
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Plan:
     """What a command line will do: its jobs, all of one study, and the keys along which they differ.
 
     `parallel` says whether a launcher of Hydra's runs the jobs in processes of their own. The overrides `launcher`
-    set it up, and `overrides` has by a job's name those that it makes the job of.
+    set it up, and `overrides` has by a job's name those that it makes the job of. `folders` are those that Hydra
+    itself would make, by the setting that names each.
     """
 
     jobs: list[Job]
@@ -39,6 +43,7 @@ class Plan:
     parallel: bool = False
     launcher: list[str] = field(default_factory=list)
     overrides: dict[str, list[str]] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -57,7 +62,7 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
             if override.key_or_group == "hydra/launcher":
                 check_launcher(str(override.value()))
         plain = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-        mode, launcher, swept_in_file = _hydra_settings(plain)
+        settings, mode, launcher, swept_in_file = _hydra_settings(plain)
         # Hydra asks a launcher only for sweeps, be it of one job.
         several = multirun or mode == RunMode.MULTIRUN or is_parallel(launcher)
         for override in overrides:
@@ -70,13 +75,19 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
         own = [override for override in overrides if not override.is_hydra_override()]
         swept = [_parse(argument) for argument in swept_in_file] if several else []
         sweeps = _sweeps([*swept, *own])
+        if (count := math.prod(map(len, sweeps.values()))) > MOST_JOBS:
+            raise ConfigError(f"{' '.join(arguments)}: {count} jobs; allowed are at most {MOST_JOBS}")
         choices = list(itertools.product(*sweeps.values()))
         wholes = [make_job(config) for config in _composed(choices)]
-    _check_shards(wholes)
-    shards = [
-        (shard, choice) for whole, choice in zip(wholes, choices, strict=True) for shard in split_job(whole)
-    ]
-    jobs = [shard for shard, _ in shards]
+        _check_shards(wholes)
+        shards = [
+            (shard, choice)
+            for whole, choice in zip(wholes, choices, strict=True)
+            for shard in split_job(whole)
+        ]
+        jobs = [shard for shard, _ in shards]
+        with _explained([str(o.input_line) for o in overrides if o.is_hydra_override()]):
+            folders = check_launch(settings, several or len(jobs) > 1)
     swept_keys = [key.lstrip("+") for key, values in sweeps.items() if len(values) > 1]
     _check_distinct(jobs, swept_keys)
     return Plan(
@@ -88,6 +99,7 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
             job.name: [*choice, *([] if job.cut.shard is None else [f"job.shard={job.cut.shard}"])]
             for job, choice in shards
         },
+        folders=folders,
     )
 
 
@@ -113,13 +125,13 @@ def _parse(argument: str) -> Override:
         ) from error
 
 
-def _hydra_settings(overrides: list[str]) -> tuple[RunMode | None, Mapping[str, Any], list[str]]:
-    """Return whether the configuration itself asks for several jobs, its launcher, and what its sweep sets."""
+def _hydra_settings(overrides: list[str]) -> tuple[DictConfig, RunMode | None, Mapping[str, Any], list[str]]:
+    """Return the configuration, whether it itself asks for several jobs, its launcher, and what its sweep sets."""
     with _explained(overrides):
         config = compose("config", overrides, return_hydra_config=True)
         params = OmegaConf.select(config, "hydra.sweeper.params") or {}
         launcher = {key: OmegaConf.select(config, f"hydra.launcher.{key}") for key in ("_target_", "n_jobs")}
-        return config.hydra.mode, launcher, [f"{key}={value}" for key, value in params.items()]
+        return config, config.hydra.mode, launcher, [f"{key}={value}" for key, value in params.items()]
 
 
 def _sweeps(overrides: Sequence[Override]) -> dict[str, list[str]]:
@@ -139,11 +151,13 @@ def _sweeps(overrides: Sequence[Override]) -> dict[str, list[str]]:
 
 def _swept_values(override: Override) -> list[str]:
     try:
-        values = list(override.sweep_string_iterator())
+        values = list(itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1))
     except Exception:  # an interval, which has no end of values, or a range that Python refuses
         values = []
     if not values:
         raise ConfigError(f"{override.input_line}: allowed is value1,value2 or range(start,stop), not empty")
+    if len(values) > MOST_JOBS:
+        raise ConfigError(f"{override.input_line}: allowed are at most {MOST_JOBS} values, a job each")
     return values
 
 
@@ -179,8 +193,10 @@ def _explained(overrides: Sequence[str]) -> Iterator[None]:
     """Turn what Hydra raises, of many types and lines, into the one line of a ConfigError."""
     try:
         yield
+    except ConfigError:
+        raise
     except Exception as error:
-        raise explain([_parse(override) for override in overrides], str(error)) from error
+        raise explain([_parse(override) for override in overrides], reason_of(error)) from error
 
 
 def _check_shards(wholes: Sequence[Job]) -> None:

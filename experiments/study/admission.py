@@ -35,7 +35,10 @@ def check_study(plan: Plan) -> None:
     Jobs of one study may differ in data set, architecture and whatever this command sweeps. A study that holds
     results made otherwise is left alone.
     """
-    check_writable(plan.folder)
+    for folder in (plan.folder, plan.folder / "jobs"):
+        check_writable(folder, f"output={plan.jobs[0].output}")
+    for key, folder in plan.folders.items():
+        check_writable(folder, f"{key}={folder}")
     _check_cuts(plan)
     wholes = {job.whole_name: job for job in plan.jobs}
     # Most jobs are alike in all that must be: each kind is compared once, also in a study of thousands.

@@ -71,17 +71,18 @@ def listed(folder: Path) -> list[Path]:
         return []
 
 
-def check_writable(folder: Path) -> None:
-    """Raise ConfigError unless `folder` is, or can be made, a folder to write in."""
+def check_writable(folder: Path, setting: str) -> None:
+    """Raise ConfigError unless `folder` is, or can be made, one to write in; `setting` named it, KEY=VALUE."""
     existing = folder
     try:
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
         # Access rights tell only half: file systems can be read-only, and root is told that all is allowed.
         # The name is always the same, so that the next command removes what a killed one left here.
         probe = existing / f".{folder.name}.probe"
         probe.touch()
         probe.unlink(missing_ok=True)  # another command may have removed it
     except OSError as error:
+        reason = "a link to nothing" if existing.is_symlink() and not existing.exists() else error.strerror
         raise ConfigError(
-            f"output={folder.parent}: allowed is a folder that can be written ({existing}: {error.strerror})"
+            f"{setting}: allowed is a folder that can be written ({existing}: {reason})"
         ) from error

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
 
 from analysis.schema import typed_row
-from experiments.checks import ConfigError, regular_file
+from experiments.checks import ConfigError, one_line, regular_file, shown
 from experiments.members import member_of
-from experiments.settings.config import Job, make_job
+from experiments.settings.config import RESULT_KEYS, Job, make_job
 from experiments.study.environment import write_environment
 from experiments.study.files import is_there, naming, write_text
 from experiments.study.tables import TABLES, read_table, write_table
 
 # libyaml, where there is one, reads 20 times as fast as Python.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+CONFIG = "config.yaml"
 DONE, FAILED, ERRORS = "done.json", "failed.json", "errors.txt"
 NEW = ".new"  # folder of tables that are being written
 
@@ -50,7 +50,7 @@ def start_job(job: Job) -> None:
     if not has_failed(folder):
         for name in (DONE, FAILED, ERRORS, *reversed(TABLES)):
             (folder / name).unlink(missing_ok=True)
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(job.config)))
+    write_text(folder / CONFIG, yaml.safe_dump(job.config, sort_keys=False, allow_unicode=True))
     write_environment(folder)
 
 
@@ -159,19 +159,33 @@ def recorded_data(folder: Path) -> tuple[str, str] | None:
         return None
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what the config.yaml of the job in `folder` holds. Raises ConfigError for what no job has written."""
+    try:
+        config: Any = yaml.load(regular_file(folder / CONFIG).read_bytes(), LOADER)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise _of_another_version(folder, f"{type(error).__name__}: {shown(one_line(error))}") from error
+    for key in RESULT_KEYS:
+        if not isinstance(config, Mapping) or not isinstance(config.get(key), Mapping):
+            raise _of_another_version(folder, f"no section {key}")
+    return dict(config)
+
+
 def read_job(folder: Path) -> Job:
     """Return the job that ran in `folder`, by its config.yaml. Raises ConfigError for one of another version."""
-    config_file = folder / "config.yaml"
+    config = read_config(folder)
+    config.pop("kind", None)  # of studies from before the mode study had a command of its own
     try:
-        config: Any = yaml.load(regular_file(config_file).read_bytes(), LOADER)
-        if isinstance(config, dict):
-            config.pop("kind", None)  # of studies from before the mode study had a command of its own
         return make_job(config)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"study={folder.parents[1].name}: {config_file} is none of this version's ({error}); "
-            "choose another study=NAME"
-        ) from error
+    except ConfigError as error:
+        raise _of_another_version(folder, str(error)) from error
+
+
+def _of_another_version(folder: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"study={folder.parents[1].name}: {folder / CONFIG} is none of this version's ({reason}); "
+        f"choose another study=NAME, or remove {folder}, whose job then runs again"
+    )
 
 
 def _record_file(folder: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -10,10 +10,17 @@ from filelock import FileLock, Timeout
 from experiments.checks import ConfigError
 from experiments.study.files import remove_partials
 
+# What there is in the folder of a study of which no job was begun.
+IN_VAIN = {".lock", "environment.json"}
+
 
 @contextmanager
 def study_lock(folder: Path) -> Iterator[None]:
-    """Keep a study to this process, cleared of torn files. Raises ConfigError while another one is at work."""
+    """Keep a study to this process, cleared of torn files, and leave no folder behind that it made in vain.
+
+    Raises ConfigError while another process is at work in `folder`.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -24,6 +31,12 @@ def study_lock(folder: Path) -> Iterator[None]:
         remove_partials(folder)
         yield
     finally:
+        with suppress(OSError):  # another process may have begun a study beside it
+            if made and {path.name for path in folder.iterdir()} <= IN_VAIN:
+                for name in IN_VAIN:
+                    (folder / name).unlink(missing_ok=True)
+                for path in made:
+                    path.rmdir()
         lock.release()
 
 

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from experiments.command import readers_may_leave
 from experiments.jobs.workers import start_server
 from scripts.benchmark.commands import many_jobs, one_step_seconds, whole_sweep
 from scripts.benchmark.convolutions import bench_convolutions
@@ -79,4 +80,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with readers_may_leave():
+        main()

@@ -55,6 +55,15 @@ def test_findings_tell_how_much_of_the_gap_is_shift(tmp_path):
     assert "| 50 % [50, 50] |" in rows[0]
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000], ids=lambda c: repr(c[:9]))
+def test_an_environment_that_cannot_be_read_is_one_line(studies, tmp_path, content, capsys):
+    (studies[0] / "environment.json").write_bytes(content)
+    assert main([str(studies[0]), "--out", str(tmp_path / "F.md")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"findings: {studies[0] / 'environment.json'}: not ")
+    assert not (tmp_path / "F.md").exists()
+
+
 def test_drawn_data_are_no_findings(studies, tmp_path, capsys):
     assert main([*map(str, studies), "--out", str(tmp_path / "F.md")]) == 0
     assert "drawn: left out" in capsys.readouterr().err

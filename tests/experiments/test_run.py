@@ -1,10 +1,12 @@
 """The command line as users type it: what it writes and prints, how a study grows, what it refuses."""
 
+import shlex
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from filelock import FileLock
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
@@ -138,6 +140,22 @@ def test_bad_input_ends_with_status_2_and_writes_nothing(tmp_path):
         (["model.width=1000000000000"], "model=mlp: cannot be built for data=digits"),
         (["data=cifar10", "data.root=empty"], "data.root"),
         (["data=cifar10", "data.root=cut"], "data.root"),
+        (["-m", "--cfg", "job"], "--cfg -m: --cfg shows something and runs nothing; leave -m out"),
+        (["--cfg", "foo"], "--cfg=foo: allowed is one of job, hydra, all"),
+        (["--cfg", "job", "model.width=abc"], "model.width=abc: allowed is a whole number of at least 1"),
+        (["--cfg", "job", "modle.width=3"], "modle.width=3: no such key; did you mean model.width?"),
+        (["--cfg", "job", "model.width=8,16"], "model.width=8,16: --cfg shows one configuration"),
+        (["--info", "config", "recipe.name='${'"], "recipe.name=${: ${ begins a reference"),
+        (["hydra.run.dir=/dev/null/x"], "hydra.run.dir=/dev/null/x: allowed is a folder that can be written"),
+        (["-m", "hydra.sweep.dir=/dev/null/x"], "hydra.sweep.dir=/dev/null/x: allowed is a folder"),
+        (["-m", "hydra.sweep.subdir=/dev/null/x"], "hydra.sweep.subdir=/dev/null/x: allowed is a folder"),
+        (["hydra.output_subdir=/dev/null/x"], "hydra.output_subdir=/dev/null/x: allowed is a folder"),
+        (["processes=40000"], "processes=40000: allowed is auto, or a whole number from 1 to "),
+        (["output=link"], "output=link: allowed is a folder that can be written"),
+        (["output=s3://b/k"], "output=s3://b/k: allowed is the path of a folder on this machine"),
+        (["data=gaussian", "data.train_size=1000000000000"], "data=gaussian: it takes 308,000,000,2"),
+        (["data=gaussian", "data.features=1000000000"], "data=gaussian: it takes 20,560,000,2"),
+        (["model.width=1000000"], "model=mlp: cannot be built for data=digits"),
     ],
     ids=str,
 )  # fmt: skip
@@ -146,6 +164,7 @@ def test_every_kind_of_bad_input_is_one_line_on_stderr_and_nothing_else(run, tmp
     (tmp_path / "cut" / "cifar-10-batches-bin").mkdir(parents=True)
     for name in [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]:
         (tmp_path / "cut" / "cifar-10-batches-bin" / name).write_bytes(bytes(3000))
+    (tmp_path / "link").symlink_to("nowhere")
     before = files_below(tmp_path)
     ended = run(*arguments)
     assert ended.status == 2
@@ -188,6 +207,33 @@ def test_hydras_flags_show_and_run_nothing(run, tmp_path, capsys):
         assert ended.status == 0
         assert text in ended.out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_a_launcher_that_gives_up_before_the_first_job_is_one_line_and_leaves_nothing(
+    run, tmp_path, tiny, flags
+):
+    ended = run(*flags, *tiny, "hydra/job_logging=default", "hydra.job_logging.version=2")
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err == "error: the launcher gave up: ValueError: Unsupported version: 2\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_for_the_report_can_be_pasted_whatever_the_folder_is_called(run, tmp_path, tiny):
+    ended = run(*tiny, "output=a 'b' $c", "members.dropout=null")
+    assert ended.status == 2
+    ended = run(*tiny, "output='a \\'b\\' $c'", "members.dropout=null")
+    assert ended.status == 0
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("report: ")]
+    (folder,) = shlex.split(line)[4:]
+    assert (tmp_path / folder / "members.csv").exists()
+
+
+def test_a_name_with_the_signs_of_a_reference_is_kept_as_it_is(run, tmp_path, tiny):
+    assert run(*tiny, r"recipe.name='\${'", "members.dropout=null").status == 0
+    (file,) = tmp_path.glob("out/first_look/jobs/*/config.yaml")
+    assert yaml.safe_load(file.read_text())["recipe"]["name"] == "${"
+    assert run(*tiny, r"recipe.name='\${'", "members.dropout=null", "model.width=4").status == 0
 
 
 def test_a_command_that_came_first_is_noticed_under_the_lock(run, tmp_path, tiny, monkeypatch):

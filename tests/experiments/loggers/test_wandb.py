@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments.loggers.offline import run_id
+from experiments.study.job_folder import job_folder
 from scripts.export_wandb import main as export
 from tests.analysis import synthetic
 from tests.conftest import IDENTITY, files_below
@@ -19,6 +20,7 @@ from tests.experiments.loggers.wandb_runs import (
     run_header,
     run_ids,
 )
+from tests.experiments.study.small_study import finish, make
 from tests.no_files import put
 
 OFFLINE = ["logger=wandb", "members.dropout.rate=[0.5]", "recipe.epochs=2"]
@@ -180,6 +182,19 @@ def test_failed_members_are_failed_runs_until_they_are_made_up(run, tmp_path, ti
     assert export([str(study)]) == 0
     assert run_ids(study) == identifiers
     assert inspect(run_folders(study, "no-noise*")[0])["exit_code"] == 0
+
+
+def test_a_job_without_its_configuration_is_one_line(tmp_path, capsys):
+    job = finish(make(tmp_path / "study"))
+    for content in (b"", b"a: [", b"\xff\0", b"[" * 500):
+        (job_folder(job) / "config.yaml").write_bytes(content)
+        before = files_below(tmp_path)
+        assert export([str(tmp_path / "study")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(
+            f"export_wandb: {job_folder(job)}: not readable as a job's folder (study=study: "
+        )
+        assert files_below(tmp_path) == before
 
 
 def test_a_study_that_cannot_be_exported_is_one_line(tmp_path, capsys):

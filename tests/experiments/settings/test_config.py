@@ -134,7 +134,7 @@ def test_a_missing_key_is_named(key):
         ({"measure": "twice"}, "measure=twice: allowed is a section"),
         ({"members": {1: 2}}, "members.1=2: no such key"),
         ({"chunk": "many"}, "chunk=many: allowed is auto, or a whole number of at least 1"),
-        ({"output": "a\0b"}, "output=a b: allowed is a name"),
+        ({"output": "a\0b"}, "output=a b: allowed is the path of a folder"),
     ],
     ids=str,
 )

@@ -115,12 +115,29 @@ def test_a_job_that_left_no_table_binds_nobody(study):
     check_study(plan(make(study, recipe__lr=0.2)))
 
 
-@pytest.mark.parametrize("content", ["", "a: [", "- 1", "data: {name: digits}", "\0"])
-def test_a_configuration_of_another_version_is_refused(study, content):
-    job = finish(make(study))
-    (job_folder(job) / "config.yaml").write_text(content)
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"a: [", b"- 1", b"data: {name: digits}", b"\0", b"\xff\xfe\x80", b"[" * 500, b"garbage \x1b[31m"],
+    ids=lambda content: repr(content[:20]),
+)
+def test_a_configuration_that_no_job_of_this_version_wrote_is_refused(study, content):
+    folder = job_folder(finish(make(study)))
+    (folder / "config.yaml").write_bytes(content)
     line = refusal(plan(make(study, model__width=99)))
     assert "config.yaml is none of this version's" in line
+    assert line.endswith(f"choose another study=NAME, or remove {folder}, whose job then runs again")
+
+
+def test_a_folder_of_jobs_that_is_none_is_refused(study):
+    study.mkdir()
+    (study / "jobs").write_text("a file where the folder should be")
+    assert refusal(plan(make(study))).startswith(f"output={study.parent}: allowed is a folder")
+
+
+def test_a_link_to_nothing_is_said_to_be_one(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    line = refusal(plan(make(tmp_path / "link" / "study")))
+    assert line.endswith(f"({tmp_path / 'link'}: a link to nothing)")
 
 
 def test_an_output_that_cannot_be_written_is_refused_and_a_probe_leaves_nothing(tmp_path):
