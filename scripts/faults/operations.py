@@ -199,5 +199,5 @@ def what_is_wrong(study: Study, kind: Kind, status: int, err: str) -> str:
         return "" if status == -signal.SIGKILL else f"not killed: status {status}"
     if status == 0:
         return "" if study.left() == study.undisturbed else "status 0, but the study is not whole"
-    said = any(line.startswith("error: ") for line in err.splitlines())
+    said = any(line.startswith("error: ") or " errors, see " in line for line in err.splitlines())
     return "" if said and status in (1, 2) else f"status {status} without a reason"
