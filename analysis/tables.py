@@ -223,7 +223,7 @@ def _numbers(path: Path, values: pd.Series, column: Column) -> pd.Series:
     whole, filled = column.kind == WHOLE, _must_be_filled(path, column)
     empty = values.isna() | values.str.lower().isin(["", "nan"])
     number = pd.to_numeric(values.mask(empty), errors="coerce")
-    known = number.notna() & ((number % 1 == 0) | (not whole))
+    known = number.notna() & (((number % 1 == 0) & (number.abs() < 2**63)) | (not whole))
     allowed = ("a whole number" if whole else "a number") + ("" if filled else " or empty")
     _check(path, values, known | (empty & (not filled)), allowed)
     return number.astype("Int64") if whole else number.astype(float).replace([np.inf, -np.inf], np.nan)

@@ -50,7 +50,7 @@ def export_study(
         report: the run of job type `report`; None for none.
 
     Raises:
-        ExportError: no job's tables to read, or a folder that cannot be written.
+        ConfigError: no job's tables or configuration to read, or a folder that cannot be written.
         UploadError: the runs are all written, but not all of them are uploaded.
     """
     names = sorted(path.parent.name for path in study.glob("jobs/*/members.csv")) if jobs is None else jobs
@@ -63,6 +63,8 @@ def export_study(
     for name in whole:
         try:
             records = member_records(study / "jobs" / name)
+        except ConfigError:
+            raise
         except (OSError, ValueError, LookupError, RecursionError) as error:
             raise ExportError(f"{study / 'jobs' / name}: not readable as a job's folder ({error})") from error
         exported.append(_export_records(study, name, records, destination))

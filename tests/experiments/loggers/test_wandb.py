@@ -191,9 +191,8 @@ def test_a_job_without_its_configuration_is_one_line(tmp_path, capsys):
         before = files_below(tmp_path)
         assert export([str(tmp_path / "study")]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(
-            f"export_wandb: {job_folder(job)}: not readable as a job's folder (study=study: "
-        )
+        file = job_folder(job) / "config.yaml"
+        assert line.startswith(f"export_wandb: study=study: {file} is none of this version's (")
         assert files_below(tmp_path) == before
 
 
