@@ -8,7 +8,7 @@ import time
 import pytest
 
 from experiments.study.finished import is_finished
-from experiments.study.job_folder import is_damaged, job_folder, start_job
+from experiments.study.job_folder import is_damaged, job_folder, read_job, start_job
 from experiments.study.locks import job_lock
 from experiments.study.merge import merge_tables
 from experiments.study.tables import read_table
@@ -51,6 +51,13 @@ def test_a_damaged_job_is_not_finished_and_starts_from_nothing(study, damage):
     assert not is_damaged(job_folder(job))
     assert {path.name for path in job_folder(job).iterdir()} == {"config.yaml", "environment.json"}
     assert is_finished(finish(job))
+
+
+@pytest.mark.parametrize("name", ["1e3", "2024-01-01", "yes", "null", "0x1f", "1_000", "Größe", "plain"])
+def test_a_job_is_read_back_as_it_was_whatever_its_study_is_called(tmp_path, name):
+    job = make(tmp_path / name, recipe__lr=1e-05, recipe__scaled_down=f"{name}: 'a' \"b\" # c")
+    start_job(job)
+    assert read_job(job_folder(job)) == job
 
 
 def test_a_job_with_errors_keeps_its_rows_and_tracebacks_but_is_not_finished(study):
