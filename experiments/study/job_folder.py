@@ -22,9 +22,9 @@ from experiments.study.environment import write_environment
 from experiments.study.files import is_there, naming, write_text
 from experiments.study.tables import TABLES, read_table, write_table
 
-# libyaml, where there is one, reads 20 times as fast as Python.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CONFIG = "config.yaml"
+# libyaml, where there is one, is ten times as fast as Python.
+LOADER, DUMPER = (getattr(yaml, f"C{name}", getattr(yaml, name)) for name in ("SafeLoader", "SafeDumper"))
 DONE, FAILED, ERRORS = "done.json", "failed.json", "errors.txt"
 NEW = ".new"  # folder of tables that are being written
 
@@ -50,7 +50,7 @@ def start_job(job: Job) -> None:
     if not has_failed(folder):
         for name in (DONE, FAILED, ERRORS, *reversed(TABLES)):
             (folder / name).unlink(missing_ok=True)
-    write_text(folder / CONFIG, yaml.safe_dump(job.config, sort_keys=False, allow_unicode=True))
+    write_text(folder / CONFIG, yaml.dump(job.config, Dumper=DUMPER, sort_keys=False, allow_unicode=True))
     write_environment(folder)
 
 

@@ -19,6 +19,7 @@ from experiments.study.job_folder import (
     is_damaged,
     job_folder,
     move_new_tables,
+    read_job,
     recorded_data,
     start_job,
 )
@@ -90,6 +91,13 @@ def test_a_job_records_the_data_that_it_was_trained_on(study):
     assert recorded_data(job_folder(job)) is None
     finish(job, fingerprint="1 files")
     assert recorded_data(job_folder(job)) == ("digits", "1 files")
+
+
+@pytest.mark.parametrize("name", ["1e3", "2024-01-01", "yes", "null", "0x1f", "1_000", "Größe", "plain"])
+def test_a_job_is_read_back_as_it_was_whatever_its_study_is_called(tmp_path, name):
+    job = make(tmp_path / name, recipe__lr=1e-05, recipe__scaled_down=f"{name}: 'a' \"b\" # c")
+    start_job(job)
+    assert read_job(job_folder(job)) == job
 
 
 def test_a_job_with_errors_keeps_its_rows_and_tracebacks_but_is_not_finished(study):
