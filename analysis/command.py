@@ -21,9 +21,9 @@ def check_paths(*paths: Path) -> None:
 def exit_status(name: str, work: Callable[[], int], *refused: type[Exception]) -> int:
     """Do the `work` of `python -m analysis.NAME`, which prints once all is written, and return its exit status.
 
-    That is what `work` returns, or 2, with one line on stderr, where it raises PathError, OSError or one of
-    `refused`. A reader that leaves early, such as head, is no error. Any other exception is a fault of ours and
-    shows where.
+    That is what `work` returns; 2, with one line on stderr, where it raises PathError, OSError or one of
+    `refused`; 130 for Ctrl-C. A reader that leaves early, such as head, is no error. Any other exception is a
+    fault of ours and shows where.
     """
     try:
         try:
@@ -37,6 +37,10 @@ def exit_status(name: str, work: Callable[[], int], *refused: type[Exception]) -
         print(f"{name}: {one_line(error)}", file=sys.stderr)
         _drop_output()
         return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        _drop_output()
+        return 130
 
 
 def one_line(text: object) -> str:

@@ -52,7 +52,9 @@ def run_audit(arguments: list[str]) -> int:
     eval_batches = _batches("eval_data", settings["eval_data"]) if "eval_data" in settings else None
     metric = _metric(settings["metric"]) if "metric" in settings else accuracy
     table = audit(model, batches(), eval_batches() if eval_batches else None)
-    comparison = _before_and_after(model, batches, eval_batches or batches, metric)
+    comparison = None
+    if (table["moving_var"].notna() & (table["calls"] > 0)).any():  # there is something to adjust
+        comparison = _before_and_after(model, batches, eval_batches or batches, metric)
     metric_name = settings.get("metric", ACCURACY)
     written = write_files(table, Path(settings["out"]), settings["target"], comparison, metric_name)
     _print(table, comparison, metric_name)
