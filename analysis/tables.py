@@ -113,7 +113,7 @@ def read_config(path: Path, sections: Sequence[str]) -> dict[str, dict[str, Any]
     try:
         config = yaml.safe_load(regular_file(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise StudyError(f"{path}: not readable as YAML ({type(error).__name__}); {_MEND}") from None
+        raise StudyError(f"{path}: not readable as YAML ({_reason(error)}); {_MEND}") from None
     for section in sections:
         if not isinstance(config, dict) or not isinstance(config.get(section), dict):
             raise StudyError(f"{path}: no section {section}; {_MEND}")
@@ -126,10 +126,14 @@ def read_environment(folder: Path) -> dict[str, Any]:
     try:
         environment = json.loads(regular_file(path).read_text(encoding="utf-8")) if path.exists() else {}
     except (OSError, ValueError, RecursionError) as error:
-        raise StudyError(f"{path}: not readable as JSON ({type(error).__name__}); remove it") from None
+        raise StudyError(f"{path}: not readable as JSON ({_reason(error)}); remove it") from None
     if not isinstance(environment, dict):
         raise StudyError(f"{path}: not an object of JSON; remove it")
     return environment
+
+
+def _reason(error: Exception) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else type(error).__name__
 
 
 def member_label(member: pd.Series) -> str:

@@ -68,6 +68,6 @@ def test_an_error_of_ours_keeps_its_traceback(run, tiny, monkeypatch):
     def broken(*_, **__):
         raise TypeError("a mistake of ours")
 
-    monkeypatch.setattr("experiments.jobs.job.run_job", broken)
+    monkeypatch.setattr("experiments.jobs.launch.run_job", broken)
     with pytest.raises(TypeError, match="a mistake of ours"):
         run(*tiny)
