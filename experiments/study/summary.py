@@ -30,8 +30,8 @@ def print_summary(members: pd.DataFrame, layers: pd.DataFrame) -> None:
     console = Console(highlight=False)
     console.print(
         "Means over widths, seeds and the BN layers with noise of their own (all, where none has any), ± 95 % "
-        "over seeds. shift ratio: variance at test / variance stored by BN. local: by the layer's own noise alone; "
-        "exact law and the paper's Eq 8 or 12: for that, at the measured moments."
+        "over seeds. shift ratio: variance at test / variance stored by BN. local: by the layer's own noise "
+        "alone; exact law and the paper's Eq 8 or 12: for that, at the measured moments."
     )
     console.print(summary_lines(kept))
     if left_out := len(means) - len(kept):

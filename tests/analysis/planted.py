@@ -84,15 +84,25 @@ def study(plan: Plan, random: np.random.Generator, **columns: object) -> Study:
     return Study("planted", members, layers)
 
 
-def planted_shares(seeds=range(6), *, transplant=0.25, removal=0.4, gap=8.0) -> pd.DataFrame:
-    """Members in which shift explains so much of a gap that grows with the rate; adjusting adds 0.3 by itself."""
+def planted_costs(
+    seeds=range(6), *, means=6.0, variances=2.0, interaction=0.0, twin_shift=1.0, every=0.3, spread=0.05
+) -> pd.DataFrame:
+    """Members whose wrong stored means and variances cost so many points at rate 1, and `every` without noise.
+
+    All of it grows with the rate. `interaction` comes with both together, so that half of it counts to either;
+    `twin_shift` is what the coarse shift costs the noise-free twin. Seeds spread by `spread` around every cost.
+    """
     members, _ = synthetic.tables(widths=(16, 64), seeds=seeds, noises=("dropout",))
     random = np.random.default_rng(1)
     base = members["seed"].map({seed: random.normal(3, 0.5) for seed in seeds})
-    cost = (
-        (members["noise"] != "none") * members["strength"] * gap * np.exp(random.normal(0, 0.2, len(members)))
-    )
-    members["test_error"] = base + cost
-    members["test_error_adjusted"] = base + (1 - removal) * cost + 0.3
-    members["test_error_transplanted"] = (base + transplant * cost).where(members["noise"] != "none")
+    noisy = members["noise"] != "none"
+    rate = members["strength"] * np.exp(random.normal(0, spread, len(members)))
+    right = base + 4 * rate
+    members["test_error_both_right"] = members["test_error_adjusted"] = right
+    members["test_error_variances_right"] = right + means * rate + every
+    members["test_error_means_right"] = right + variances * rate
+    members["test_error_frozen"] = right + (means + variances + interaction) * rate + every
+    members["test_error"] = members["test_error_frozen"] + random.normal(0, spread, len(members))
+    for part, key in ((0.25, "variances"), (1.0, "shift"), (0.75, "means"), (0.1, "random")):
+        members[f"test_error_twin_{key}"] = (base + part * twin_shift * rate).where(noisy)
     return members
