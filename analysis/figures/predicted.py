@@ -15,7 +15,7 @@ FORMULAS = {  # name -> column, the placements that it speaks of
     "Eq 12": ("ratio_paper", ["before_weight"]),
 }
 TITLES = {"exact law": "exact law: checks the code", "Eq 8": "the paper's Eq 8", "Eq 12": "the paper's Eq 12"}
-MANY = 5000  # dots beyond which an SVG holds them as a picture, so that the page stays light enough to mail
+MANY = 500  # dots beyond which an SVG holds them as a picture, so that the page stays light enough to mail
 PERCENTS = [-100, -10, -1, 0, 1, 10, 100, 1000]
 
 READING = (

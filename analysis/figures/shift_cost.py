@@ -80,11 +80,12 @@ def draw(study: Study) -> Drawing:
         figure, axes = style.panels(len(rows), len(columns), title, study.name, sharey=True, sharex="row")
         for row, (noise, placement) in enumerate(rows):
             for panel, (width, weights) in zip(axes[row], columns, strict=True):
-                panel.set_title(f"{placement}, {noise}\nwidth {width}, {weights} weights")
-                panel.set_xlabel(style.STRENGTH_LABEL[noise])
+                panel.set_title(f"width {width}, {weights} weights")
                 here = where(drawn, noise=noise, placement=placement)
                 _draw_panel(panel, where(here, width=width), weights, values_in(here, "strength"))
-            axes[row, 0].set_ylabel("cost (points)")
+            axes[row, 0].set(
+                ylabel=f"{placement}, {noise}\ncost (points)", xlabel=style.STRENGTH_LABEL[noise]
+            )
         _scale(axes[0, 0], drawn)
         style.legend_below(figure, _legend(), columns=4)
     return Drawing(figure, points, READING, _finding(points))

@@ -44,7 +44,10 @@ def planted(**plan) -> Study:
 def test_shift_cost_draws_means_and_variances_gross_and_net():
     """Planted at rate 1: 6 points by wrong means, 2 by wrong variances, and 0.3 by means without noise too."""
     drawing = shift_cost.draw(planted(interaction=1.0, spread=0))
-    axes = panel(drawing.figure, "before_bn, dropout\nwidth 16, noisy weights")
+    axes, clean = drawing.figure.axes[:2]
+    titles = ["width 16, noisy weights", "width 16, clean weights"]
+    assert [axes.get_title(), clean.get_title()] == titles
+    assert axes.get_ylabel().startswith("before_bn, dropout")
     rates = np.array([0.1, 0.3, 0.5, 0.7])
     drawn = {
         (line.get_color(), line.get_markerfacecolor()): np.asarray(line.get_ydata(), dtype=float)
@@ -58,7 +61,6 @@ def test_shift_cost_draws_means_and_variances_gross_and_net():
     ):
         assert drawn[colour, colour] == pytest.approx(cost * rates + every)
         assert drawn[colour, "white"] == pytest.approx(cost * rates)
-    clean = panel(drawing.figure, "before_bn, dropout\nwidth 16, clean weights")
     twin = {line.get_color(): line.get_ydata() for line in clean.get_lines() if line.get_marker() == "o"}
     right = quantity(drawing.points, placement="before_bn", width=16, quantity="twin_shift").to_numpy()
     assert twin[style.DARK] == pytest.approx(right)

@@ -173,7 +173,9 @@ def test_exact_law_holds_in_every_network(key, placement, noise, strength, photo
 
 def test_the_distance_from_the_exact_law_is_monte_carlo_error_and_falls_with_the_draws():
     """Like one over the root of the draws: an eighth with 64 times as many. A law that is off would stay off."""
-    noisy = [member(place, "dropout", 0.5, seed) for place in ("before_bn", "before_weight") for seed in range(4)]
+    noisy = [
+        member(place, "dropout", 0.5, seed) for place in ("before_bn", "before_weight") for seed in range(4)
+    ]
     data = small_data(dtype=torch.double)
 
     def distance(draws: int) -> float:
