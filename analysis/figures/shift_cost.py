@@ -46,8 +46,9 @@ READING = (
     "average of what they cost behind wrong and behind right variances, that of the variances likewise; "
     "together they are the shift's. Filled: gross; open: net of the same in the noise-free twin (same seed). "
     "Clean weights: the twin is made to show each layer's variance ratio and the size of its mean shift, and "
-    "nothing else of the noisy network changes. In the grey bands the interval of what the shift costs holds "
-    "0: there is nothing to explain. Rows in which that is so throughout are left out where others are not."
+    "nothing else of the noisy network. In the grey bands the interval of what the shift costs on noisy "
+    "weights holds 0: there is nothing to explain. Rows in which that is so throughout are left out where "
+    "others are not. Where the shift costs nothing, one setting in 20 is told from 0 by chance."
 )
 
 
