@@ -25,6 +25,7 @@ import pandas as pd
 
 from analysis.schema import IDENTITY, NETWORK, RECIPE
 
+MATTERS = 0.2  # percentage points of test error that matter: the least gain that the paper speaks of
 COARSE = ("variances", "shift", "means", "random")
 OWN = ("means", "variances", "interaction", "total", "stale", "stored", "removal")  # also less the twin's
 EFFECTS = (
@@ -62,6 +63,20 @@ def effects(members: pd.DataFrame) -> pd.DataFrame:
         found[f"coarse_{key}"] = errors[f"test_error_coarse_{key}"] - errors["test_error_both_right"]
     identity = noisy[[name for name in (*IDENTITY, *RECIPE) if name in noisy]]
     return identity.join(pd.DataFrame(found)[list(EFFECTS)]).reset_index(drop=True)
+
+
+def harm_or_help(low: float, high: float) -> str:
+    """What an effect does to the error by its interval: "harms", "helps", "neither", or "undecided".
+
+    It harms where the interval lies above `MATTERS` points, helps where it lies below -`MATTERS`, and does neither
+    where it lies between. Means and variances are decided together: give it the ends of two intervals that cover
+    together with 95 %, those of 97.5 % each.
+    """
+    if low > MATTERS:
+        return "harms"
+    if high < -MATTERS:
+        return "helps"
+    return "neither" if low > -MATTERS and high < MATTERS else "undecided"
 
 
 def _own(members: pd.DataFrame) -> pd.DataFrame:

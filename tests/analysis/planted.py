@@ -24,7 +24,7 @@ class Plan:
         seeds: how many.
         shift: shift ratio of a layer under dropout is 1 - shift[placement] x rate.
         cost: percentage points of test error that dropout of rate 1 adds, by placement.
-        won_back: share of that cost that BN adjustment wins back.
+        won_back: share of that cost that BN adjustment wins back, in test error and, before_bn, in training error.
         cost_of_shift: points of test error for each unit of mean shift magnitude above 1, besides `cost`.
         spread: standard deviation of one member's test error around its seed's.
         widths: of the networks; the narrow one shifts more by `of_width` x rate.
@@ -72,6 +72,11 @@ def study(plan: Plan, random: np.random.Generator, **columns: object) -> Study:
     members["train_error_train_mode"] = 2 + of_seed + random.normal(0, plan.spread, n)
     members["train_error_eval_mode"] = members["train_error_train_mode"] + cost * (place == 0)
     members["train_error_eval_mode"] += random.normal(0, plan.spread, n)
+    members["train_error_adjusted"] = (
+        members["train_error_eval_mode"]
+        - plan.won_back * cost * (place == 0)
+        + random.normal(0, plan.spread, n)
+    )
     layers = pd.concat([members.assign(layer_index=index) for index in (1, 2)], ignore_index=True)
     noise = np.exp(random.normal(0, 0.05 * plan.spread, 2 * n))
     layers["shift_ratio"] = np.tile(ratio, 2) * noise
