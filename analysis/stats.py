@@ -314,28 +314,3 @@ def paired_difference(first: pd.Series, second: pd.Series) -> Interval:
     less than either.
     """
     return mean_interval((first - second).dropna())
-
-
-def ratio_interval(numerator: pd.Series, denominator: pd.Series) -> Interval:
-    """Mean numerator over mean denominator, paired by label (seed), with Fieller's 95 % interval.
-
-    All ratios q for which the mean of numerator - q denominator does not differ from 0 by Student's t: exact for
-    normal pairs, however they are correlated, unlike a mean of ratios. Where the data do not tell the denominator
-    from 0 no finite interval has the coverage; mean and ends are NaN then, as they are from fewer than two pairs.
-    """
-    pairs = pd.concat([numerator, denominator], axis=1).dropna().to_numpy(dtype=float)
-    n = len(pairs)
-    if n < 2:
-        return Interval(np.nan, np.nan, np.nan, n)
-    (a, b), covariance = pairs.mean(0), np.cov(pairs.T) / n
-    t2 = stdtrit(n - 1, (1 + LEVEL) / 2) ** 2
-    # (a - q b)^2 = t^2 Var(a - q b), a parabola in q; open downwards where b is not told from 0.
-    square, linear, constant = (
-        b**2 - t2 * covariance[1, 1],
-        a * b - t2 * covariance[0, 1],
-        a**2 - t2 * covariance[0, 0],
-    )
-    if square <= 0:
-        return Interval(np.nan, np.nan, np.nan, n)
-    half = np.sqrt(max(0.0, linear**2 - square * constant))
-    return Interval(float(a / b), float((linear - half) / square), float((linear + half) / square), n)

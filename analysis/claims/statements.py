@@ -120,7 +120,7 @@ CLAIMS = [
             cause.shift_harms,
         ),
         "variance_shift",
-        ("transplant", "error_vs_rate"),
+        ("shift_cost", "error_vs_rate"),
         not_in_paper="the association between seeds and the interventions: the paper has one network of a kind",
     ),
     Claim(
