@@ -13,12 +13,12 @@ import pandas as pd
 
 from analysis.claims import CLAIMS, QUESTIONS, RULE, Claim, Verdict, Word, on_paper, verdicts
 from analysis.claims.ledger import OWN_COMMAND
-from analysis.interventions import effects, harm_or_help
+from analysis.interventions import TOGETHER, effects, harm_or_help
 from analysis.origins import notes, read_json, sweep_of, typed_command
 from analysis.render import TEMPLATES, render
 from analysis.schema import IDENTITY, RECIPE
 from analysis.select import KIND
-from analysis.stats import LEVEL, mean_estimate
+from analysis.stats import mean_estimate
 from analysis.tables import Study, StudyError, read_study
 
 FINDINGS = Path(__file__).parent / "FINDINGS.md"
@@ -69,8 +69,7 @@ class Record:
                 left_out += 1
                 continue
             row = {name: (estimate.value, *estimate.interval()) for name, estimate in estimates.items()}
-            both = 1 - (1 - LEVEL) / 2  # of two intervals that cover together with 95 %
-            does = [harm_or_help(*estimates[name].interval(both)) for name in ("means", "variances")]
+            does = [harm_or_help(*estimates[name].interval(TOGETHER)) for name in ("means", "variances")]
             rows.append({"kind": kind, "does": does} | row)
         return rows, left_out
 

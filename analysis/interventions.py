@@ -24,7 +24,9 @@ where KEY is `variances`, `shift`, `means` or `random`.
 import pandas as pd
 
 from analysis.schema import IDENTITY, NETWORK, RECIPE
+from analysis.stats import LEVEL
 
+TOGETHER = 1 - (1 - LEVEL) / 2  # level of each of two intervals that cover together with 95 %
 MATTERS = 0.2  # percentage points of test error that matter: the least gain that the paper speaks of
 COARSE = ("variances", "shift", "means", "random")
 OWN = ("means", "variances", "interaction", "total", "stale", "stored", "removal")  # also less the twin's
@@ -69,8 +71,8 @@ def harm_or_help(low: float, high: float) -> str:
     """What an effect does to the error by its interval: "harms", "helps", "neither", or "undecided".
 
     It harms where the interval lies above `MATTERS` points, helps where it lies below -`MATTERS`, and does neither
-    where it lies between. Means and variances are decided together: give it the ends of two intervals that cover
-    together with 95 %, those of 97.5 % each.
+    where it lies between. Means and variances are decided together: give it the ends of intervals of the level
+    `TOGETHER`.
     """
     if low > MATTERS:
         return "harms"

@@ -7,7 +7,7 @@ from matplotlib.patches import Patch
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
-from analysis.interventions import effects
+from analysis.interventions import MATTERS, TOGETHER, effects, harm_or_help
 from analysis.select import (
     CannotAnswerError,
     example_strength,
@@ -18,6 +18,7 @@ from analysis.select import (
     values_in,
     where,
 )
+from analysis.stats import mean_estimate, per_seed
 from analysis.tables import Study
 
 MEANS, VARIANCES, OTHER = "#0072b2", "#d55e00", "#999999"
@@ -36,6 +37,7 @@ WEIGHTS = {  # whose weights -> effect -> label, colour
     },
 }
 NET = {effect: f"{effect}_net" for effect in WEIGHTS["noisy"]}  # less the same of the noise-free twin
+PARTS = ("means", "variances")
 TICKS = [sign * step * 10**power for power in range(3) for step in (1, 3) for sign in (-1, 1)]
 BAND = {"color": "#000000", "alpha": 0.06, "lw": 0}
 
@@ -48,7 +50,9 @@ READING = (
     "Clean weights: the twin is made to show each layer's variance ratio and the size of its mean shift, and "
     "nothing else of the noisy network. In the grey bands the interval of what the shift costs on noisy "
     "weights holds 0: there is nothing to explain. Rows in which that is so throughout are left out where "
-    "others are not. Where the shift costs nothing, one setting in 20 is told from 0 by chance."
+    "others are not. Where the shift costs nothing, one setting in 20 is told from 0 by chance. An effect "
+    f"harms above {MATTERS:g} points, helps below -{MATTERS:g} and does neither between, where two intervals that "
+    "cover together with 95 % say so; else it is undecided."
 )
 
 
@@ -56,14 +60,21 @@ def points_of(members: pd.DataFrame) -> pd.DataFrame:
     """Every effect in points, with its interval over seeds, by placement, width, noise and strength.
 
     `told` says whether the interval of the shift's own cost, on noisy weights, lies on one side of 0, and `empty`
-    whether it holds 0. A single seed gives no interval and neither.
+    whether it holds 0; a single seed gives no interval and neither. `does` is what means and variances do, decided
+    together, see `analysis.interventions.harm_or_help`.
     """
     found = effects(members)
     by = ["placement", "width", "noise", "strength"]
     points = means(found, [*NET, *NET.values(), "interaction", *WEIGHTS["clean"]], by)
     total = where(points, quantity="total")
     told, empty = (total["low"] > 0) | (total["high"] < 0), (total["low"] <= 0) & (total["high"] >= 0)
-    return points.merge(total.assign(told=told, empty=empty)[[*by, "told", "empty"]], on=by)
+    points = points.merge(total.assign(told=told, empty=empty)[[*by, "told", "empty"]], on=by)
+    decided = []
+    for part in PARTS:
+        groups = per_seed(found, part, by).groupby(level=by)
+        words = [harm_or_help(*mean_estimate(values).interval(TOGETHER)) for _, values in groups]
+        decided.append(groups.size().index.to_frame(index=False).assign(quantity=part, does=words))
+    return points.merge(pd.concat(decided), on=[*by, "quantity"], how="left")
 
 
 def draw(study: Study) -> Drawing:
@@ -144,13 +155,11 @@ def _finding(points: pd.DataFrame) -> str:
     )
     if some.empty:
         return f"{said}: there is nothing to explain."
-    signs = []
-    for part in ("means", "variances"):
-        marks = where(some, quantity=part)
-        signs.append(
-            f"the {part} cost error in {(marks['low'] > 0).sum()}, win some in {(marks['high'] < 0).sum()}"
-        )
-    said += f"; of these {' and '.join(signs)}, each by its own interval."
+    parts = []
+    for part in PARTS:
+        counts = where(some, quantity=part)["does"].value_counts().sort_index()
+        parts.append(f"the {part}: {', '.join(f'{word} in {count}' for word, count in counts.items())}")
+    said += f". What they do there, {'; '.join(parts)}."
     sentences = []
     for noise in noises_in(some):
         for placement in placements_in(where(some, noise=noise)):

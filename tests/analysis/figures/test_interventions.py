@@ -74,8 +74,15 @@ def test_shift_cost_says_points_and_no_share():
     assert said in drawing.finding
     assert "interaction +0.50" in drawing.finding
     for text in (drawing.finding, drawing.reading):
-        assert "%" not in text.replace("95 % interval", "")
+        assert "%" not in text.replace("95 %", "")
         assert "share" not in text
+
+
+def test_shift_cost_decides_means_and_variances_by_the_margin():
+    """Means planted to harm at every rate, variances to help at all but the least, where they cost 0.1 points."""
+    finding = shift_cost.draw(planted(means=6.0, variances=-1.0, spread=0)).finding
+    assert "told from 0 in 24 of 24 settings" in finding
+    assert "the means: harms in 24; the variances: helps in 18, neither in 6." in finding
 
 
 def test_shift_cost_says_where_there_is_nothing_to_explain():
