@@ -13,13 +13,15 @@ import pandas as pd
 
 from analysis.claims import CLAIMS, QUESTIONS, RULE, Claim, Verdict, Word, on_paper, verdicts
 from analysis.claims.ledger import OWN_COMMAND
+from analysis.command import check_paths, exit_status
+from analysis.files import written_together
 from analysis.interventions import TOGETHER, effects, harm_or_help
-from analysis.origins import notes, read_json, sweep_of, typed_command
+from analysis.origins import notes, sweep_of, typed_command
 from analysis.render import TEMPLATES, render
 from analysis.schema import IDENTITY, RECIPE
 from analysis.select import KIND
 from analysis.stats import mean_estimate
-from analysis.tables import Study, StudyError, read_study
+from analysis.tables import Study, StudyError, read_environment, read_study
 
 FINDINGS = Path(__file__).parent / "FINDINGS.md"
 MADE_UP = ["gaussian"]  # data sets that are drawn, not collected
@@ -91,6 +93,11 @@ class Record:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the findings; return the exit status, 2 if there is nothing to write about."""
+    return exit_status("findings", lambda: write_findings(arguments), StudyError)
+
+
+def write_findings(arguments: list[str] | None) -> int:
+    """Write the findings of the studies that the arguments name; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.findings", description="Write down what studies found, claim by claim."
     )
@@ -101,15 +108,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=Path, metavar="FILE", default=FINDINGS, help="where to write (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
-    try:
-        records = [record for folder in options.studies if (record := read_record(folder))]
-        if not records:
-            raise StudyError("none of these studies is of real data with finished members")
-        text = findings(records)
-        options.out.write_text(text, encoding="utf-8")
-    except (StudyError, OSError) as error:
-        print(f"findings: {error}", file=sys.stderr)
-        return 2
+    check_paths(*options.studies, options.out)
+    records = [record for folder in options.studies if (record := read_record(folder))]
+    if not records:
+        raise StudyError("none of these studies is of real data with finished members")
+    text = findings(records)
+    with written_together(options.out.parent) as files:
+        files[options.out.name] = text.encode()
     print(f"findings: {options.out}")
     return 0
 
@@ -130,7 +135,7 @@ def read_record(folder: Path) -> Record | None:
         print(f"findings: {folder}: {note}", file=sys.stderr)
     command = typed_command(folder)
     by_claim = {verdict.claim.name: verdict for verdict in verdicts(study, command or OWN_COMMAND)}
-    commit = str(read_json(folder / "environment.json").get("git_commit") or "")[:9]
+    commit = str(read_environment(folder).get("git_commit") or "")[:9]
     return Record(study, by_claim, command, commit, sweep_of(folder))
 
 

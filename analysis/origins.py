@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.files import regular_file
+
 FILES = ["environment.json", "jobs/*/config.yaml"]
 VERSIONS = ["commit", "changes", "packages", "data"]  # in which the jobs of a study should agree
 
@@ -16,7 +18,7 @@ def read_provenance(folder: Path) -> dict[str, str]:
     """What a study keeps about its own origin, environment and each job's configuration: path in it -> text."""
     files = [path for pattern in FILES for path in sorted(folder.glob(pattern))]
     return {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8", errors="replace")
+        path.relative_to(folder).as_posix(): regular_file(path).read_text(encoding="utf-8", errors="replace")
         for path in files
     }
 
@@ -68,7 +70,7 @@ def notes(folder: Path) -> list[str]:
 def typed_command(folder: Path) -> str:
     """The command that made a study as somebody else would type it: without this machine's folders.
 
-    Empty where it was not recorded.
+    Empty where it was not recorded or cannot be read.
     """
     command = read_json(folder / "environment.json").get("command")
     words = [str(word) for word in command] if isinstance(command, list) else []
@@ -107,12 +109,12 @@ def _origin(job: Path) -> dict[str, str]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file's content; empty where there is none, or no object that can be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(regular_file(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
+    with regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

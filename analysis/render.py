@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jinja2
 
+from analysis.command import check_paths, exit_status
 from analysis.origins import notes
 from analysis.tables import StudyError
 
@@ -45,13 +46,15 @@ def page_command(
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write (default: the folder report inside the study)"
     )
-    options = parser.parse_args(arguments)
-    try:
-        page = write(options.study, options.out or options.study / "report")
-    except (StudyError, OSError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    for note in notes(options.study):
-        print(f"{name}: {note}", file=sys.stderr)
-    print(f"{name}: {page}")
-    return 0
+
+    def work() -> int:
+        options = parser.parse_args(arguments)
+        out = options.out or options.study / "report"
+        check_paths(options.study, out)
+        page = write(options.study, out)
+        for note in notes(options.study):
+            print(f"{name}: {note}", file=sys.stderr)
+        print(f"{name}: {page}")
+        return 0
+
+    return exit_status(name, work, StudyError)

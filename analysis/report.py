@@ -7,6 +7,8 @@ claims.csv. The page is composed of sections, see `analysis.sections`.
 import sys
 from pathlib import Path
 
+from analysis.beside.setting import paper_study
+from analysis.files import written_together
 from analysis.origins import notes
 from analysis.render import TEMPLATES, page_command, render
 from analysis.sections import CLOSING, EVIDENCE, OPENING, Source
@@ -26,26 +28,28 @@ def main(arguments: list[str] | None = None) -> int:
 def write_report(folder: Path, out: Path) -> Path:
     """Write index.html and the figures of the study in `folder` to `out`, and return the page's path.
 
+    All of them are written or none: an error or a kill leaves an earlier report as it was.
+
     Raises StudyError if `folder` holds no readable study, OSError if `out` cannot be written.
     """
     study = read_study(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    source = Source(folder, study, out)
-    evidence = [section for build in EVIDENCE for section in build(source)]
-    opening = [section for build in OPENING for section in build(source, evidence)]
-    page = render(
-        TEMPLATES / "report.html.j2",
-        name=study.name,
-        study=study,
-        notes=notes(folder),
-        left_out=len(study.left_out()),
-        sections=[*opening, *(section for section in evidence if section.shown)],
-        open_questions=open_questions(evidence),
-        closing=[section for build in CLOSING for section in build(source)],
-    )
-    path = out / "index.html"
-    path.write_text(page, encoding="utf-8")
-    return path
+    paper = paper_study(study.finished(), folder)  # reads files: all is read before anything is written
+    with written_together(out) as files:
+        source = Source(folder, study, paper, files)
+        evidence = [section for build in EVIDENCE for section in build(source)]
+        opening = [section for build in OPENING for section in build(source, evidence)]
+        page = render(
+            TEMPLATES / "report.html.j2",
+            name=study.name,
+            study=study,
+            notes=notes(folder),
+            left_out=len(study.left_out()),
+            sections=[*opening, *(section for section in evidence if section.shown)],
+            open_questions=open_questions(evidence),
+            closing=[section for build in CLOSING for section in build(source)],
+        )
+        files["index.html"] = page.encode()
+    return out / "index.html"
 
 
 if __name__ == "__main__":

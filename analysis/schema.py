@@ -11,10 +11,12 @@ A further column is one more `Column`, and its name in the tables that have it.
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.command import exit_status
 from analysis.theory.noises import FAMILIES, NO_NOISE
 
 Cell = str | int | float
@@ -316,8 +318,13 @@ def fill_tables(text: str) -> str:
     return marked.sub(lambda found: f"{found[1]}{markdown_table(found[2])}\n{found[3]}", text)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Print every table, or fill the tables of files."""
+def main(arguments: list[str] | None = None) -> int:
+    """Print every table, or fill the tables of files; return the exit status."""
+    return exit_status("schema", lambda: show_or_fill(arguments))
+
+
+def show_or_fill(arguments: list[str] | None) -> int:
+    """Print every table, or fill the tables of the files that the arguments name; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.schema", description="The columns of the tables."
     )
@@ -330,7 +337,8 @@ def main(arguments: list[str] | None = None) -> None:
             f"{name}: a row per {table.rows}\n\n{markdown_table(name)}" for name, table in TABLES.items()
         )
         print("\n\n".join(parts))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,14 +4,20 @@ A study is the folder that the jobs of a sweep share. Whatever is wrong with it 
 before anything is drawn.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
+from analysis.files import regular_file
 from analysis.schema import COLUMNS, IDENTITY, NETWORK, NUMBER, RECIPE, TABLES, WHOLE, Column, kind_of
+
+_MEND = "remove the job's folder and run the study's command again"
 
 
 class StudyError(ValueError):
@@ -102,6 +108,34 @@ def read_study(folder: Path) -> Study:
     return study
 
 
+def read_config(path: Path, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """These sections of a job's config.yaml: name -> key -> value. Raises StudyError for a file that lacks one."""
+    try:
+        config = yaml.safe_load(regular_file(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise StudyError(f"{path}: not readable as YAML ({_reason(error)}); {_MEND}") from None
+    for section in sections:
+        if not isinstance(config, dict) or not isinstance(config.get(section), dict):
+            raise StudyError(f"{path}: no section {section}; {_MEND}")
+    return {section: config[section] for section in sections}
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """What a study's environment.json says, nothing where there is none. Raises StudyError for what is no JSON."""
+    path = folder / "environment.json"
+    try:
+        environment = json.loads(regular_file(path).read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise StudyError(f"{path}: not readable as JSON ({_reason(error)}); remove it") from None
+    if not isinstance(environment, dict):
+        raise StudyError(f"{path}: not an object of JSON; remove it")
+    return environment
+
+
+def _reason(error: Exception) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else type(error).__name__
+
+
 def member_label(member: pd.Series) -> str:
     """Name a member in words, for example 'width 16, before_bn, dropout 0.7, seed 3'."""
     noise = f"{member['placement']}, {member['noise']} {member['strength']:g}"
@@ -131,7 +165,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     if (plain := _read_plain_table(path)) is not None:
         return plain
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(regular_file(path), dtype=str, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; is this a study's folder, and has a job finished?") from None
     except (OSError, ValueError) as error:  # pandas' parser errors and broken UTF-8 are ValueErrors
@@ -156,7 +190,7 @@ def _read_plain_table(path: Path) -> pd.DataFrame | None:
     """
     required = TABLES[path.name].required
     try:
-        columns = pd.read_csv(path, nrows=0, encoding="utf-8").columns
+        columns = pd.read_csv(regular_file(path), nrows=0, encoding="utf-8").columns
         if path.name == "epochs.csv":
             columns = [name for name in columns if name in {*required, *RECIPE}]
         numbers = [name for name in columns if kind_of(name) in (WHOLE, NUMBER)]
@@ -193,7 +227,7 @@ def _numbers(path: Path, values: pd.Series, column: Column) -> pd.Series:
     whole, filled = column.kind == WHOLE, _must_be_filled(path, column)
     empty = values.isna() | values.str.lower().isin(["", "nan"])
     number = pd.to_numeric(values.mask(empty), errors="coerce")
-    known = number.notna() & ((number % 1 == 0) | (not whole))
+    known = number.notna() & (((number % 1 == 0) & (number.abs() < 2**63)) | (not whole))
     allowed = ("a whole number" if whole else "a number") + ("" if filled else " or empty")
     _check(path, values, known | (empty & (not filled)), allowed)
     return number.astype("Int64") if whole else number.astype(float).replace([np.inf, -np.inf], np.nan)

@@ -1,16 +1,26 @@
 """How bad input is found and reported: rules for configuration values, and one line for what breaks them."""
 
 import difflib
+import errno
 import json
-import math
-import signal
-import sys
+import re
+import stat
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import field, fields
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 S = TypeVar("S")
 LONGEST_SHOWN = 80  # characters of a value that an error line repeats
+# What is no file, by the letter of `ls -l`.
+NO_FILES = {"d": "folder", "p": "pipe", "s": "socket", "c": "device", "b": "device"}
+LARGEST = 1e38  # number that a key may have: what is computed with it is float32, which ends at 3.4e38
+
+
+def one_line(text: object) -> str:
+    """Return a text as one line: of its characters those that can be printed, with single blanks between words."""
+    printable = "".join(character if character.isprintable() else " " for character in str(text))
+    return " ".join(printable.split())
 
 
 class ConfigError(ValueError):
@@ -21,28 +31,19 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, message: str):
-        printable = "".join(character if character.isprintable() else " " for character in message)
-        super().__init__(" ".join(printable.split()))
+        super().__init__(one_line(message))
 
 
-def exit_status(work: Callable[[], int]) -> int:
-    """Do the `work` of a command and return its exit status.
+def regular_file(path: Path) -> Path:
+    """Return `path` if it is a file, perhaps through links. Raises OSError where it is none, or nothing is there.
 
-    That is what `work` returns, 2 for bad input, 1 for a full disk, 130 for Ctrl-C; one line on stderr says why.
+    To be asked before a file of the user's is opened: a pipe may let its reader wait forever, and a device may
+    have no end.
     """
-    resumes = "what is finished is kept, and the same command goes on from there"
-    try:
-        return work()
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # the disk is full, say, while tables are merged
-        print(f"error: {error}; {resumes}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print(f"interrupted: {resumes}", file=sys.stderr)
-        return 130
+    if not stat.S_ISREG(mode := path.stat().st_mode):
+        kind = NO_FILES.get(stat.filemode(mode)[0], "thing of another kind")
+        raise OSError(errno.EINVAL, f"is a {kind}, not a file", str(path))
+    return path
 
 
 class Rule(NamedTuple):
@@ -58,16 +59,24 @@ def is_whole(value: Any) -> bool:
 
 
 def is_real(value: Any) -> bool:
-    """Say whether a value is a finite number; integers beyond the range of floats are none."""
-    return is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+    """Say whether a value is a number, neither infinite nor beyond LARGEST."""
+    return is_whole(value) or (isinstance(value, float) and abs(value) <= LARGEST)
 
 
 COUNT = Rule("a whole number of at least 1", lambda value: is_whole(value) and value >= 1)
-POSITIVE = Rule("a number above 0", lambda value: is_real(value) and value > 0)
-NOT_NEGATIVE = Rule("a number of at least 0", lambda value: is_real(value) and value >= 0)
+REAL = Rule(f"a number in [-{LARGEST:g}, {LARGEST:g}]", is_real)
+POSITIVE = Rule(f"a number above 0, at most {LARGEST:g}", lambda value: is_real(value) and value > 0)
+NOT_NEGATIVE = Rule(
+    f"a number of at least 0, at most {LARGEST:g}", lambda value: is_real(value) and value >= 0
+)
 FRACTION = Rule("a number in [0, 1)", lambda value: is_real(value) and 0 <= value < 1)
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
 TEXT = Rule("a name", lambda value: isinstance(value, str) and value != "" and value.isprintable())
+# Else s3://bucket would be a folder of that name.
+FOLDER = Rule(
+    "the path of a folder on this machine, of printable characters",
+    lambda value: TEXT.accepts(value) and re.match(r"[A-Za-z][\w+.-]+:/", value) is None,
+)
 ANYTHING = Rule("anything", lambda value: True)
 SECTION = Rule("a section of keys, written {key: value}", lambda value: isinstance(value, Mapping))
 

@@ -1,6 +1,7 @@
 """Members: the networks of one job, which differ only in numbers."""
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -103,7 +104,7 @@ def _has_noise_variance(noise: NoiseFamily, strength: Any) -> bool:
     """Say whether the theory knows the variance of this noise; the ranges of the strengths are its own."""
     try:
         return is_real(strength) and is_real(noise.noise_variance(strength))
-    except (ValueError, OverflowError):  # the square of a large std is no float any more
+    except ValueError:
         return False
 
 
@@ -117,7 +118,7 @@ def _values(key: str, values: Any, rule: Rule) -> list:
     for value in values:
         if not rule.accepts(value):
             raise not_allowed(key, value, rule.allowed)
-    for value in values:
-        if values.count(value) > 1:
+    for value, count in Counter(values).items():
+        if count > 1:
             raise ConfigError(f"{key}={shown(values)}: {value} is there twice, which makes duplicate members")
     return values

@@ -1,21 +1,22 @@
 """The command line: `python -m experiments.run +sweep=variance_shift`, or one job without a sweep.
 
-Order of events: compose and check every job of the command, let Hydra launch them, merge their tables, and
+Order of events: compose and check every job of the command, run those that are not finished, merge the tables, and
 print what came out. See `--help` for every key.
 """
 
 import gc
 import os
+import shlex
 import signal
 import sys
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from experiments.checks import ConfigError, exit_status
+from experiments.checks import ConfigError
+from experiments.command import exit_status
+from experiments.settings.flags import read_flags
 from experiments.settings.options import CONF
 
 if TYPE_CHECKING:
@@ -25,40 +26,10 @@ if TYPE_CHECKING:
 # (`experiments.kernels.machine`) wait for its core. OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-SWEEP_FLAGS = {"-m", "--multirun"}
-# Hydra's own flags that show something and run nothing.
-SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--version"}
-
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
-def launch(config: DictConfig) -> None:
-    """Run one job, as Hydra launches it, perhaps in another process; skip it when its study holds it finished.
-
-    What becomes of it is told by its files alone.
-    """
-    from experiments.jobs.job import run_job
-    from experiments.loggers.live import log_job
-    from experiments.settings.config import make_job
-    from experiments.settings.launchers import cores_of_job, is_parallel
-    from experiments.study.finished import is_finished, is_left_alone
-    from experiments.study.job_folder import job_folder
-    from experiments.study.locks import job_lock
-
-    # Relative paths start where the command was typed, wherever the launcher runs this.
-    os.chdir(HydraConfig.get().runtime.cwd)
-    launcher = HydraConfig.get().launcher
-    parallel = is_parallel(launcher)
-    job = make_job(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    try:
-        with job_lock(job_folder(job)):
-            if is_finished(job) or is_left_alone(job):
-                return
-            run_job(job, cores_of_job(launcher), live=not parallel)
-    except OSError as error:  # a full disk, say; the next job may be luckier
-        print(f"error: {job.name}: {error}", file=sys.stderr)
-        return
-    if not parallel:  # many at once, perhaps on nodes without a network: the study's end does it
-        log_job(job)
+def hydra_main(config: DictConfig) -> None:
+    """Show what a flag of Hydra's own asks for; with none of them there is nothing to show."""
 
 
 def main() -> int:
@@ -70,23 +41,33 @@ def main() -> int:
 
 def answer(arguments: list[str]) -> int:
     """Show what was asked for, or run; return the exit status."""
-    flags = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
-    if flags & {"--help", "-h"}:
+    typed = read_flags(arguments)
+    if typed.help:
         from experiments.settings.help import help_text
 
-        if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough, such as head, is no error
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(help_text())
         return 0
-    if flags & SHOW_FLAGS:
-        launch()
-        return 0
-    if unknown := flags - SWEEP_FLAGS:
-        known = ", ".join(sorted({"--help"} | SWEEP_FLAGS | SHOW_FLAGS))
-        raise ConfigError(f"{min(unknown)}: no such flag here; known are {known}")
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    sys.argv[1:] = overrides
-    return run(overrides, multirun=bool(flags))
+    if typed.show:
+        return show(typed.show, typed.overrides)
+    return run(typed.overrides, typed.multirun)
+
+
+def show(flag: tuple[str, ...], overrides: list[str]) -> int:
+    """Have Hydra show what a flag of its own asks for, of a command line that can run; return the exit status."""
+    from experiments.settings.options import reason_of
+    from experiments.settings.plan import plan_jobs
+
+    swept = plan_jobs(overrides, multirun=True).swept_keys
+    for override in overrides:
+        if override.lstrip("+").split("=")[0] in swept:
+            raise ConfigError(f"{override}: {flag[0]} shows one configuration; allowed is one value")
+    try:
+        sys.argv[1:] = [*flag, *overrides]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # raise what goes wrong, instead of ending this process
+        hydra_main()
+    except Exception as error:  # Hydra raises whatever its parts raise
+        raise ConfigError(f"{' '.join([*flag, *overrides])}: {reason_of(error)}") from error
+    return 0
 
 
 def run(overrides: list[str], multirun: bool) -> int:
@@ -97,6 +78,8 @@ def run(overrides: list[str], multirun: bool) -> int:
     from experiments.study.admission import check_study, results_there
     from experiments.study.locks import study_lock
 
+    if not gc.isenabled():
+        look_for_garbage_from_here()
     plan = plan_jobs(overrides, multirun)
     there = results_there(plan.folder)
     check_plan(plan)
@@ -104,8 +87,6 @@ def run(overrides: list[str], multirun: bool) -> int:
         if results_there(plan.folder) != there:  # another command came in between
             check_study(plan)
             check_data(plan.jobs)
-        if not gc.isenabled():
-            look_for_garbage_from_here()
         return run_plan(plan)
 
 
@@ -119,18 +100,20 @@ def check_plan(plan: "Plan") -> None:
 
     check_study(plan)
     check_login(plan.jobs[0])
-    if not plan.parallel and any(
-        choose_processes(job.processes, choose_device(job.device).type) > 1 for job in plan.jobs
-    ):
-        start_server()  # it gets ready while the data is read
+    if not plan.parallel:
+        processes = [choose_processes(job.processes, choose_device(job.device).type) for job in plan.jobs]
+        if max(processes) > 1:
+            start_server()  # it gets ready while the data is read
     check_data(plan.jobs)
 
 
 def run_plan(plan: "Plan") -> int:
-    """Let Hydra launch the jobs, unless all are finished, and sum up; return the exit status."""
-    from experiments.jobs.progress import jobs_progress
+    """Run the jobs that are not finished and sum up; return the exit status."""
+    from experiments.jobs.launch import launch_jobs
+    from experiments.study.environment import ENVIRONMENT, write_environment
+    from experiments.study.files import is_there
     from experiments.study.finished import is_left_alone, unfinished
-    from experiments.study.job_folder import has_ended, is_damaged, job_folder
+    from experiments.study.job_folder import is_damaged, job_folder
     from experiments.study.versions import other_versions
 
     left = unfinished(plan.jobs)
@@ -140,37 +123,26 @@ def run_plan(plan: "Plan") -> int:
         if is_damaged(job_folder(job)):
             print(f"{job.name}: its tables are not as they were written; it runs again", file=sys.stderr)
     todo = [job for job in left if not is_left_alone(job)]
+    if todo or not is_there(plan.folder / ENVIRONMENT):
+        # First: were it last, a command that fails in between would leave none.
+        write_environment(plan.folder)
     if todo:
         if others := other_versions(plan.folder):
             print(others, file=sys.stderr)
-        folders = [job_folder(job) for job in todo]
-        with (
-            jobs_progress(len(todo), lambda: sum(map(has_ended, folders))) if plan.parallel else nullcontext()
-        ):
-            launch_jobs(plan)
-    return conclude(plan, grown=bool(todo))
+        launch_jobs(plan, todo)
+        if not is_there(plan.folder / "jobs"):
+            return 1  # none was begun
+    return conclude(plan)
 
 
-def launch_jobs(plan: "Plan") -> None:
-    """Hand the jobs to Hydra's launcher and wait for them; what became of them, their files tell."""
-    # Hydra reads the command line again, and finds no overrides behind a flag in their midst.
-    sys.argv[1:] = [*(["--multirun"] if plan.multirun else []), *sys.argv[1:], *plan.added]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise what goes wrong, instead of ending this process
-    try:
-        launch()
-    except Exception as error:  # a node was lost, say: whatever the launcher's own library raises
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        print(f"error: the launcher gave up: {type(error).__name__}: {lines[-1]}", file=sys.stderr)
-
-
-def conclude(plan: "Plan", grown: bool) -> int:
+def conclude(plan: "Plan") -> int:
     """Merge the study's tables, print the summary and where everything lies; return the exit status."""
     import pandas as pd
 
+    from experiments.jobs.checkpoint import remove_checkpoints
     from experiments.loggers.live import log_study
-    from experiments.study.environment import ENVIRONMENT, write_environment
     from experiments.study.finished import unfinished
-    from experiments.study.job_folder import has_failed, job_folder
+    from experiments.study.job_folder import DONE, has_failed, job_folder, remove_leftovers
     from experiments.study.merge import merge_tables
     from experiments.study.summary import print_summary
     from experiments.study.tables import TABLES
@@ -179,13 +151,11 @@ def conclude(plan: "Plan", grown: bool) -> int:
     left_out = merge_tables(folder)
     for name in left_out:
         print(f"{name}: left out, its tables are not as they were written; run it again", file=sys.stderr)
-    if grown or not (folder / ENVIRONMENT).exists():
-        write_environment(folder)
     members = pd.read_csv(folder / "members.csv")
     if not members.empty:
         print_summary(members, pd.read_csv(folder / "layers.csv"))
     print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES) if (folder / name).exists())}")
-    print(f"report: python -m analysis.report {folder}")
+    print(f"report: {shlex.join(['python', '-m', 'analysis.report', str(folder)])}")
     log_study(plan.jobs[0])
     left = unfinished(plan.jobs)
     failed = members[members.job.isin({job.whole_name for job in left}) & (members.status == "failed")]
@@ -194,6 +164,11 @@ def conclude(plan: "Plan", grown: bool) -> int:
     for job in left:
         if not has_failed(job_folder(job)):
             print(f"error: {job_folder(job)} holds no tables; run it again", file=sys.stderr)
+    names = {job.name for job in left}
+    for done in (job_folder(job) / DONE for job in plan.jobs if job.name not in names):
+        if done.exists():  # else the job is finished in another cut
+            remove_leftovers(done.parent)  # of a command that was stopped when all but this was done
+            remove_checkpoints(done.parent)
     return 1 if left or left_out else 0
 
 

@@ -6,11 +6,11 @@ Needs the extra `dashboard`: pip install 'variance-shift[dashboard]'.
 """
 
 import argparse
-import signal
 import sys
 from typing import Any
 
 from experiments.checks import ConfigError
+from experiments.command import exit_status
 from experiments.loggers.login import login_problem
 from experiments.settings.logger import wandb_settings
 
@@ -20,6 +20,11 @@ MEAN = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
 
 def main(arguments: list[str] | None = None) -> int:
     """Save the workspace, or print it; return the exit status, 2 for bad input."""
+    return exit_status(lambda: answer(arguments), "dashboard")
+
+
+def answer(arguments: list[str] | None) -> int:
+    """Do what the arguments ask for; return the exit status."""
     defaults = wandb_settings()
     parser = argparse.ArgumentParser(
         prog="python -m scripts.dashboard", description="Build the project's workspace in W&B."
@@ -32,21 +37,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--print", action="store_true", help="print the specification, save nothing")
     options = parser.parse_args(arguments)
+    wandb_settings(project=options.project, entity=options.entity)
     try:
-        wandb_settings(project=options.project, entity=options.entity)
         workspace_library()
-    except ConfigError as error:
-        print(f"dashboard: {error}", file=sys.stderr)
-        return 2
-    except ImportError:
-        print("dashboard: needs wandb-workspaces: pip install 'variance-shift[dashboard]'", file=sys.stderr)
-        return 2
+    except ImportError as error:
+        raise ConfigError("needs wandb-workspaces: pip install 'variance-shift[dashboard]'") from error
     problem = None if options.print else login_problem()
     if options.print or problem:
         if problem:
             print(f"dashboard: {problem.text}; nothing is saved, this is the specification", file=sys.stderr)
-        if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough, such as head, is no error
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(specification(build_workspace(options.entity or "", options.project, options.study)))
         return 0
     try:

@@ -6,14 +6,16 @@ Runs that are there already are not made again.
 
 import argparse
 import logging
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
 
 from analysis.summary import summary_table
 from analysis.tables import read_study
-from experiments.checks import ConfigError
-from experiments.loggers.export import ExportError, export_study
+from experiments.checks import one_line
+from experiments.command import exit_status
+from experiments.loggers.export import export_study
 from experiments.loggers.offline import wandb_folder
 from experiments.loggers.run_record import RunRecord
 from experiments.loggers.study_record import study_record
@@ -23,6 +25,11 @@ from experiments.settings.logger import wandb_settings
 
 def main(arguments: list[str] | None = None) -> int:
     """Export a study; return the exit status: 0, 1 when runs could not be uploaded, 2 for bad input."""
+    return exit_status(lambda: export(arguments), "export_wandb")
+
+
+def export(arguments: list[str] | None) -> int:
+    """Export the study that the arguments name; return the exit status."""
     defaults = wandb_settings()
     parser = argparse.ArgumentParser(
         prog="python -m scripts.export_wandb", description="Make the W&B runs of a study from its tables."
@@ -39,27 +46,24 @@ def main(arguments: list[str] | None = None) -> int:
     if options.job is None:
         try:
             report = report_record(options.study)
-        except ValueError as error:  # its jobs differ in something over which no mean can be taken
-            left_out = str(error)
+        except (ValueError, RecursionError) as error:  # such as jobs over which no mean can be taken
+            left_out = one_line(error)
+    wandb = wandb_settings(
+        mode="online" if options.online else "offline", project=options.project, entity=options.entity
+    )
     try:
-        wandb = wandb_settings(
-            mode="online" if options.online else "offline", project=options.project, entity=options.entity
-        )
         exported = export_study(options.study, wandb, options.job, report)
-    except (ConfigError, ExportError) as error:
-        print(f"export_wandb: {error}", file=sys.stderr)
-        return 2
     except UploadError as error:
-        print(f"export_wandb: {error}", file=sys.stderr)
+        print(f"export_wandb: {one_line(error)}", file=sys.stderr)
         return 1
     folder = wandb_folder(options.study)
     uploaded = f", {exported.uploaded} uploaded now" if options.online else ""
     print(f"{exported.runs} runs in {folder}: {exported.written} written now{uploaded}")
     if left_out:
         print(f"none for the study as a whole: {left_out}")
-    print(f"look at them: wandb leet {folder}")
+    print(f"look at them: {shlex.join(['wandb', 'leet', str(folder)])}")
     if not options.online:
-        print(f"upload them:  wandb sync {folder}")
+        print(f"upload them:  {shlex.join(['wandb', 'sync', str(folder)])}")
     return 0
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from experiments.command import readers_may_leave
 from experiments.study.tables import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -121,4 +122,5 @@ def environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with readers_may_leave():
+        sys.exit(main())

@@ -2,7 +2,7 @@
 
 from analysis.audit import adjust, audit, diagnosis, replace_noise
 
-table = audit(model, batches)     # a row per BN layer; the model stays as it is
+table = audit(model, batches)     # a row per BN layer; the model is as before
 print(diagnosis(table))           # what is wrong, worst layer first, and what to do
 adjust(model, batches)            # re-estimate what BN stored, without noise
 """

@@ -8,10 +8,10 @@
 Prints the table and the diagnosis, and writes audit.csv, audit.png, audit.svg and audit.html to out (default
 outputs/audit). With class labels in the batches, of samples or pixels, it also shows the accuracy before and after
 `adjust`; a metric of your own is called as metric(model, batches) and returns a number. Both are taken on
-eval_data where it is given. Only the modules named here are imported. Exit status 2 for input that cannot be used.
+eval_data where it is given. Only the modules named here are imported. Exit status 2 for input that cannot be used,
+130 for Ctrl-C.
 """
 
-import copy
 import importlib
 import math
 import sys
@@ -24,10 +24,11 @@ import torch
 from torch import nn
 
 from analysis.audit import AuditError, accuracy, adjust, audit, compare, diagnosis
-from analysis.audit.batches import check_batches
+from analysis.audit.batches import check_batches, reason
 from analysis.audit.page import short_table, write_files
-from analysis.audit.preserve import norm_layers
+from analysis.audit.preserve import unchanged
 from analysis.audit.repair import Metric
+from analysis.command import check_paths, exit_status
 
 KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "out")
 ACCURACY = "Accuracy, per cent"
@@ -35,24 +36,28 @@ ACCURACY = "Accuracy, per cent"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the audit; return the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    given = sys.argv[1:] if arguments is None else arguments
+    return exit_status("audit", lambda: run_audit(given), AuditError)
+
+
+def run_audit(arguments: list[str]) -> int:
+    """Audit what the arguments name; return the exit status."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0 if arguments else 2
-    try:
-        settings = read_settings(arguments)
-        model = _model(settings["target"], settings.get("checkpoint"))
-        batches = _batches("data", settings["data"])
-        eval_batches = _batches("eval_data", settings["eval_data"]) if "eval_data" in settings else None
-        metric = _metric(settings["metric"]) if "metric" in settings else accuracy
-        table = audit(model, batches(), eval_batches() if eval_batches else None)
+    settings = read_settings(arguments)
+    check_paths(Path(settings["out"]))
+    model = _model(settings["target"], settings.get("checkpoint"))
+    batches = _batches("data", settings["data"])
+    eval_batches = _batches("eval_data", settings["eval_data"]) if "eval_data" in settings else None
+    metric = _metric(settings["metric"]) if "metric" in settings else accuracy
+    table = audit(model, batches(), eval_batches() if eval_batches else None)
+    comparison = None
+    if (table["moving_var"].notna() & (table["calls"] > 0)).any():  # there is something to adjust
         comparison = _before_and_after(model, batches, eval_batches or batches, metric)
-        metric_name = settings.get("metric", ACCURACY)
-        _print(table, comparison, metric_name)
-        written = write_files(table, Path(settings["out"]), settings["target"], comparison, metric_name)
-    except (AuditError, OSError) as error:
-        print(f"audit: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    metric_name = settings.get("metric", ACCURACY)
+    written = write_files(table, Path(settings["out"]), settings["target"], comparison, metric_name)
+    _print(table, comparison, metric_name)
     print("\nWritten: " + ", ".join(map(str, written)))
     return 0
 
@@ -91,14 +96,14 @@ def _import(key: str, value: str) -> Any:
     try:
         return getattr(importlib.import_module(module_name), name)
     except Exception as error:  # the user's module may raise anything
-        raise AuditError(f"{key}={value}: cannot be imported: {type(error).__name__}: {error}") from error
+        raise AuditError(f"{key}={value}: cannot be imported: {reason(error)}") from error
 
 
 def _call(key: str, value: str, function: Any) -> Any:
     try:
         return function()
     except Exception as error:
-        raise AuditError(f"{key}={value}: calling it failed: {type(error).__name__}: {error}") from error
+        raise AuditError(f"{key}={value}: calling it failed: {reason(error)}") from error
 
 
 def _model(target: str, checkpoint: str | None) -> nn.Module:
@@ -166,9 +171,7 @@ def _before_and_after(
     score_batches: Callable[[], Iterable[Any]],
     metric: Metric,
 ) -> pd.DataFrame | None:
-    """The metric before and after adjustment; None without labels, or where no BN layer stores anything."""
-    if all(norm.running_var is None for norm in norm_layers(model).values()):
-        return None
+    """The metric before and after adjustment, which is undone; None without labels."""
 
     def again(model: nn.Module, _: Iterable[Any]) -> float:  # a function of the user may give a stream
         return metric(model, score_batches())
@@ -176,8 +179,9 @@ def _before_and_after(
     before = compare({"before": model}, [], again)
     if math.isnan(before["eval_mode"].item()):
         return None
-    adjusted = adjust(copy.deepcopy(model), batches())
-    return pd.concat([before, compare({"after adjust": adjusted}, [], again)], ignore_index=True)
+    with unchanged(model):
+        after = compare({"after adjust": adjust(model, batches())}, [], again)
+    return pd.concat([before, after], ignore_index=True)
 
 
 def _print(table: pd.DataFrame, comparison: pd.DataFrame | None, title: str) -> None:

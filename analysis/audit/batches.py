@@ -15,6 +15,17 @@ class AuditError(Exception):
     """A network or data that cannot be audited, in a plain sentence."""
 
 
+def reason(error: BaseException) -> str:
+    """An exception of somebody else's code in one line: its type and what it says.
+
+    Of a traceback in it, as a loader's worker sends it, only the last line counts.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any("Traceback (most recent call last)" in line for line in lines):
+        lines = [lines[0], lines[-1]]
+    return ": ".join([type(error).__name__, *([" ".join(lines)[:300]] if lines else [])])
+
+
 def call(model: nn.Module, batch: Any) -> Any:
     """Run the model on a batch.
 
@@ -56,14 +67,9 @@ def scores_of(output: Any, labels: Tensor) -> Tensor | None:
 
 
 def size_of(batch: Any) -> int:
-    """Samples in a batch: the length of its first tensor; 0 where it has none."""
-    if isinstance(batch, Tensor):
-        return len(batch) if batch.dim() else 1
-    if isinstance(batch, Mapping):
-        batch = list(batch.values())
-    if isinstance(batch, tuple | list):
-        return next((size for size in map(size_of, batch) if size), 0)
-    return 0
+    """Samples in a batch: the length of its first tensor that is not empty, 1 for a single number; 0 without."""
+    sizes = (len(tensor) if tensor.dim() else 1 for tensor in tensors_in(batch))
+    return next((size for size in sizes if size), 0)
 
 
 def join_leftovers(batches: Iterable[Any]) -> Iterator[Any]:
@@ -71,23 +77,36 @@ def join_leftovers(batches: Iterable[Any]) -> Iterator[Any]:
 
     Single samples among themselves stay, as the images of a segmentation network do.
 
-    Raises AuditError if `batches` are no batches.
+    Raises AuditError if `batches` are no batches, if reading them fails, and for a batch without samples.
     """
     check_batches(batches)
     previous = None
     is_open = True  # to one sample from behind: not to any number of them, which would fill the memory
-    for batch in batches:
+    for batch in _read(batches):
         if previous is None:
             previous = batch
         elif size_of(previous) == 1 < size_of(batch):
-            previous = _join(previous, batch)
+            previous = _joined(previous, batch)
         elif is_open and size_of(batch) == 1 < size_of(previous):
-            previous, is_open = _join(previous, batch), False
+            previous, is_open = _joined(previous, batch), False
         else:
             yield previous
             previous, is_open = batch, True
     if previous is not None:
         yield previous
+
+
+def _read(batches: Iterable[Any]) -> Iterator[Any]:
+    number = 0
+    try:
+        for number, batch in enumerate(batches, 1):
+            if tensors_in(batch) and size_of(batch) == 0:
+                raise AuditError(f"Batch {number} has 0 samples: leave it out.")
+            yield batch
+    except AuditError:
+        raise
+    except Exception as error:  # the user's data may raise anything
+        raise AuditError(f"Reading batch {number + 1} of the data failed: {reason(error)}.") from error
 
 
 def check_batches(batches: Any) -> None:
@@ -102,6 +121,16 @@ def check_batches(batches: Any) -> None:
         raise AuditError(
             f"The data are of type {type(batches).__name__}: allowed is an iterable of batches, say a DataLoader."
         )
+
+
+def _joined(first: Any, second: Any) -> Any:
+    try:
+        return _join(first, second)
+    except Exception as error:
+        raise AuditError(
+            f"A single sample cannot join the batch beside it, {reason(error)}: leave it out, with "
+            "DataLoader(..., drop_last=True)."
+        ) from error
 
 
 def _join(first: Any, second: Any) -> Any:

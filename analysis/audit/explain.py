@@ -19,7 +19,7 @@ def diagnosis(table: pd.DataFrame) -> str:
 
     Returns:
         A few lines: the verdict; the layers with an alarm; a line for each of the three causes, also where one is
-        innocent; advice; remarks.
+        innocent; advice; remarks, among them why a layer was not measured.
     """
     alarmed = table[table["alarm"] != ""]
     sizes = sorted(((_size(row), -index) for index, (_, row) in enumerate(alarmed.iterrows())), reverse=True)
@@ -40,17 +40,26 @@ def _verdict(table: pd.DataFrame, worst: pd.DataFrame) -> str:
         f"(alarms need more than {TOLERANCE:.0%} of variance or {MEAN_TOLERANCE} standard deviations of mean; at "
         f"most {FALSE_ALARM:.0%} of sound networks raise any; {table.attrs.get('samples', 0)} samples)"
     )
-    if worst.empty and table["moving_var"].isna().all():
+    reached = table[(table["calls"] > 0) | table["test_var"].notna()]
+    if worst.empty and len(reached) and reached["moving_var"].isna().all():
         return f"No BN layer stores statistics, so eval mode uses each batch as train mode does {level}."
+    left_out = int((table["shift_ratio_low"].isna() & (table["alarm"] == "")).sum())
+    if left_out == len(table):
+        return f"Not measured: nothing can be said of {_layers(left_out, 'BN ')}, see Remarks {level}."
+    rest = f", {left_out} not measured" if left_out else ""
     if worst.empty:
-        return f"No shift: in all {_layers(len(table), 'BN ')}, eval mode agrees with what is stored {level}."
+        measured = _layers(len(table) - left_out, "measured BN " if left_out else "BN ")
+        return f"No shift: in all {measured}, eval mode agrees with what is stored{rest} {level}."
     verb = "is" if len(worst) == 1 else "are"
-    return f"{len(worst)} of {_layers(len(table), 'BN ')} {verb} off {level}. Worst first:"
+    return f"{len(worst)} of {_layers(len(table), 'BN ')} {verb} off{rest} {level}. Worst first:"
 
 
 def _layer(row: pd.Series) -> str:
     low, high = row["shift_ratio_low"], row["shift_ratio_high"]
-    parts = [f"eval variance is {row['shift_ratio']:.3g} [{low:.3g}, {high:.3g}] of the stored one"]
+    interval = f" [{low:.3g}, {high:.3g}]" if math.isfinite(low) else ""
+    parts = [f"eval variance is {row['shift_ratio']:.3g}{interval} of the stored one"]
+    if math.isnan(row["shift_ratio"]):
+        parts = ["used in train mode only"]
     if row["mean_shift_low"] > MEAN_TOLERANCE:
         parts[0] += f", its mean {row['mean_shift']:.2g} standard deviations off"
     causes = row["alarm"].split(",")
@@ -98,7 +107,9 @@ def _noise(table: pd.DataFrame) -> str:
 def _lag(table: pd.DataFrame) -> str:
     hit = _with(table, "lag")
     if hit.empty:
-        return "  Stored statistics that lag: no, they agree with these batches."
+        is_measured = table["lag_ratio_low"].notna().any()
+        agree = "no, they agree with these batches"
+        return f"  Stored statistics that lag: {agree if is_measured else 'not measured'}."
     row = _most(hit, "lag_ratio", "lag_mean")
     doubt = "" if table.attrs.get("has_eval_batches") else " (or these batches are not those of training)"
     return (
@@ -126,7 +137,9 @@ def _data(table: pd.DataFrame) -> str:
         return "  Data that differ: not asked; give the evaluation batches as well to know."
     hit = _with(table, "data")
     if hit.empty:
-        return "  Data that differ: no, evaluation data have the moments of the training data."
+        is_measured = table["data_ratio_low"].notna().any()
+        alike = "no, evaluation data have the moments of the training data"
+        return f"  Data that differ: {alike if is_measured else 'not measured'}."
     row = hit.iloc[0]
     return (
         f"  Data that differ: yes, {_layers(len(hit))}, the first {row['layer_name']}: evaluation data have "
@@ -167,14 +180,20 @@ def _remarks(table: pd.DataFrame) -> list[str]:
     remarks = []
     for _, row in table.iterrows():
         name = row["layer_name"]
-        if math.isnan(row["moving_var"]):
+        if row["calls"] == 0 and math.isnan(row["test_var"]):
+            remarks.append(f"  {name}: not measured, as no batch reaches it.")
+        elif math.isnan(row["moving_var"]):
             remarks.append(
                 f"  {name} has track_running_stats=False: it stores nothing, so eval uses each batch."
             )
         elif row["calls"] == 0:
-            remarks.append(f"  {name} was not reached by any batch.")
+            remarks.append(f"  {name} is used in eval mode only.")
         elif math.isnan(row["test_var"]):
-            remarks.append(f"  {name} is used in train mode only.")
+            remarks.append(f"  {name}: not measured, as it is used in train mode only.")
+        elif math.isnan(row["shift_ratio_low"]):
+            is_constant = row["test_var"] == 0
+            why = "what it gets in eval mode does not vary" if is_constant else "there are too few samples"
+            remarks.append(f"  {name}: not measured, as {why}.")
         elif row["calls"] > 1:
             remarks.append(f"  {name} is shared: {row['calls']} calls a forward, pooled.")
         if row["own_noise"] and math.isnan(row["local_ratio"]):

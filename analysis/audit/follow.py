@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from analysis.audit.batches import map_tensors, tensors_in
 from analysis.audit.sources import (
     GENERATORS,
+    LEAVES_TORCH,
     Draws,
     NoisyCall,
     is_noise_site,
@@ -31,7 +32,9 @@ from analysis.audit.trails import ByTensor, Link, Trail, follow
 class Follower(TorchFunctionMode):
     """Follows forward passes of `model`, one at a time; `trail` gives that of an activation.
 
-    At first it only notes in `noise_names` which noise there is; from `follow` on it follows that noise.
+    At first it only notes in `noise_names` which noise there is; from `follow` on it follows that noise. It acts
+    between its `__enter__` and `__exit__`, which may come again. `has_lost_draws`: random numbers went from torch
+    to Python, say into an `if`, where they cannot be followed.
     """
 
     def __init__(self, model: nn.Module):
@@ -41,13 +44,14 @@ class Follower(TorchFunctionMode):
         self._modules = dict(model.named_modules())
         self._names = {id(module): name for name, module in self._modules.items()}
         self._calling: list[nn.Module] = [model]
+        self.has_lost_draws = False
         self._trails, self._draws = ByTensor(), Draws()
         self._entered = 0
         self._hooks: list[Any] = []
 
     def follow(self, ignored: frozenset[str]) -> None:
         """Start anew, and follow all noise in the next pass but what is `ignored`: evaluation has it too."""
-        self.noise_names, self._ignored = {}, ignored
+        self.noise_names, self.has_lost_draws, self._ignored = {}, False, ignored
         self._trails, self._draws = ByTensor(), Draws()
 
     def __enter__(self):
@@ -59,8 +63,8 @@ class Follower(TorchFunctionMode):
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        for hook in self._hooks:
-            hook.remove()
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def trail(self, activation: Tensor) -> Trail | None:
         """The trail of an activation of this pass; None for one that no noise has reached."""
@@ -79,6 +83,9 @@ class Follower(TorchFunctionMode):
         random = [tensor for tensor in tensors if self._draws.get(tensor) is not None]
         if not random:
             return self._run(func, args, kwargs)
+        if func.__name__ in LEAVES_TORCH:
+            self.has_lost_draws |= self._follows(f"{self._place()}: random choice")
+            return func(*args, **kwargs)
         if any(
             t.is_floating_point() and t.numel() > 1 and not any(t is draw for draw in random) for t in tensors
         ):

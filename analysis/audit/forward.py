@@ -1,8 +1,9 @@
-"""One forward pass in train or eval mode, while every BN layer's input is looked at.
+"""One forward pass in train or eval mode, from the model as it was, while every BN layer's input is looked at.
 
 The look costs little: what the audit sums up of an input also serves to normalise the batch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,10 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from analysis.audit.batches import AuditError, Forward, tensors_in
+from analysis.audit.batches import AuditError, Forward, reason, tensors_in
 from analysis.audit.moments import GroupedMoments
+from analysis.audit.preserve import Snapshot
 from analysis.audit.sources import is_noise_site
 from analysis.audit.trails import Trail
+
+THOROUGH = 16  # after one pass in this many all bits of the model are compared
 
 
 class Mode(NamedTuple):
@@ -39,8 +43,8 @@ class Modes:
     """Puts the BN layers among a model's modules, and everything else, in train or eval mode.
 
     BN in train mode keeps its statistics: `track_running_stats = False` makes a layer normalise by its batch and
-    leave alone what it stored. A SyncBatchNorm of a single process works from now on as the plain layer that it
-    then is, which runs on a CPU too. The harness's own noise, which is data, is taken out where noise is off.
+    leave alone what it stored. A SyncBatchNorm of a single process works as the plain layer that it then is, which
+    runs on a CPU too. The harness's own noise, which is data, is taken out where noise is off.
     """
 
     def __init__(self, model: nn.Module):
@@ -51,10 +55,13 @@ class Modes:
         self._storing = [norm.__dict__ for norm in norms if norm.running_var is not None]
         self._others = [module.__dict__ for module in modules if not isinstance(module, _BatchNorm)]
         self._sites = [module.__dict__ for module in modules if is_noise_site(module)]
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            for norm in norms:
-                if isinstance(norm, nn.SyncBatchNorm):
-                    norm.__dict__["forward"] = partial(_BatchNorm.forward, norm)
+        is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        synchronised = () if is_distributed else norms
+        self._plain_forwards = [
+            (norm.__dict__, partial(_BatchNorm.forward, norm))
+            for norm in synchronised
+            if isinstance(norm, nn.SyncBatchNorm)
+        ]
 
     def set(self, norms_train: bool, noise_on: bool) -> None:
         """Set whether BN normalises by its batch, and whether noise and everything else is in train mode."""
@@ -62,6 +69,8 @@ class Modes:
             own["training"] = norms_train
         for own in self._storing:
             own["track_running_stats"] = not norms_train
+        for own, forward in self._plain_forwards:
+            own["forward"] = forward
         for own in self._others:
             own["training"] = noise_on
         for own in self._sites:
@@ -91,7 +100,7 @@ class Caller:
         with torch._C.DisableTorchFunction():
             tensors = [tensor for tensor in tensors_in(batch) if not tensor.is_inference()]
             versions = [tensor._version for tensor in tensors]
-            copies = [tensor.clone() for tensor in tensors] if may_write else []
+            copies = list(map(_copy, tensors)) if may_write else []
         output = None
         try:
             output = self._output(batch, mode)
@@ -108,10 +117,20 @@ class Caller:
                 if wrote:
                     # The output may be the very tensor that is set back.
                     output = output.clone() if isinstance(output, Tensor) else output
-                    with torch.no_grad():
-                        for tensor, copy in zip(tensors, copies, strict=True):
-                            tensor.copy_(copy)
+                    self._set_back(tensors, versions, copies, mode)
         return output
+
+    def _set_back(self, tensors: list[Tensor], versions: list[int], copies: list[Any], mode: str) -> None:
+        for tensor, version, copy in zip(tensors, versions, copies, strict=True):
+            if tensor._version == version:
+                continue
+            if copy is None:
+                raise AuditError(
+                    f"The model writes in {mode} into an input that cannot be copied, which is changed now: let "
+                    "it write into another tensor."
+                )
+            with torch.no_grad():
+                tensor.copy_(copy)
 
     def _output(self, batch: Any, mode: str) -> Any:
         try:
@@ -119,15 +138,20 @@ class Caller:
         except AuditError:
             raise
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            if "more than 1 value per channel" in reason:
+            if "more than 1 value per channel" in str(error):
                 raise AuditError(
                     "In train mode BN cannot normalise a single value per channel: give batches of 2 samples or "
                     "more."
                 ) from error
-            raise AuditError(
-                f"The model's forward failed in {mode}: {type(error).__name__}: {reason}"
-            ) from error
+            raise AuditError(f"The model's forward failed in {mode}: {reason(error)}") from error
+
+
+def _copy(tensor: Tensor) -> Tensor | None:
+    """A copy of one of the user's tensors; None where there can be none, as of some that are never written to."""
+    try:
+        return Tensor.clone(tensor)
+    except Exception:
+        return None
 
 
 @dataclass
@@ -197,13 +221,14 @@ def look_at_inputs(layers: Iterable[Layer], look: Look) -> Iterator[None]:
 
 def _forward_with_look(layer: Layer, look: Look) -> Callable:
     """The layer's `forward`, which looks at its input first."""
-    norm, forward = layer.norm, layer.norm.forward
+    norm, forward, inference = layer.norm, layer.norm.forward, torch.is_inference_mode_enabled()
     is_torchs = getattr(forward, "__func__", getattr(forward, "func", None)) is _BatchNorm.forward
 
     def forward_with_look(*args: Any, **kwargs: Any) -> Any:
         x = args[0] if args else kwargs["input"]
         with torch._C.DisableTorchFunction():
-            moments = look(layer, x)
+            is_same = torch.is_inference_mode_enabled() == inference
+            moments = look(layer, x) if is_same else _look_within(inference, look, layer, x)
         if not norm.training:
             mean, variance = norm.running_mean, norm.running_var
         else:
@@ -217,7 +242,36 @@ def _forward_with_look(layer: Layer, look: Look) -> Callable:
     return forward_with_look
 
 
+def _look_within(inference: bool, look: Look, layer: Layer, x: Tensor) -> Moments | None:
+    """Look in the inference mode of the audit, not of the model: the audit writes to what it notes later on."""
+    with torch.inference_mode(inference), torch.no_grad():
+        return look(layer, x)
+
+
 def _serve(moments: Moments, norm: _BatchNorm, x: Tensor) -> bool:
     """Whether torch's BN would find the same moments: in its precision, and without a gradient through them."""
     is_plain = type(x) is Tensor and not torch.is_grad_enabled() and x.dtype == moments[0].dtype
     return is_plain and (norm.weight is None or norm.weight.dtype == x.dtype)
+
+
+class Runner:
+    """Runs batches through a model in one of `MODES`, every time from the same contents of the model.
+
+    What a pass changes in the model, `state` takes back behind it. Random generators go on: from the same state
+    they would give every batch the same noise.
+    """
+
+    def __init__(self, model: nn.Module, layers: Iterable[Layer], forward: Forward, state: Snapshot):
+        self._modes, self._caller = Modes(model), Caller(model, forward)
+        self._layers, self._state = list(layers), state
+        self._passes: Counter[str] = Counter()  # by mode
+
+    def __call__(self, mode: str, batch: Any, look: Look) -> Any:
+        """Run a batch, `look` at the input of every layer, and return the output."""
+        settings = MODES[mode]
+        self._modes.set(settings.norms_train, settings.noise_on)
+        with look_at_inputs(self._layers, look):
+            output = self._caller(batch, settings.words)
+        self._state.restore(thorough=self._passes[mode] % THOROUGH == 0)
+        self._passes[mode] += 1
+        return output

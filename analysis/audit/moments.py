@@ -311,6 +311,12 @@ class Ratio(NamedTuple):
         return self._replace(log_error=math.hypot(self.log_error, log_error))
 
 
+def quotient(above: Any, below: Any) -> Any:
+    """Above / below, of numbers or arrays; inf or nan where `below` is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.divide(above, below)
+
+
 def ratio(above: GroupedMoments, below: GroupedMoments | float) -> Ratio:
     """The ratio of two layers' variances, its error by the delete-a-group jackknife.
 
@@ -319,10 +325,12 @@ def ratio(above: GroupedMoments, below: GroupedMoments | float) -> Ratio:
     """
     value, left_out = above.layer_variance, above.layer_variances_without_each_group()
     if isinstance(below, GroupedMoments):
-        value, left_out = value / below.layer_variance, left_out / below.layer_variances_without_each_group()
+        value = quotient(value, below.layer_variance)
+        left_out = quotient(left_out, below.layer_variances_without_each_group())
     else:
-        value, left_out = value / below, left_out / below
-    logs = np.log(left_out[left_out > 0])  # without groups that have none, whose value is nan
+        value, left_out = quotient(value, below), quotient(left_out, below)
+    # Without groups that have none, whose value is nan.
+    logs = np.log(left_out[(left_out > 0) & np.isfinite(left_out)])
     groups = len(logs)
     if groups < 2:
         return Ratio(value, math.nan, groups)
@@ -334,7 +342,7 @@ def independent_ratio(above: GroupedMoments, below: GroupedMoments) -> Ratio:
     """The ratio of two layers' variances over different samples: their errors add."""
     first, second = ratio(above, 1.0), ratio(below, 1.0)
     error = math.hypot(first.log_error, second.log_error)
-    return Ratio(first.value / second.value, error, min(first.groups, second.groups))
+    return Ratio(quotient(first.value, second.value), error, min(first.groups, second.groups))
 
 
 class Offset(NamedTuple):

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.audit.explain import diagnosis
 from analysis.figures import style
+from analysis.files import written_together
 from analysis.render import render
 
 TEMPLATE = Path(__file__).parent / "audit_page.html.j2"
@@ -45,7 +46,7 @@ _CAUSE_LOOK = {
 def write_files(
     table: pd.DataFrame, out: Path, title: str, comparison: pd.DataFrame | None = None, metric: str = ""
 ) -> list[Path]:
-    """Write audit.csv, audit.png, audit.svg and audit.html to the folder `out`; return their paths.
+    """Write audit.csv, audit.png, audit.svg and audit.html to the folder `out`, all or none; return their paths.
 
     Args:
         table: from `audit`.
@@ -55,21 +56,17 @@ def write_files(
 
     Raises OSError if the folder cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    figure = shift_figure(table, title)
-    style.settle(figure)
-    svg = style.svg_bytes(figure)
-    contents = {
-        "audit.csv": table.to_csv(index=False).encode(),
-        "audit.png": style.png_bytes(figure),
-        "audit.svg": svg,
-        "audit.html": _html(table, title, svg, comparison, metric).encode(),
-    }
-    for name, content in contents.items():
-        partial = out / f".{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(out / name)
-    return [out / name for name in contents]
+    with written_together(out) as files:
+        figure = shift_figure(table, title)
+        style.settle(figure)
+        svg = style.svg_bytes(figure)
+        files |= {
+            "audit.csv": table.to_csv(index=False).encode(),
+            "audit.png": style.png_bytes(figure),
+            "audit.svg": svg,
+            "audit.html": _html(table, title, svg, comparison, metric).encode(),
+        }
+    return [out / name for name in files]
 
 
 def shift_figure(table: pd.DataFrame, title: str) -> Figure:
@@ -114,13 +111,15 @@ def _finish(axes: Axes, label: str) -> None:
     axes.set_ylim(min(low, 0.8), max(high, 1.25))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}" if max(high, 1.25) / min(low, 0.8) < 8 else "")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def short_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return what a person reads of the table, as text."""
     ends = zip(table["shift_ratio_low"], table["shift_ratio_high"], strict=True)
-    columns = table.assign(interval=[f"{low:.3g} to {high:.3g}" for low, high in ends])[list(PAGE_COLUMNS)]
+    intervals = ["not measured" if pd.isna(low) else f"{low:.3g} to {high:.3g}" for low, high in ends]
+    columns = table.assign(interval=intervals)[list(PAGE_COLUMNS)]
     columns = columns.dropna(axis=1, how="all")
     for column in columns.select_dtypes("float"):
         columns[column] = columns[column].map(lambda value: "" if pd.isna(value) else f"{value:.3g}")

@@ -5,7 +5,6 @@ train pass is followed operation by operation, see `follow`; where no noise reac
 clean pass would show what the train pass does, and is left out on the others.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from torch import Tensor, nn
 
 from analysis.audit.batches import AuditError, Forward, call, join_leftovers, size_of, tensors_in
 from analysis.audit.follow import Follower
-from analysis.audit.forward import MODES, Caller, Layer, Look, Modes, Moments, look_at_inputs
+from analysis.audit.forward import Layer, Look, Moments, Runner
 from analysis.audit.moments import SampleSums
-from analysis.audit.preserve import norm_layers, unchanged, unwrapped
+from analysis.audit.network import norm_layers, unwrapped
+from analysis.audit.preserve import Snapshot, unchanged
+from analysis.audit.sound import check_measured, check_stored
 
 FOLLOWED = 16  # one batch in this many is followed
 
@@ -46,23 +47,25 @@ def measure(
     model = unwrapped(model)
     layers = {name: Layer(name, norm) for name, norm in norm_layers(model).items()}
     count = samples = 0
-    with unchanged(model), torch.compiler.set_stance("force_eager"):  # compiled code cannot be followed
-        passes = Passes(model, layers, forward or call)
-        torch.manual_seed(seed)
-        with look_at_inputs(layers.values(), passes.look):
-            for count, batch in enumerate(join_leftovers(batches), 1):
-                if (count - 1) % FOLLOWED == 0:
-                    passes.follow(batch)
-                else:
-                    passes.train_and_clean(batch)
-                passes.eval("eval", batch)
-                samples += size_of(batch)
-            if not count:
-                raise AuditError(
-                    "There are no batches to run the model on; an iterator can be read only once."
-                )
-            for batch in () if eval_batches is None else join_leftovers(eval_batches):
-                passes.eval("fresh", batch)
+    with (
+        unchanged(model, batches, eval_batches) as state,
+        torch.compiler.set_stance("force_eager"),  # compiled code cannot be followed
+    ):
+        state.generators.seed(seed)
+        passes = Passes(model, layers, forward or call, state)
+        for count, batch in enumerate(join_leftovers(batches), 1):
+            if (count - 1) % FOLLOWED == 0:
+                passes.follow(batch)
+            else:
+                passes.train_and_clean(batch)
+            if count == 1:
+                check_stored(layers.values())
+            passes.eval("eval", batch)
+            samples += size_of(batch)
+        if not count:
+            raise AuditError("There are no batches to run the model on; an iterator can be read only once.")
+        for batch in () if eval_batches is None else join_leftovers(eval_batches):
+            passes.eval("fresh", batch)
     measurement = Measurement(
         list(layers.values()),
         count,
@@ -72,53 +75,20 @@ def measure(
         eval_batches is not None,
     )
     measurement.layers.sort(key=passes.depth)
-    _check_finite(model, measurement.layers)
+    check_measured(model, measurement.layers)
     return measurement
 
 
-def _check_finite(model: nn.Module, layers: list[Layer]) -> None:
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        # A sum tells most at little cost.
-        if not tensor.is_floating_point() or math.isfinite(tensor.sum().item()):
-            continue
-        if not torch.isfinite(tensor).all():
-            raise AuditError(
-                f"The model has NaN or infinite numbers in {name}: there is nothing sound to measure."
-            )
-    for layer in layers:
-        for mode in MODES:
-            moments = getattr(layer, mode)
-            if not moments.samples:
-                continue
-            if not math.isfinite(moments.layer_mean):
-                raise AuditError(
-                    f"NaN or infinite numbers reach the BN layer {layer.name} first, in {MODES[mode].words}."
-                )
-            if not math.isfinite(moments.layer_variance):
-                raise AuditError(
-                    f"Numbers too large to be squared reach the BN layer {layer.name} first, "
-                    f"in {MODES[mode].words}."
-                )
-
-
 class Passes:
-    """The passes of batches through a model, and what they showed of its noise.
+    """The passes of batches through a model, and what they showed of its noise."""
 
-    Every BN layer's input has to be given to `look`, see `forward.look_at_inputs`.
-    """
-
-    def __init__(self, model: nn.Module, layers: dict[str, Layer], forward: Forward):
+    def __init__(self, model: nn.Module, layers: dict[str, Layer], forward: Forward, state: Snapshot):
         self.model, self.layers = model, layers
-        self._call = Caller(model, forward)
+        self._run = Runner(model, layers.values(), forward, state)
+        self._generators = state.generators
         self.has_noise = False
         self.always_on: dict[str, None] = {}  # names of the noise that evaluation has too
-        self._modes = Modes(model)
-        self._look: Look = lambda layer, x: None
         self._order: dict[str, int] = {}
-
-    def look(self, layer: Layer, x: Tensor) -> Moments | None:
-        """Look at a layer's input x; return its moments where the layer may normalise by them."""
-        return self._look(layer, x)
 
     def depth(self, layer: Layer) -> int:
         """The layer's place in the order of the forward pass; layers that nothing reaches come last."""
@@ -172,14 +142,19 @@ class Passes:
                 layer.note(x, trail)
             return layer.train.batch_moments()
 
-        with Follower(self.model) as follower:
-            clean = self._run("clean", batch, look_clean)
-            self.always_on |= follower.noise_names
-            follower.follow(ignored=frozenset(self.always_on))
-            noisy = self._run("train", batch, look_train)
+        follower = Follower(self.model)
+        with follower:
+            clean, drawn_clean = self._run_and_watch("clean", batch, look_clean)
+        self.always_on |= follower.noise_names
+        follower.follow(ignored=frozenset(self.always_on))
+        with follower:
+            noisy, drawn = self._run_and_watch("train", batch, look_train)
+        # Nobody sees where numbers go that numpy and Python draw, or torch without an operation that is known.
+        followed = {"torch"} if follower.noise_names and not follower.has_lost_draws else set()
+        may_reach_all = bool(drawn - drawn_clean - followed) or follower.has_lost_draws
         for name, layer in self.layers.items():
             layer.calls = max(layer.calls, len(train_sums[name]))
-            is_noisy = name in reached or not _agree(train_sums[name], clean_sums[name])
+            is_noisy = may_reach_all or name in reached or not _agree(train_sums[name], clean_sums[name])
             if is_noisy and not layer.is_noisy:
                 layer.is_noisy = True
                 layer.clean = layer.train.copy()  # both were the same until now
@@ -190,10 +165,10 @@ class Passes:
         is_noisy = any(layer.is_noisy for layer in self.layers.values())
         self.has_noise |= is_noisy or bool(follower.noise_names) or not _agree(noisy, clean)
 
-    def _run(self, mode: str, batch: Any, look: Look) -> Any:
-        self._modes.set(MODES[mode].norms_train, MODES[mode].noise_on)
-        self._look = look
-        return self._call(batch, MODES[mode].words)
+    def _run_and_watch(self, mode: str, batch: Any, look: Look) -> tuple[Any, set[str]]:
+        """Run a pass; return its output and the libraries whose random generators it drew from."""
+        before = self._generators.states()
+        return self._run(mode, batch, look), self._generators.drawn_since(before)
 
 
 def _agree(first: Any, second: Any) -> bool:

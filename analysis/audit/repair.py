@@ -1,6 +1,5 @@
 """Repairs: other noise instead of Dropout, BN statistics without noise, and what they do to the user's metric."""
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -10,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from analysis import theory
-from analysis.audit.batches import AuditError, Forward, call, join_leftovers, labels_of, scores_of
-from analysis.audit.forward import MODES, Caller, Layer, Modes, Moments, look_at_inputs
-from analysis.audit.preserve import norm_layers, unchanged, unwrapped
+from analysis.audit.batches import AuditError, Forward, call, join_leftovers, labels_of, reason, scores_of
+from analysis.audit.forward import Caller, Layer, Modes, Moments, Runner
+from analysis.audit.network import norm_layers, unwrapped
+from analysis.audit.preserve import copied, unchanged
 from analysis.theory.noises import DROPOUT, FAMILIES, family, standard_normal
 
 Metric = Callable[[nn.Module, Iterable[Any]], float]
@@ -66,12 +66,12 @@ def replace_noise(model: nn.Module, noise: str = "uout", noise_variance: float |
             most, which is dropout 0.25. The paper's Uout beta = 0.1 has 0.0033.
 
     Raises:
-        AuditError: if there is no such module (functional dropout cannot be replaced from outside), or if the
-            noise cannot have that variance.
+        AuditError: if there is no such module (functional dropout cannot be replaced from outside), if the
+            noise cannot have that variance, or if the model cannot be copied.
 
     The copy's weights are trained for the old noise: train it on, then `adjust` it.
     """
-    other = copy.deepcopy(model)
+    other = copied(model)
     replacements: dict[int, MultiplicativeNoise] = {}
     for parent in list(other.modules()):
         for name, module in list(parent.named_children()):
@@ -101,7 +101,7 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
     statistics are taken behind layers that are adjusted already. (`torch.optim.swa_utils.update_bn` leaves the
     noise on, and with it the shift.) Moments are pooled exactly over all samples of all batches, of any sizes, and
     written at the end; one pass, constant memory, on the model's device. Counters grow by the number of batches;
-    modes and everything else stay, and after an error the statistics too.
+    everything else that the model holds is put back, see `preserve`, and after an error the statistics too.
 
     Args:
         model: any module with BN.
@@ -125,14 +125,14 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
         layer.clean.update(x)
         return layer.clean.batch_moments()
 
-    with unchanged(inner):
-        Modes(inner).set(norms_train=True, noise_on=False)
-        caller = Caller(inner, forward or call)
-        with look_at_inputs(layers.values(), look):
-            for count, batch in enumerate(join_leftovers(batches), 1):  # noqa: B007
-                caller(batch, MODES["clean"].words)
+    with unchanged(inner, batches) as state:
+        run = Runner(inner, layers.values(), forward or call, state)
+        for count, batch in enumerate(join_leftovers(batches), 1):  # noqa: B007
+            run("clean", batch, look)
     if not count:
         raise AuditError("There are no batches to run the model on; an iterator can be read only once.")
+    if not any(layer.clean.samples for layer in layers.values()):
+        raise AuditError("No batch reaches a BN layer that stores statistics: nothing was adjusted.")
     for layer in layers.values():
         if layer.clean.samples and not torch.isfinite(layer.clean.variance).all():
             raise AuditError(
@@ -165,7 +165,7 @@ def accuracy(model: nn.Module, batches: Iterable[Any], *, forward: Forward | Non
 def compare(
     models: Mapping[str, nn.Module], batches: Iterable[Any], metric: Metric = accuracy
 ) -> pd.DataFrame:
-    """A row per model with the metric in train mode and in eval mode; the models stay as they are.
+    """A row per model with the metric in train mode and in eval mode; what the models hold is put back.
 
     Args:
         models: by the name of their row, for example {"before": model, "after": adjusted}.
@@ -182,7 +182,7 @@ def compare(
     for name, model in models.items():
         row: dict[str, str | float] = {"model": name}
         for mode in ("train", "eval"):
-            with unchanged(model):
+            with unchanged(model, batches):
                 Modes(model).set(norms_train=mode == "train", noise_on=mode == "train")
                 row[f"{mode}_mode"] = _value_of(metric, model, batches)
         rows.append(row)
@@ -195,5 +195,4 @@ def _value_of(metric: Metric, model: nn.Module, batches: Iterable[Any]) -> float
     except AuditError:
         raise
     except Exception as error:  # the user's function may raise anything
-        reason = " ".join(str(error).split())[:300]
-        raise AuditError(f"The metric failed: {type(error).__name__}: {reason}") from error
+        raise AuditError(f"The metric failed: {reason(error)}") from error

@@ -71,7 +71,9 @@ def _dropout(name: str, args: tuple, kwargs: dict) -> NoisyCall | None:
     if not training or rate <= 0:
         return None
     x = args[0] if args else kwargs["input"]
-    noise_variance = theory.noise_variance("dropout", float(rate)) if rate < 1 else float("inf")
+    if rate >= 1:  # nothing is left that the exact law could be of
+        return NoisyCall(f"F.{name} {rate:g}", x)
+    noise_variance = theory.noise_variance("dropout", float(rate))
     return NoisyCall(f"F.{name} {rate:g}", x, noise_variance, DROPOUTS[name])
 
 
@@ -94,6 +96,7 @@ UNIFORM = {"rand", "rand_like", "uniform_"}
 NORMAL = {"randn", "randn_like", "normal_"}
 BERNOULLI = {"bernoulli", "bernoulli_"}
 GENERATORS = UNIFORM | NORMAL | BERNOULLI
+LEAVES_TORCH = {"__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy", "__array__"}
 COMPARISONS = {"lt": 0, "le": 0, "__lt__": 0, "__le__": 0, "gt": 1, "ge": 1, "__gt__": 1, "__ge__": 1}
 _STILL_UNIFORM = {"add", "radd", "iadd", "sub", "view", "reshape", "to"}
 

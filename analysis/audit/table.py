@@ -23,6 +23,7 @@ from analysis.audit.moments import (
     independent_offset,
     independent_ratio,
     offset,
+    quotient,
     ratio,
 )
 from analysis.audit.passes import measure
@@ -137,7 +138,7 @@ def is_adjusted(layer: Layer, error: tuple[float, float], level: float) -> bool:
     stored = float(norm.running_var.cpu().double().mean())
     clean = ratio(layer.clean, stored).with_error(error[0])
     mean = offset(layer.clean, norm.running_mean, norm.running_var + norm.eps)
-    is_nearer = shift_magnitude(clean.value) < shift_magnitude(layer.train.layer_variance / stored)
+    is_nearer = shift_magnitude(clean.value) < shift_magnitude(quotient(layer.train.layer_variance, stored))
     return is_nearer and not is_alarm(clean, level) and not is_alarm(mean, level)
 
 
@@ -159,7 +160,7 @@ def audit(
     forward: Forward | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Measure the variance shift of every BN layer of a model; the model is left exactly as it was.
+    """Measure the variance shift of every BN layer of a model; what the model holds is put back, see `preserve`.
 
     Args:
         model: any module. Functional dropout, stochastic depth and shared layers are understood.
@@ -167,7 +168,7 @@ def audit(
             labels last), dicts (keyword arguments). Read once. 500 samples give intervals of a few per cent.
         eval_batches: what eval mode is used on, to tell apart data that differ from training.
         forward: `forward(model, batch)`, where calling the model is not as plain as that.
-        seed: of the noise during the audit: the same seed gives the same numbers.
+        seed: of torch, numpy and Python during the audit: the same seed gives the same numbers.
 
     Returns:
         A row per BN layer, in the order in which the data reach them. Variances are unbiased, pooled over the same
@@ -196,7 +197,8 @@ def audit(
         Empty (nan) where a column has no meaning.
 
     Raises:
-        AuditError: in a plain sentence, if the model has no BN, fails, or has NaN.
+        AuditError: in a plain sentence, if the model has no BN, fails, or has NaN; if what it stores cannot work;
+            if noise leaves nothing to measure; if the batches fail or are empty; if the model cannot be put back.
     """
     measurement = measure(model, batches, eval_batches, forward, seed)
     level = 1 - FALSE_ALARM / (len(measurement.layers) * TESTS)
@@ -247,7 +249,7 @@ def _row(layer: Layer, error: tuple[float, float], before: float, level: float) 
     row["shift_magnitude_low"] = 1.0 if low <= 1 <= high else min(shift_magnitude(low), shift_magnitude(high))
     row["shift_magnitude_high"] = max(shift_magnitude(low), shift_magnitude(high))
     row["local_ratio_exact"] = _exact(layer)
-    row["cascade"] = row["test_var"] / row["train_var"] / row["local_ratio"]
+    row["cascade"] = quotient(quotient(row["test_var"], row["train_var"]), row["local_ratio"])
     row["is_adjusted"] = layer.is_noisy and is_adjusted(layer, error, level)
     innocent = ("noise", "lag") if row["is_adjusted"] else ()
     row["alarm"] = ",".join(
@@ -267,4 +269,4 @@ def _exact(layer: Layer) -> float:
     if not (layer.own and layer.has_law and layer.numbers):
         return math.nan
     clean = layer.local_part.layer_variance
-    return clean / (clean + layer.added / layer.numbers)
+    return quotient(clean, clean + layer.added / layer.numbers)

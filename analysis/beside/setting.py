@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from analysis.tables import Study
+from analysis.tables import Study, read_config
 
 DATASETS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "image_folder": "ImageNet"}
 NETWORKS = {  # our model.name: the paper's name; those of ImageNet share a name, see `_network`
@@ -169,11 +168,10 @@ def _settings_of(path: Path) -> dict[str, Any]:
     """The dotted settings of a job's data, model and recipe, as far as they are known."""
     if not path.is_file():
         return {}
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
     here = {
         f"{section}.{key}": value
-        for section in ("data", "model", "recipe")
-        for key, value in config[section].items()
+        for section, settings in read_config(path, ("data", "model", "recipe")).items()
+        for key, value in settings.items()
     }
     here.setdefault("recipe.augment", "none")
     return {key: value for key, value in here.items() if value is not None}  # null: as in the files

@@ -15,6 +15,8 @@ from analysis.claims import CLAIMS, RULE, Verdict, Word, verdict_table, verdicts
 from analysis.claims.evidence import is_tuned
 from analysis.claims.ledger import OWN_COMMAND
 from analysis.claims.verdict import Decision
+from analysis.command import check_paths, exit_status
+from analysis.files import written_together
 from analysis.origins import notes, typed_command
 from analysis.tables import StudyError, read_study
 
@@ -28,6 +30,11 @@ COLOUR = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Print and write the verdicts; return the exit status, 2 if there is no study to test them on."""
+    return exit_status("claims", lambda: judge_study(arguments), StudyError)
+
+
+def judge_study(arguments: list[str] | None) -> int:
+    """Test the claims on the study that the arguments name; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.claims", description="Test the paper's claims on a study."
     )
@@ -39,18 +46,19 @@ def main(arguments: list[str] | None = None) -> int:
         help="where claims.csv goes (default: the folder report inside the study)",
     )
     options = parser.parse_args(arguments)
-    try:
-        study = read_study(options.study)
-        found = verdicts(study, typed_command(options.study) or OWN_COMMAND)
-        out = options.out or options.study / "report"
-        out.mkdir(parents=True, exist_ok=True)
-        verdict_table(found).to_csv(out / "claims.csv", index=False)
-    except (StudyError, OSError) as error:
-        print(f"claims: {error}", file=sys.stderr)
-        return 2
+    out = options.out or options.study / "report"
+    check_paths(options.study, out)
+    study = read_study(options.study)
+    found = verdicts(study, typed_command(options.study) or OWN_COMMAND)
+    with written_together(out) as files:
+        files["claims.csv"] = verdict_table(found).to_csv(index=False).encode()
     for note in notes(options.study):
         print(f"claims: {note}", file=sys.stderr)
-    print_verdicts(found, Console())
+    with (
+        console := Console()
+    ).capture() as text:  # a reader that leaves is for exit_status, not for the console
+        print_verdicts(found, console)
+    print(text.get(), end="")
     if is_tuned(study):
         print("Each kind of noise counts at the learning rate with the least validation error.")
     print(f"claims: {out / 'claims.csv'}")

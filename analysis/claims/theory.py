@@ -40,7 +40,8 @@ def d_cos2_grows(evidence: Evidence) -> list[Part]:
     layers.
     """
     layers = evidence.layers[(evidence.layers["noise"] == "none") & (evidence.layers["norm"] == "batch")]
-    layers = layers[layers["d_cos2"] > 0]
+    layers = layers.dropna(subset=["d_cos2", "fan_in"])
+    layers = layers[(layers["d_cos2"] > 0) & (layers["fan_in"] > 0)]
     networks = [column for column in evidence.network if column != "width"]
     lacking = CannotTestError("no noiseless network whose fan-in varies by a factor of 2", WIDTHS)
     contrast = evidence.of_each(layers, _exponent, networks, lacking)

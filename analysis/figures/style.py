@@ -14,10 +14,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from analysis.command import one_line
 from analysis.theory.noises import FAMILIES
 
 # Two sets of colours that stay apart under every common colour blindness; a word keeps its own everywhere.
@@ -69,7 +71,7 @@ def panels(
         rows: panels from top to bottom.
         columns: panels from left to right.
         title: what the figure is about.
-        subtitle: the line below, such as the network.
+        subtitle: the line below, such as the network; drawn as it is.
         width: of one panel, inches; more if there are few.
         height: of one panel, inches.
         subplots: passed on to `Figure.subplots`, such as sharey.
@@ -82,10 +84,21 @@ def panels(
     heading = figure.suptitle(
         f"{title}\n", x=0.01, ha="left"
     )  # its empty second line is the subtitle's place
-    below = Annotation(subtitle, (0, 0), xycoords=heading, va="bottom", color=GREY)
+    # Names are drawn as they are: two dollars in one are no formula.
+    below = Annotation(
+        drawable(subtitle), (0, 0), xycoords=heading, va="bottom", color=GREY, parse_math=False
+    )
     below.set_in_layout(False)
     figure.add_artist(below)
     return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+
+
+def drawable(name: str) -> str:
+    """A name in the characters that the figures' font has: a square stands for each that it lacks."""
+    glyphs = get_font(findfont("DejaVu Sans")).get_charmap()
+    return "".join(
+        character if ord(character) in glyphs else "\N{WHITE SQUARE}" for character in one_line(name)
+    )
 
 
 def strength_colours(strengths: Iterable[float]) -> dict[float, tuple]:

@@ -4,6 +4,7 @@ from itertools import groupby
 from pathlib import Path
 
 from analysis.figures.drawing import Drawing
+from analysis.files import Files, written_together
 from analysis.modes.statement_charts import STATEMENT_CHARTS, StatementChart
 from analysis.modes.statements import Statement, read_statements
 from analysis.render import render
@@ -18,25 +19,26 @@ TEMPLATE = Path(__file__).parent / "statement_page.html.j2"
 def write_page(folder: Path, out: Path) -> Path:
     """Write index.html and the figures of the mode study in `folder` to `out`, and return the page's path.
 
+    All of them are written or none: an error or a kill leaves an earlier page as it was.
+
     Raises StudyError if `folder` holds no readable mode study, OSError if `out` cannot be written.
     """
     statements = read_statements(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    section = statement_section(statements, out)
-    path = out / "index.html"
-    page = render(
-        TEMPLATE,
-        name=folder.resolve().name,
-        sections=[section],
-        open_questions=open_questions([section]),
-        closing=provenance(folder),
-    )
-    path.write_text(page, encoding="utf-8")
-    return path
+    with written_together(out) as files:
+        section = statement_section(statements, files)
+        page = render(
+            TEMPLATE,
+            name=folder.resolve().name,
+            sections=[section],
+            open_questions=open_questions([section]),
+            closing=provenance(folder),
+        )
+        files["index.html"] = page.encode()
+    return out / "index.html"
 
 
-def statement_section(statements: list[Statement], out: Path) -> Section:
-    """The statements by topic, with the figures of those that have one, which are written to `out`."""
+def statement_section(statements: list[Statement], files: Files) -> Section:
+    """The statements by topic, with the figures of those that have one, which are added to `files`."""
     panel_of = {}
     for statement in statements:
         chart = STATEMENT_CHARTS.get(statement.number)
@@ -45,7 +47,7 @@ def statement_section(statements: list[Statement], out: Path) -> Section:
                 lambda statement=statement, chart=chart: draw(statement, chart),
                 chart.name,
                 chart.question,
-                out,
+                files,
             )
     verdicts = [statement.verdict for statement in statements]
     data = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.files import regular_file
 from analysis.schema import TABLES, VERDICTS
 from analysis.tables import StudyError
 
@@ -50,7 +51,7 @@ def read_statements(folder: Path) -> list[Statement]:
         raise StudyError(f"{folder}: no such folder; name a mode study, for example outputs/modes")
     path = folder / TABLE
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(regular_file(path), dtype=str, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; is this the folder of a mode study?") from None
     except (OSError, ValueError) as error:
@@ -66,7 +67,7 @@ def read_statements(folder: Path) -> list[Statement]:
 def _statement(path: Path, row: dict) -> Statement:
     try:
         number, measured = int(row["number"]), json.loads(row["measured"])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StudyError(f"{path}: statement {row['number']!r} cannot be read ({error})") from None
     if row["verdict"] not in VERDICTS or not isinstance(measured, dict):
         raise StudyError(

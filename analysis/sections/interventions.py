@@ -6,5 +6,5 @@ from analysis.sections.section import Section, Source, draw_panels
 
 def sections(source: Source) -> list[Section]:
     """One section, of the figures that need the whole study."""
-    panels = draw_panels(STUDY_CHARTS, source.study.finished(), source.out)
+    panels = draw_panels(STUDY_CHARTS, source.study.finished(), source.files)
     return [Section("interventions", "Interventions", "figures.html.j2", panels=panels)]

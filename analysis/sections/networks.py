@@ -25,5 +25,5 @@ def _section(network: Study, source: Source, alone: bool) -> Section:
             "summary": summary_table(network.members, network.layers).to_dict("records"),
             "by_width": summary_table(network.members, network.layers, by=["width"]).to_dict("records"),
         },
-        panels=draw_panels(CHARTS, network.finished(), source.out, "" if alone else f"{name}-"),
+        panels=draw_panels(CHARTS, network.finished(), source.files, "" if alone else f"{name}-"),
     )

@@ -3,7 +3,7 @@
 from functools import partial
 
 from analysis.beside.comparison import beside_tables
-from analysis.beside.setting import PaperStudy, paper_study, setting_rows
+from analysis.beside.setting import PaperStudy, setting_rows
 from analysis.figures import PAPER_CHARTS
 from analysis.figures.paper_charts import COMPARISONS
 from analysis.paper.findings import statements
@@ -15,7 +15,7 @@ def sections(source: Source) -> list[Section]:
 
     What a study does not answer is one sentence with the sweeps that would, not a panel each.
     """
-    study = paper_study(source.study.finished(), source.folder)
+    study = source.paper
     panels, sweeps = comparisons(study, source)
     data = {
         "networks": [f"{network}, {dataset}" for dataset, network in study.setting],
@@ -24,7 +24,7 @@ def sections(source: Source) -> list[Section]:
         "sweeps": sweeps,
         "statements": statements(),
     }
-    panels += draw_panels(PAPER_CHARTS, source.study.finished(), source.out)
+    panels += draw_panels(PAPER_CHARTS, source.study.finished(), source.files)
     return [Section("paper", "Beside the paper", "paper.html.j2", data, panels)]
 
 
@@ -32,7 +32,7 @@ def comparisons(study: PaperStudy, source: Source) -> tuple[list[Panel], list[st
     """Draw each figure of the paper that the study can answer; return them, and the sweeps for the others."""
     panels, sweeps = [], []
     for chart in COMPARISONS:
-        panel = draw_panel(partial(chart.draw, study), chart.name, chart.question, source.out)
+        panel = draw_panel(partial(chart.draw, study), chart.name, chart.question, source.files)
         if panel.missing:
             sweeps.append(chart.sweep)
         else:

@@ -6,25 +6,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from analysis.beside.setting import PaperStudy
 from analysis.figures import Chart, style
 from analysis.figures.drawing import Drawing
+from analysis.files import Files
 from analysis.select import CannotAnswerError
 from analysis.tables import Study
 
 
 @dataclass(frozen=True)
 class Source:
-    """The study that a section reads, and the folder that its figures go to.
+    """The study that a section reads, and the files that it adds to the report.
 
     Attributes:
         folder: the study's folder.
         study: its tables, every member included; `study.finished()` leaves out those without a result.
-        out: the report's folder.
+        paper: the part of it that the paper has too.
+        files: what lies beside the page, see `analysis.files.written_together`.
     """
 
     folder: Path
     study: Study
-    out: Path
+    paper: PaperStudy
+    files: Files
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,16 @@ def open_questions(sections: list[Section]) -> list[tuple[str, str, list[str]]]:
     return [(*key, titles) for key, titles in where.items()]
 
 
-def draw_panels(charts: Iterable[Chart], study: Study, out: Path, prefix: str = "") -> list[Panel]:
-    """Draw each chart of the study, write it to `out` as <prefix><chart>.svg and .png, and return the panels."""
+def draw_panels(charts: Iterable[Chart], study: Study, files: Files, prefix: str = "") -> list[Panel]:
+    """Draw each chart of the study, add it to `files` as <prefix><chart>.svg and .png, and return the panels."""
     return [
-        draw_panel(partial(chart.draw, study), f"{prefix}{chart.name}", chart.question, out)
+        draw_panel(partial(chart.draw, study), f"{prefix}{chart.name}", chart.question, files)
         for chart in charts
     ]
 
 
-def draw_panel(draw: Callable[[], Drawing], name: str, question: str, out: Path) -> Panel:
-    """Draw a figure, write it to `out` as <name>.svg and .png, and return its panel.
+def draw_panel(draw: Callable[[], Drawing], name: str, question: str, files: Files) -> Panel:
+    """Draw a figure, add it to `files` as <name>.svg and .png, and return its panel.
 
     Where `draw` raises CannotAnswerError the panel holds its sentence, and the files of an earlier report go: they
     would pass for this one's.
@@ -96,11 +100,9 @@ def draw_panel(draw: Callable[[], Drawing], name: str, question: str, out: Path)
     try:
         drawing = draw()
     except CannotAnswerError as reason:
-        for kind in ("svg", "png"):
-            (out / f"{name}.{kind}").unlink(missing_ok=True)
+        files |= {f"{name}.svg": None, f"{name}.png": None}
         return Panel(name, question, missing=str(reason))
     style.settle(drawing.figure)
     svg = style.svg_bytes(drawing.figure)
-    (out / f"{name}.svg").write_bytes(svg)
-    (out / f"{name}.png").write_bytes(style.png_bytes(drawing.figure))
+    files |= {f"{name}.svg": svg, f"{name}.png": style.png_bytes(drawing.figure)}
     return Panel(name, question, style.data_uri(svg), drawing.finding, drawing.reading)

@@ -10,9 +10,9 @@ from analysis.sections.section import Panel, Section, Source
 
 
 def sections(source: Source, evidence: list[Section]) -> list[Section]:
-    """One section, given those that hold the evidence; also writes claims.csv to the report's folder."""
+    """One section, given those that hold the evidence; also adds claims.csv to the report."""
     results = verdicts(source.study, typed_command(source.folder) or OWN_COMMAND)
-    verdict_table(results).to_csv(source.out / "claims.csv", index=False)
+    source.files["claims.csv"] = verdict_table(results).to_csv(index=False).encode()
     rows = [(verdict, _figures(verdict.claim, evidence)) for verdict in results]
     count = Counter(verdict.word for verdict in results[: len(CLAIMS)])
     data = {

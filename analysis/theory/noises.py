@@ -204,8 +204,8 @@ GAUSSIAN = NoiseFamily(
     name="gaussian",
     strength_name="std",
     strength_label="Gaussian std",
-    allowed="a standard deviation of at least 0",
-    is_allowed=lambda std: 0 <= std < math.inf,
+    allowed="a standard deviation of at least 0, at most 1e19",
+    is_allowed=lambda std: 0 <= std <= 1e19,  # beyond, its square is none of float32's
     variance_of=lambda std: std**2,
     strength_of=math.sqrt,
     law_of=_gauss_hermite,

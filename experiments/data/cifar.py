@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from experiments.checks import ConfigError
+from experiments.checks import ConfigError, regular_file
 
 from . import fetch
 from .dataset import Data
@@ -24,7 +24,7 @@ PIXEL_BYTES = 3 * 32 * 32
 
 
 class Layout(NamedTuple):
-    """One of the two sets: its folder and archive, the files of each part, the range of each label byte."""
+    """One of the two sets: its folder and archive, the files of each part, and what the files hold."""
 
     name: str
     folder: str
@@ -33,7 +33,8 @@ class Layout(NamedTuple):
     test_files: tuple[str, ...]
     label_ranges: tuple[
         int, ...
-    ]  # the last label byte is the class; CIFAR-100 has its coarse class before it
+    ]  # of each label byte; the last one is the class, CIFAR-100 has its coarse class before it
+    most_records: int  # in a file as published
 
     @property
     def classes(self) -> int:
@@ -50,6 +51,7 @@ CIFAR10 = Layout(
     train_files=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
     test_files=("test_batch.bin",),
     label_ranges=(10,),
+    most_records=10_000,
 )
 CIFAR100 = Layout(
     name="cifar100",
@@ -60,6 +62,7 @@ CIFAR100 = Layout(
     train_files=("train.bin",),
     test_files=("test.bin",),
     label_ranges=(20, 100),
+    most_records=50_000,
 )
 
 
@@ -79,7 +82,8 @@ def load_cifar(
     `image_size` averages the images down to so many pixels a side.
 
     Raises:
-        ConfigError: files absent and not to be fetched, missing, truncated, empty, or with impossible labels.
+        ConfigError: files absent and not to be fetched, missing, truncated, empty, larger than the published ones,
+            or with impossible labels.
     """
     folder = Path(root).expanduser().absolute() / layout.folder
     if not folder.is_dir():
@@ -121,12 +125,16 @@ def read_records(layout: Layout, paths: list[Path]) -> Images:
     for path in paths:
         mend = f"replace it by the one in {layout.archive.url}"
         try:
-            content = np.fromfile(path, dtype=np.uint8)
+            size = regular_file(path).stat().st_size  # first: the file may be larger than memory
+            if size == 0 or size % record_bytes:
+                wrong = f"not a whole number (at least 1) of {record_bytes}-byte records"
+                raise ConfigError(f"data.root: {path} holds {size} bytes, {wrong}; {mend}")
+            if (records := size // record_bytes) > layout.most_records:
+                wrong = f"{records} records, more than the {layout.most_records} of the published file"
+                raise ConfigError(f"data.root: {path} holds {wrong}; {mend}")
+            content = np.fromfile(path, dtype=np.uint8, count=size)
         except OSError as error:
             raise ConfigError(f"data.root: cannot read {path} ({error.strerror}); {mend}") from error
-        if len(content) == 0 or len(content) % record_bytes:
-            size = f"{len(content)} bytes, not a whole number (at least 1) of {record_bytes}-byte records"
-            raise ConfigError(f"data.root: {path} holds {size}; {mend}")
         part = torch.from_numpy(content).view(-1, record_bytes)  # [records, label bytes and pixel bytes]
         for column, classes in enumerate(layout.label_ranges):
             check_labels(part[:, column], classes, path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -17,8 +19,11 @@ def load_digits() -> Data:
     images. Standardising every pixel by itself would make each mean zero, and so hide the c^2 term of the
     theory at the first layer.
     """
-    from sklearn import datasets
-    from sklearn.model_selection import train_test_split
+    with warnings.catch_warnings():
+        # Where processes can share nothing joblib says at its import how it will do without. Nothing here asks it.
+        warnings.filterwarnings("ignore", ".* joblib will operate in serial mode")
+        from sklearn import datasets
+        from sklearn.model_selection import train_test_split
 
     pixels, labels = map(np.asarray, datasets.load_digits(return_X_y=True))
     train, test = train_test_split(

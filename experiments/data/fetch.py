@@ -36,8 +36,8 @@ class Remote(NamedTuple):
 def place(folder: Path, fill: Callable[[Path], None]) -> None:
     """Make `folder` with what `fill(empty_folder)` writes; it appears complete, in one step, or not at all.
 
-    The parent of `empty_folder` is scratch space that vanishes. Jobs that run side by side wait for the first
-    one to fetch, and then use its folder.
+    The parent of `empty_folder` is scratch space that vanishes; what a killed process leaves of it, the next one
+    removes. Jobs that run side by side wait for the first one to fetch, and then use its folder.
 
     Raises:
         FetchError, OSError: from `fill`, or a folder that cannot be written; nothing is left behind.
@@ -47,9 +47,11 @@ def place(folder: Path, fill: Callable[[Path], None]) -> None:
     root = folder.parent
     root_is_new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
-    lock = root / f".{folder.name}.lock"
+    lock, prefix = root / f".{folder.name}.lock", f".{folder.name}-"
     try:
-        with FileLock(lock), TemporaryDirectory(prefix=f".{folder.name}-", dir=root) as scratch:
+        with FileLock(lock), TemporaryDirectory(prefix=prefix, dir=root) as scratch:
+            for left_behind in set(root.glob(f"{prefix}*")) - {Path(scratch)}:
+                shutil.rmtree(left_behind, ignore_errors=True)
             if folder.is_dir():
                 return
             complete = Path(scratch, folder.name)

@@ -10,6 +10,12 @@ from torch import Tensor
 from .dataset import Data
 
 
+def gaussian_bytes(*, features: int, classes: int, train_size: int, test_size: int) -> int:
+    """Return how many bytes of memory the draw takes at its peak: inputs, labels, directions, scores of a part."""
+    samples, part = train_size + test_size, max(train_size, test_size)
+    return 4 * (features * (samples + 2 * classes) + part * (classes + 1)) + 8 * samples
+
+
 def load_gaussian(
     *,
     features: int,

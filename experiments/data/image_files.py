@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from .image_reading import check_image, read_image
 
 # Of ImageNet's training images, in [0, 1]: what networks for it are standardised by, by custom.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MARGIN = 256 / 224  # the shorter side is resized to so many times the side of the crop
 
 
 class ImageFiles:
@@ -48,13 +47,24 @@ class ImageFiles:
         numbers = torch.arange(len(self))[index] if isinstance(index, slice) else index
         flat = numbers.flatten().cpu()
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            pixels = list(pool.map(self._read, [self.files[number] for number in flat.tolist()]))
+            files = [self.files[number] for number in flat.tolist()]
+            pixels = list(pool.map(partial(read_image, size=self.size), files))
         images = torch.from_numpy(np.stack(pixels)).to(self.device).movedim(-1, 1).float()
         mean, std = (torch.tensor(values, device=self.device)[:, None, None] for values in (MEAN, STD))
         images = (images / 255 - mean) / std
         if self.change is not None:
             images = self.change(images, flat.to(self.device))
         return images.unflatten(0, numbers.shape) if numbers.dim() else images[0]
+
+    def faults(self) -> list[str]:
+        """Return a sentence for each file that `check_image` refuses, in the order of their names."""
+        from PIL.Image import DecompressionBombWarning
+
+        threads = torch.get_num_threads()
+        parts = [self.files[start::threads] for start in range(threads)]
+        with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+            warnings.simplefilter("error", DecompressionBombWarning)
+            return sorted(fault for faults in pool.map(self._faults, parts) for fault in faults)
 
     def numpy(self) -> ImageFiles:
         """Give what a worker process is handed: this, which is small."""
@@ -86,24 +96,11 @@ class ImageFiles:
         """Read the images in order, in that many pieces of like size."""
         return (self[numbers] for numbers in torch.arange(len(self)).tensor_split(pieces))
 
-    def _read(self, file: Path) -> np.ndarray:
-        """Read one image, uint8 [size, size, 3]."""
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            # Other formats may be handed to programs outside, such as Ghostscript.
-            with Image.open(file, formats=("PNG", "JPEG")) as opened:
-                image = Image.fromarray(_eight_bits(opened)) if opened.mode.startswith("I") else opened
-                image = image.convert("RGB")
-        except (OSError, UnidentifiedImageError) as error:
-            raise OSError(f"{file} cannot be read as an image, PNG or JPEG ({error})") from error
-        scale = MARGIN * self.size / min(image.size)
-        width, height = (max(self.size, round(scale * side)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = (width - self.size) // 2, (height - self.size) // 2
-        return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
-
-
-def _eight_bits(image: Image) -> np.ndarray:
-    """Return a grey image of 16 bits a pixel as uint8; Pillow itself would cut its values off at 255."""
-    return (np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8)
+    def _faults(self, files: Sequence[Path]) -> list[str]:
+        faults = []
+        for file in files:
+            try:
+                check_image(file, self.size)
+            except OSError as error:
+                faults.append(str(error))
+        return faults

@@ -8,10 +8,11 @@ from typing import Any
 
 from experiments.checks import (
     COUNT,
+    FOLDER,
     FRACTION,
     POSITIVE,
+    REAL,
     SWITCH,
-    TEXT,
     Rule,
     check_section,
     is_real,
@@ -21,8 +22,8 @@ from experiments.checks import (
     one_of,
 )
 
-FOLDER = Rule("the path of a folder", TEXT.accepts)
 SIZE = null_or(COUNT, "all")
+SIDE = Rule("a whole number from 1 to 4096", lambda value: COUNT.accepts(value) and value <= 4096)
 
 VALIDATION = Rule(
     "0, a share in (0, 1), or a whole number of samples",
@@ -43,11 +44,11 @@ RULES: dict[str, dict[str, Rule]] = {
     "fashion_mnist": FILE_RULES,
     "cifar10": FILE_RULES,
     "cifar100": FILE_RULES,
-    "image_folder": {"root": FOLDER, "train_size": SIZE, "test_size": SIZE, "image_size": COUNT},
+    "image_folder": {"root": FOLDER, "train_size": SIZE, "test_size": SIZE, "image_size": SIDE},
     "gaussian": {
         "features": COUNT,
         "classes": Rule("a whole number of at least 2", lambda value: is_whole(value) and value >= 2),
-        "mean": Rule("a finite number", is_real),
+        "mean": REAL,
         "variance": POSITIVE,
         "correlation": FRACTION,
         "train_size": COUNT,

@@ -14,16 +14,18 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from experiments.checks import regular_file
 from experiments.data import Data
 from experiments.members import Member
 from experiments.settings.config import Job
-from experiments.study.files import all_or_nothing
+from experiments.study.files import all_or_nothing, listed, naming, remove_partials
 from experiments.training.train import TrainingState
 
 FOLDER = "checkpoints"  # in the job's own
@@ -49,7 +51,7 @@ def save_checkpoint(
     torch.save(vars(state), content)
     name = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
     (folder / FOLDER).mkdir(exist_ok=True)
-    with all_or_nothing(folder / FOLDER / f"{name}.checkpoint", "wb") as file:
+    with all_or_nothing(folder / FOLDER / f"{name}.checkpoint", "xb") as file:
         file.write(json.dumps(hashlib.sha256(content.getbuffer()).hexdigest()).encode() + b"\n")
         file.write(content.getbuffer())
 
@@ -60,13 +62,17 @@ def _origin(job: Job, data: Data) -> dict[str, Any]:
 
 
 def check_checkpoints(folder: Path, job: Job, data: Data) -> None:
-    """Remove what cannot be used: files that are damaged, or of other settings or data; one line says so."""
-    for file in sorted((folder / FOLDER).glob("*.checkpoint")):
+    """Remove what cannot be used: files that are damaged, or of other settings or data; one line says so.
+
+    Raises OSError for a file that cannot be read: that is no damage.
+    """
+    remove_partials(folder / FOLDER)
+    for file in _files(folder):
         try:
             header = json.loads(_content(file).partition(b"\n")[0])
             if any(header[key] != value for key, value in _origin(job, data).items()):
                 raise ValueError("it is of other settings or data")
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             print(f"{file}: removed, its members start over: {error}", file=sys.stderr)
             file.unlink()
 
@@ -77,7 +83,7 @@ def find_checkpoints(folder: Path) -> dict[Member, Place]:
     Only the files' headers are read.
     """
     places: dict[Member, Place] = {}
-    for path in sorted((folder / FOLDER).glob("*.checkpoint")):
+    for path in _files(folder):
         with path.open("rb") as file:
             file.readline()
             header = json.loads(file.readline())
@@ -133,12 +139,18 @@ def load_state(members: Sequence[Member], places: dict[Member, Place]) -> Traini
 
 def remove_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a job that is done."""
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder / FOLDER)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in listed(folder / FOLDER) if file.suffix == ".checkpoint"]
 
 
 def _content(file: Path) -> bytes:
     """Return what a file holds behind its checksum. Raises ValueError when it is not as it was written."""
-    checksum, _, content = file.read_bytes().partition(b"\n")
+    with naming(file):
+        checksum, _, content = regular_file(file).read_bytes().partition(b"\n")
     if json.loads(checksum) != hashlib.sha256(content).hexdigest():
         raise ValueError("it is not as it was written")
     return content

@@ -5,7 +5,8 @@ from functools import lru_cache
 
 from experiments.checks import ConfigError, not_allowed
 from experiments.data import Data, DataSettings, load_data
-from experiments.networks import build_network
+from experiments.memory import check_memory
+from experiments.networks import build_network, training_bytes
 from experiments.settings.config import Job
 from experiments.settings.device import choose_device
 from experiments.study.admission import check_same_data
@@ -34,7 +35,8 @@ def check_data(jobs: Sequence[Job]) -> None:
     configuration says so: check everything else before.
     """
     fingerprints: dict[str, str] = {}
-    for job in {job.setting: job for job in jobs}.values():
+    built = set()
+    for job in sorted(jobs, key=lambda job: str(job.data.section)):  # each data set is read once
         choose_device(job.device)
         data, recipe = cached_data(job.data), job.recipe
         fingerprints[data.name] = data.fingerprint
@@ -44,7 +46,11 @@ def check_data(jobs: Sequence[Job]) -> None:
             )
         if recipe.augment != "none" and data.pixel_mean is None:
             raise not_allowed("recipe.augment", recipe.augment, f"none, because {data.name} holds no images")
+        if (job.data, job.model) in built:
+            continue
+        built.add((job.data, job.model))
         try:
+            check_memory(training_bytes(job.model, data.sample_shape, data.classes))
             job_site_shapes(job, data)
         except Exception as error:  # whatever torch has to say of a network too large, or of another shape
             raise ConfigError(

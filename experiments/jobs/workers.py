@@ -64,10 +64,20 @@ def run_chunks(
 ) -> Generator[tuple[list["Member"], Rows | Exception], None, None]:
     """Yield each chunk with its rows, or with the error it raised, as they finish.
 
-    One process means this one. `report_steps` is told of finished member-steps several times a second, and `twins`
-    receives the trained noise-free members.
+    One process means this one, also where the machine has nothing that several could share; a line says so then.
+    `report_steps` is told of finished member-steps several times a second, and `twins` receives the trained
+    noise-free members.
     """
-    if processes == 1 or len(chunks) == 1:
+    # Finished member-steps of each chunk. Only the process that runs a chunk writes its number, without a lock,
+    # which a killed process would never give back.
+    steps = None
+    if processes > 1 and len(chunks) > 1:
+        try:
+            steps = shared_counts(len(chunks))
+        except (OSError, NotImplementedError) as error:
+            reason = f"which need shared memory, /dev/shm ({error})"
+            print(f"{job.name}: one process instead of {processes}, {reason}", file=sys.stderr)
+    if steps is None:
         from experiments.jobs.chunk import run_chunk
 
         for chunk in chunks:
@@ -77,9 +87,6 @@ def run_chunks(
                 yield chunk, error
         return
     arrays = {name: getattr(data, name).numpy() for name in _TENSORS}  # shared memory may be small
-    # Finished member-steps of each chunk. Only the process that runs a chunk writes its number, without a lock,
-    # which a killed process would never give back.
-    steps = _CONTEXT.RawArray("q", len(chunks))
     start = (job, replace(data, **arrays), steps)
     left = list(enumerate(chunks))
     # A process that is killed, for want of memory say, takes the pool with it, and every chunk that is not done.
@@ -97,6 +104,17 @@ def run_chunks(
             print(f"{job.name}: a worker process was killed; {len(left)} chunks run again", file=sys.stderr)
         else:
             return
+
+
+def shared_counts(count: int) -> Any:
+    """Return so many numbers that processes share.
+
+    Raises OSError, or NotImplementedError, where there is no room for them and for the semaphores of a pool: on
+    Linux both lie in /dev/shm.
+    """
+    counts = _CONTEXT.RawArray("q", count)
+    ProcessPoolExecutor(1, _CONTEXT).shutdown()  # which has as many semaphores as a larger one
+    return counts
 
 
 def _run_pool(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
+from experiments.checks import ConfigError
 from experiments.loggers.member_records import member_records
 from experiments.loggers.offline import wandb_folder, write_missing_runs
 from experiments.loggers.run_record import RunRecord
@@ -14,8 +15,8 @@ from experiments.settings.logger import WandbSettings
 from experiments.study.job_folder import is_damaged
 
 
-class ExportError(Exception):
-    """There is nothing to export, or its files cannot be read or written; the text is one line."""
+class ExportError(ConfigError):
+    """There is nothing to export, or its files cannot be read or written."""
 
 
 class Exported(NamedTuple):
@@ -49,7 +50,7 @@ def export_study(
         report: the run of job type `report`; None for none.
 
     Raises:
-        ExportError: no job's tables to read, or a folder that cannot be written.
+        ConfigError: no job's tables or configuration to read, or a folder that cannot be written.
         UploadError: the runs are all written, but not all of them are uploaded.
     """
     names = sorted(path.parent.name for path in study.glob("jobs/*/members.csv")) if jobs is None else jobs
@@ -62,7 +63,9 @@ def export_study(
     for name in whole:
         try:
             records = member_records(study / "jobs" / name)
-        except (OSError, ValueError, LookupError) as error:
+        except ConfigError:
+            raise
+        except (OSError, ValueError, LookupError, RecursionError) as error:
             raise ExportError(f"{study / 'jobs' / name}: not readable as a job's folder ({error})") from error
         exported.append(_export_records(study, name, records, destination))
     if report is not None:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.schema import IDENTITY, MEMBER_KEY, RECIPE, typed_row
 from analysis.theory.noises import NO_NOISE, family
+from experiments.checks import regular_file
 from experiments.loggers.run_record import Lines, Row, RunRecord
 from experiments.settings.config import DATA_KEYS_WITHOUT_EFFECT, RESULT_KEYS, without
+from experiments.study.job_folder import read_config
 from experiments.study.tables import read_table
 
 SET_BEFORE_TRAINING = (*IDENTITY, *RECIPE)
@@ -43,8 +43,8 @@ def member_records(job_folder: Path) -> list[RunRecord]:
     Raises OSError, or ValueError where a file is not what this version writes.
     """
     study = job_folder.parent.parent.resolve().name
-    configuration = yaml.safe_load((job_folder / "config.yaml").read_text(encoding="utf-8"))
-    environment = json.loads((job_folder / "environment.json").read_text(encoding="utf-8"))
+    configuration = read_config(job_folder)
+    environment = json.loads(regular_file(job_folder / "environment.json").read_text(encoding="utf-8"))
     members = read_table(job_folder / "members.csv")
     layers = _by_member(job_folder / "layers.csv")
     epochs = _by_member(job_folder / "epochs.csv")

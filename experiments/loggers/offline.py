@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.checks import regular_file
 from experiments.loggers.run_record import RunRecord
 from experiments.settings.logger import WandbSettings
 
@@ -33,6 +34,8 @@ LEAN = {
     "symlink": False,
     "use_dot_wandb": False,
 }
+# What W&B makes all the same beside a run, and nobody reads once it is written: its own logs, and room for code.
+OF_NO_USE = ("logs", "tmp")
 
 
 def wandb_folder(study: Path) -> Path:
@@ -126,6 +129,8 @@ def _write_run(study: Path, record: RunRecord, destination: WandbSettings) -> Pa
         run.log(media)
     run.summary.update(record.summary)
     run.finish(exit_code=record.exit_code)
+    for name in OF_NO_USE:
+        shutil.rmtree(folder / name, ignore_errors=True)
     return folder
 
 
@@ -153,6 +158,6 @@ def _media(record: RunRecord) -> "dict[str, wandb.Table | wandb.Image | CustomCh
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return regular_file(path).read_text()
     except OSError:
         return None

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.checks import regular_file
+
 Cell = str | int | float
 Row = dict[str, Cell]
 
@@ -53,7 +55,8 @@ class RunRecord:
         """Checksum of all of it, images included: equal records make equal runs."""
         content = asdict(self) | {
             "images": {
-                key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in self.images.items()
+                key: hashlib.sha256(regular_file(path).read_bytes()).hexdigest()
+                for key, path in self.images.items()
             }
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.theory.noises import FAMILIES
+from experiments.checks import regular_file
 from experiments.loggers.run_record import Lines, Row, RunRecord
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def study_record(
         config={
             "study": study,
             "networks": list(networks),
-            "environment": json.loads(environment.read_text(encoding="utf-8"))
+            "environment": json.loads(regular_file(environment).read_text(encoding="utf-8"))
             if environment.exists()
             else None,
         },

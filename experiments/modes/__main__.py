@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.checks import TEXT, ConfigError, check_section, exit_status
+from experiments.checks import FOLDER, ConfigError, check_section
+from experiments.command import exit_status
 from experiments.settings.config import STUDY
 from experiments.study.files import check_writable
 from experiments.study.locks import study_lock
@@ -18,7 +19,7 @@ Tests 26 statements about train() and eval() on this torch, 16 s on 2 cores, and
   output    folder in which studies lie, relative to the current one (outputs)
 """
 DEFAULTS = {"study": "modes", "output": "outputs"}
-RULES = {"study": STUDY, "output": TEXT}
+RULES = {"study": STUDY, "output": FOLDER}
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def answer(arguments: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     folder = study_folder(arguments)
-    check_writable(folder)
+    check_writable(folder, f"output={folder.parent}")
     from experiments.modes.study import run_statements
 
     with study_lock(folder):

@@ -1,6 +1,7 @@
 """The study of statements: which are tested already, testing the others, and its table modes.csv."""
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,7 +78,7 @@ def run_statements(folder: Path) -> int:
     counts = {verdict: verdicts.count(verdict) for verdict in (*VERDICTS, FAILED)}
     print(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
     print(f"table: {folder / TABLE}")
-    print(f"report: python -m analysis.modes {folder}")
+    print(f"report: {shlex.join(['python', '-m', 'analysis.modes', str(folder)])}")
     return 1 if counts[FAILED] else 0
 
 

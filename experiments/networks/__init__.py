@@ -28,7 +28,10 @@ NETWORKS: dict[str, type[Network]] = {
     "densenet": DenseNet,
     "imagenet_net": ImageNetNet,
 }
-RULES: dict[str, Rule] = {"name": one_of(*NETWORKS), "width": COUNT, "depth": COUNT, "norm": one_of(*NORMS)}
+DEPTH = Rule(
+    "a whole number of at least 1, at most 10000", lambda value: COUNT.accepts(value) and value <= 10_000
+)
+RULES: dict[str, Rule] = {"name": one_of(*NETWORKS), "width": COUNT, "depth": DEPTH, "norm": one_of(*NORMS)}
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,26 @@ def build_network(model: ModelSettings, sample_shape: tuple[int, ...], classes: 
 
     Raises ConfigError when it cannot read samples of this shape.
     """
-    check_sample_shape(model, sample_shape)
-    options = {"width": model.width, "depth": model.depth, "norm": model.norm, **model.options}
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws numbers too; they are replaced
-        network = NETWORKS[model.name](sample_shape, classes, **options)
+        network = _construct(model, sample_shape, classes)
     initialise(network, generator(seed, "weights"))
     return network
+
+
+def training_bytes(model: ModelSettings, sample_shape: tuple[int, ...], classes: int) -> int:
+    """Return how many bytes the weights, gradients and momentum of one network take, without making any.
+
+    Raises ConfigError when it cannot read samples of this shape.
+    """
+    with torch.device("meta"):
+        network = _construct(model, sample_shape, classes)
+    return 3 * sum(weight.nbytes for weight in network.parameters())
+
+
+def _construct(model: ModelSettings, sample_shape: tuple[int, ...], classes: int) -> Network:
+    check_sample_shape(model, sample_shape)
+    options = {"width": model.width, "depth": model.depth, "norm": model.norm, **model.options}
+    return NETWORKS[model.name](sample_shape, classes, **options)
 
 
 def initialise(network: Network, random: torch.Generator) -> None:

@@ -1,6 +1,7 @@
 """What a user types, checked: from a command line to typed jobs.
 
-plan       the jobs of a command line, composed by Hydra and checked
+flags      the flags of a command line
+plan       its jobs, composed by Hydra and checked
 config     one job: the sections of its configuration as frozen dataclasses
 recipe     the section `recipe`;  logger  the section `logger`;  device  where to compute
 options    which keys and choices there are, and the line that answers all others;  help  `--help`

@@ -4,16 +4,16 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from experiments.checks import (
     COUNT,
+    FOLDER,
     SECTION,
     SWITCH,
-    TEXT,
     Rule,
     check_section,
     is_whole,
@@ -48,7 +48,7 @@ TOP_RULES = {
     **dict.fromkeys(RESULT_KEYS, SECTION),
     "logger": null_or(SECTION, "none"),
     "study": STUDY,
-    "output": TEXT,
+    "output": FOLDER,
     "device": DEVICE,
     "processes": _AUTO_COUNT,
     "chunk": _AUTO_COUNT,
@@ -88,7 +88,7 @@ class Job:
     """One architecture on one data set with one recipe, and all its members or a shard of them; all checked.
 
     `spec` is the section `members` as it was typed, `all_members` are those of the whole job, `members` those that
-    this job trains: the same list unless it is a shard.
+    this job trains: the same list unless it is a shard. `whole` is the job that `split_job` cut this one from.
     """
 
     data: DataSettings
@@ -105,6 +105,7 @@ class Job:
     cut: Cut
     members: list[Member]
     all_members: list[Member]
+    whole: "Job | None" = field(default=None, compare=False, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -128,7 +129,8 @@ class Job:
     @cached_property
     def setting(self) -> str:
         """All that the results depend on besides the members, as text; jobs with equal ones do the same work."""
-        sections = {key: self.config[key] for key in RESULT_KEYS if key != "members"}
+        config = self.config
+        sections = {key: config[key] for key in RESULT_KEYS if key != "members"}
         sections["data"] = without(sections["data"], DATA_KEYS_WITHOUT_EFFECT)
         sections["recipe"] = without(sections["recipe"], RECIPE_KEYS_WITHOUT_EFFECT)
         return json.dumps({key: _plain(section) for key, section in sections.items()}, sort_keys=True)
@@ -141,16 +143,14 @@ class Job:
     @cached_property
     def whole_name(self) -> str:
         """The name that tables know the job by: readable, and different for every different result."""
+        if self.whole is not None:
+            return self.whole.whole_name
         model = self.model
         results = self.setting + json.dumps(sorted(astuple(member) for member in self.all_members))
         return (
             f"{self.data.name}-{model.name}-width{model.width}-depth{model.depth}"
             f"-{model.norm}-{hashlib.sha256(results.encode()).hexdigest()[:8]}"
         )
-
-    def overlaps(self, other: "Job") -> bool:
-        """Say whether two jobs, each as a whole, train a member that is the same in both."""
-        return self.setting == other.setting and not set(self.all_members).isdisjoint(other.all_members)
 
 
 def make_job(config: Mapping[str, Any]) -> Job:
@@ -192,7 +192,7 @@ def split_job(job: Job) -> list[Job]:
     if job.cut.shards == 1 or job.cut.shard is not None:
         return [job]
     return [
-        replace(job, cut=replace(job.cut, shard=shard), members=members)
+        replace(job, cut=replace(job.cut, shard=shard), members=members, whole=job)
         for shard, members in enumerate(shard_members(job.all_members, job.cut.shards), start=1)
     ]
 

@@ -9,6 +9,7 @@ DEVICE = Rule(
     "auto, cpu, cuda, cuda:NUMBER or mps",
     lambda value: isinstance(value, str) and re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", value) is not None,
 )
+MOST_PROCESSES = 16  # a core; each takes half a gigabyte of memory
 
 
 def choose_device(name: str):
@@ -35,9 +36,15 @@ def available_cores() -> int:
 def choose_processes(setting: int | str, device_type: str, cores: int | None = None) -> int:
     """Return the number of worker processes: on a CPU one a core, because small work scales best so.
 
-    `cores` is how many the job has to itself; None means all that this process may use.
+    `cores` is how many the job has to itself; None means all that this process may use. Raises ConfigError for
+    many times as many processes.
     """
     if setting != "auto":
+        most = MOST_PROCESSES * (cores or available_cores())
+        if int(setting) > most:
+            raise not_allowed(
+                "processes", setting, f"auto, or a whole number from 1 to {most}, {MOST_PROCESSES} a core"
+            )
         return int(setting)
     if device_type != "cpu":
         return 1

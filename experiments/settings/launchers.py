@@ -1,10 +1,18 @@
-"""Hydra's launchers: what each needs to be installed, and the cores that a job of theirs has to itself."""
+"""Hydra's launchers: what each needs to be installed or set, and the cores that a job of theirs has to itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from experiments.checks import ConfigError
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from experiments.checks import COUNT, ConfigError, Rule, not_allowed, null_or
 from experiments.settings.device import available_cores
 
 # By the name of a configuration, the package that its launcher lies in and the extra of pyproject.toml that
@@ -32,6 +40,48 @@ def check_launcher(name: str) -> None:
         raise ConfigError(
             f"hydra/launcher={name}: its package is not installed; pip install --editable '.[{extra}]' does that"
         )
+
+
+# What Hydra asserts of its own settings only when it launches.
+ASSERTED = {
+    "sweeper.max_batch_size": null_or(COUNT, "all jobs at once"),
+    "verbose": Rule(
+        "true, false, or names of loggers", lambda value: isinstance(value, bool | str | Sequence)
+    ),
+}
+
+
+def check_launch(config: DictConfig, several: bool) -> dict[str, Path]:
+    """Do what Hydra does before its first job, and return the folders that it will make, by their setting.
+
+    Raises ConfigError, or what Hydra and its plugins raise of settings that they cannot use.
+    """
+    with open_dict(config):
+        # As of a first job: what else is set may hold them.
+        config.hydra.job.id, config.hydra.job.num, config.hydra.runtime.output_dir = "0", 0, "."
+    hydra: Any = HydraConfig.instance()
+    before, hydra.cfg = hydra.cfg, config
+    try:
+        settings: Any = OmegaConf.to_container(config.hydra, resolve=True)
+        for key, rule in ASSERTED.items():
+            if not rule.accepts(value := OmegaConf.select(config.hydra, key)):
+                raise not_allowed(f"hydra.{key}", value, rule.allowed)
+        context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks(config))
+        if several:
+            Plugins.instance().instantiate_sweeper(
+                hydra_context=context, task_function=lambda _: None, config=config
+            )
+    finally:
+        hydra.cfg = before
+    sweep, subdir = Path(settings["sweep"]["dir"]), settings["sweep"]["subdir"]
+    folders = (
+        {"hydra.sweep.dir": sweep, "hydra.sweep.subdir": sweep / subdir}
+        if several
+        else {"hydra.run.dir": Path(settings["run"]["dir"])}
+    )
+    if settings["output_subdir"] is not None:
+        folders["hydra.output_subdir"] = [*folders.values()][-1] / settings["output_subdir"]
+    return folders
 
 
 def launcher_overrides(launcher: Mapping[str, Any], jobs: int) -> list[str]:

@@ -7,12 +7,15 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
+from omegaconf.errors import GrammarParseError
 
 from experiments.checks import ConfigError, no_such_key, not_allowed, shown
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # Choices that have become commands of their own.
 COMMANDS = {("sweep", "modes"): "python -m experiments.modes"}
+# What Hydra says of a choice that a group of its own does not have.
+_CHOICES = re.compile(r"Could not find '(.+)/(.+)'\s+Available options in '\1':(.+)", re.DOTALL)
 
 
 def groups() -> dict[str, list[str]]:
@@ -51,7 +54,23 @@ def explain(overrides: Sequence[Override], reason: str) -> ConfigError:
             )
     culprits = [override for override in overrides if override.key_or_group in reason] or overrides
     short_reason = re.split(r"\n(?=Config search path|\s*full_key)", reason)[0]
-    return ConfigError(f"{' '.join(map(_as_typed, culprits))}: {short_reason}")
+    if missing := _CHOICES.search(short_reason):
+        return not_allowed(missing[1], missing[2], "one of " + ", ".join(missing[3].split()))
+    of_hydra = all(override.is_hydra_override() for override in culprits)
+    mend = "; --help lists what can be set" if of_hydra else ""
+    return ConfigError(f"{' '.join(map(_as_typed, culprits))}: {short_reason}{mend}")
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an exception of Hydra's says, with what lies behind it."""
+    if isinstance(error, GrammarParseError):
+        return r"${ begins a reference, such as ${study}; write \${ for these two characters"
+    said = str(error).split(", set env var HYDRA_FULL_ERROR")[0] or type(error).__name__
+    if error.__cause__ is None or said.startswith("Could not override"):
+        return said
+    behind = reason_of(error.__cause__)
+    # Which override could not be merged is said elsewhere.
+    return behind if said.startswith("Error merging") else f"{said}: {behind}"
 
 
 def _explain_group(override: Override) -> ConfigError | None:

@@ -6,7 +6,7 @@ that of the members, so the tables of all shards, one behind the other, are the 
 
 import re
 from collections.abc import Sequence
-from itertools import chain, pairwise
+from itertools import chain, groupby, pairwise
 from typing import TypeVar
 
 from experiments.members import Member
@@ -22,13 +22,12 @@ def shard_members(members: Sequence[Member], shards: int) -> list[list[Member]]:
     differ by a member at most. Twice as many shards cut the same shards again. Raises ValueError for more shards
     than members.
     """
-    seeds = list(dict.fromkeys(member.seed for member in members))
-    by_seed = [[member for member in members if member.seed == seed] for seed in seeds]
-    if shards <= len(seeds):
+    by_seed = [list(of_seed) for _, of_seed in groupby(members, key=lambda member: member.seed)]
+    if shards <= len(by_seed):
         return [list(chain.from_iterable(part)) for part in _cut(by_seed, shards)]
     if shards > len(members):
         raise ValueError(f"{len(members)} members are too few for {shards} shards")
-    counts = map(len, _cut(range(shards), len(seeds)))
+    counts = map(len, _cut(range(shards), len(by_seed)))
     return [part for of_seed, count in zip(by_seed, counts, strict=True) for part in _cut(of_seed, count)]
 
 

@@ -6,22 +6,27 @@ sha256 of each of its tables.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
 
 from analysis.schema import typed_row
-from experiments.checks import ConfigError
+from experiments.checks import ConfigError, one_line, regular_file, shown
 from experiments.members import member_of
-from experiments.settings.config import Job, make_job
+from experiments.settings.config import RESULT_KEYS, Job, make_job
 from experiments.study.environment import write_environment
-from experiments.study.files import write_text
+from experiments.study.files import is_there, naming, write_text
 from experiments.study.tables import TABLES, read_table, write_table
 
+CONFIG = "config.yaml"
+# libyaml, where there is one, is ten times as fast as Python.
+LOADER, DUMPER = (getattr(yaml, f"C{name}", getattr(yaml, name)) for name in ("SafeLoader", "SafeDumper"))
 DONE, FAILED, ERRORS = "done.json", "failed.json", "errors.txt"
+NEW = ".new"  # folder of tables that are being written
 
 
 def job_folder(job: Job) -> Path:
@@ -45,7 +50,7 @@ def start_job(job: Job) -> None:
     if not has_failed(folder):
         for name in (DONE, FAILED, ERRORS, *reversed(TABLES)):
             (folder / name).unlink(missing_ok=True)
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(job.config)))
+    write_text(folder / CONFIG, yaml.dump(job.config, Dumper=DUMPER, sort_keys=False, allow_unicode=True))
     write_environment(folder)
 
 
@@ -54,25 +59,44 @@ def finish_job(
 ) -> None:
     """Write a job's `rows`, a list for each of `job_tables(job)`, and the tracebacks of its `errors`.
 
-    Without errors it is marked done, so that the same command runs it no more. `fingerprint` is that of its data,
-    None when they could not be read.
+    What was there stays until all is written. Without errors the job is marked done, so that the same command runs
+    it no more. `fingerprint` is that of its data, None when they could not be read.
     """
     folder = job_folder(job)
-    names = job_tables(job)
-    for name in names:
-        write_table(folder / name, TABLES[name], rows[name])
+    new = folder / NEW
+    new.mkdir(exist_ok=True)
+    for name in job_tables(job):
+        write_table(new / name, TABLES[name], rows[name])
+    if errors:
+        write_text(new / ERRORS, "\n".join(errors))
     record = {
         "job": job.name,
         "data": {"name": job.data.name, "fingerprint": fingerprint},
-        "tables": {name: checksum(folder / name) for name in names},
+        "tables": {name: checksum(new / name) for name in job_tables(job)},
     }
-    if errors:
-        write_text(folder / ERRORS, "\n".join(errors))
-        write_text(folder / FAILED, json.dumps(record, indent=2))
-    else:
-        write_text(folder / DONE, json.dumps(record, indent=2))
-        for name in (FAILED, ERRORS):
-            (folder / name).unlink(missing_ok=True)
+    write_text(new / (FAILED if errors else DONE), json.dumps(record, indent=2))
+    move_new_tables(folder)
+
+
+def move_new_tables(folder: Path) -> None:
+    """Put what a job has written in its place, once all is written; go on where somebody was stopped at that."""
+    new = folder / NEW
+    if (record := _record_file(new)) is None:
+        return
+    for name in (*TABLES, ERRORS, record.name):
+        if is_there(new / name):
+            (new / name).replace(folder / name)
+    shutil.rmtree(new)
+    if record.name == DONE:
+        remove_leftovers(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove, from the folder of a job that is done, what says that it once was not."""
+    for file in (folder / FAILED, folder / ERRORS, *folder.glob(".*.partial")):
+        file.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder / NEW)
 
 
 def finished_rows(job: Job) -> dict[str, list[dict[str, Any]]]:
@@ -92,7 +116,7 @@ def has_ended(folder: Path) -> bool:
 
 def is_done(folder: Path) -> bool:
     """Say whether the job in `folder` ran to its end with all of its members, and its tables are whole."""
-    return (folder / DONE).exists() and not is_damaged(folder)
+    return is_there(folder / DONE) and not is_damaged(folder)
 
 
 def has_failed(folder: Path) -> bool:
@@ -110,7 +134,7 @@ def is_damaged(folder: Path) -> bool:
     if file is None:
         return False
     try:
-        record = json.loads(file.read_text())
+        record = json.loads(regular_file(file).read_text())
         # Of a version that recorded checksums alone.
         job, checksums = record.get("job", folder.name), record.get("tables", record)
         return (
@@ -129,33 +153,47 @@ def recorded_data(folder: Path) -> tuple[str, str] | None:
     """
     file = _record_file(folder)
     try:
-        data = json.loads(file.read_text())["data"] if file else {}
+        data = json.loads(regular_file(file).read_text())["data"] if file else {}
         return (data["name"], data["fingerprint"]) if data["fingerprint"] is not None else None
     except (ValueError, LookupError, TypeError):
         return None
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what the config.yaml of the job in `folder` holds. Raises ConfigError for what no job has written."""
+    try:
+        config: Any = yaml.load(regular_file(folder / CONFIG).read_bytes(), LOADER)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise _of_another_version(folder, f"{type(error).__name__}: {shown(one_line(error))}") from error
+    for key in RESULT_KEYS:
+        if not isinstance(config, Mapping) or not isinstance(config.get(key), Mapping):
+            raise _of_another_version(folder, f"no section {key}")
+    return dict(config)
+
+
 def read_job(folder: Path) -> Job:
     """Return the job that ran in `folder`, by its config.yaml. Raises ConfigError for one of another version."""
-    config_file = folder / "config.yaml"
+    config = read_config(folder)
+    config.pop("kind", None)  # of studies from before the mode study had a command of its own
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(config_file))
-        if isinstance(config, dict):
-            config.pop("kind", None)  # of studies from before the mode study had a command of its own
         return make_job(config)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"study={folder.parents[1].name}: {config_file} is none of this version's ({error}); "
-            "choose another study=NAME"
-        ) from error
+    except ConfigError as error:
+        raise _of_another_version(folder, str(error)) from error
+
+
+def _of_another_version(folder: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"study={folder.parents[1].name}: {folder / CONFIG} is none of this version's ({reason}); "
+        f"choose another study=NAME, or remove {folder}, whose job then runs again"
+    )
 
 
 def _record_file(folder: Path) -> Path | None:
     """Return the file that says how the job in `folder` ended; None while it has not."""
-    return next((folder / name for name in (DONE, FAILED) if (folder / name).exists()), None)
+    return next((folder / name for name in (DONE, FAILED) if is_there(folder / name)), None)
 
 
 def checksum(path: Path) -> str:
     """Return the sha256 of a file."""
-    with path.open("rb") as file:
+    with naming(path), regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,17 +2,25 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from experiments.checks import ConfigError
+from experiments.study.files import remove_partials
+
+# What there is in the folder of a study of which no job was begun.
+IN_VAIN = {".lock", "environment.json"}
 
 
 @contextmanager
 def study_lock(folder: Path) -> Iterator[None]:
-    """Keep a study to this process. Raises ConfigError while another one is at work in `folder`."""
+    """Keep a study to this process, cleared of torn files, and leave no folder behind that it made in vain.
+
+    Raises ConfigError while another process is at work in `folder`.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -20,14 +28,21 @@ def study_lock(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise ConfigError(f"study={folder.name}: another process is at work in {folder}") from error
     try:
+        remove_partials(folder)
         yield
     finally:
+        with suppress(OSError):  # another process may have begun a study beside it
+            if made and {path.name for path in folder.iterdir()} <= IN_VAIN:
+                for name in IN_VAIN:
+                    (folder / name).unlink(missing_ok=True)
+                for path in made:
+                    path.rmdir()
         lock.release()
 
 
 @contextmanager
 def job_lock(folder: Path) -> Iterator[None]:
-    """Keep the job in `folder` to this process; wait while another one is at work on it.
+    """Keep the job in `folder` to this process, cleared of torn files; wait while another one is at work on it.
 
     On a cluster a job may still run when the command that launched it has been stopped and typed again.
     """
@@ -39,6 +54,7 @@ def job_lock(folder: Path) -> Iterator[None]:
         print(f"{folder.name}: another process is at work on it; waiting for its end", file=sys.stderr)
         lock.acquire()
     try:
+        remove_partials(folder)
         yield
     finally:
         lock.release()

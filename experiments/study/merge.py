@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.members import Member
 from experiments.settings.shards import read_shard_name
-from experiments.study.files import write_text
+from experiments.study.files import is_there, listed, write_text
 from experiments.study.job_folder import checksum, has_ended, is_damaged, is_done, read_job
 from experiments.study.tables import TABLES, join_tables
 
@@ -18,11 +18,11 @@ def merge_tables(folder: Path) -> list[str]:
     sha256 of each table goes to merged.json, by which a report sees that somebody edited one.
     Return the names of jobs that were left out because their tables are damaged.
     """
-    jobs = [path for path in folder.glob("jobs/*") if has_ended(path)]
+    jobs = [path for path in listed(folder / "jobs") if has_ended(path)]
     damaged = sorted(job.name for job in jobs if is_damaged(job))
     whole = _without_repeats([job for job in jobs if job.name not in damaged])
     for name, columns in TABLES.items():
-        having = [job / name for job in whole if (job / name).exists()]
+        having = [job / name for job in whole if is_there(job / name)]
         if having or name == "members.csv":
             join_tables(folder / name, columns, having)
         else:

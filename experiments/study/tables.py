@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import IO
 
 from analysis import schema
-from experiments.study.files import all_or_nothing
+from experiments.checks import regular_file
+from experiments.study.files import all_or_nothing, naming
 
 COPIED_AT_ONCE = 1 << 20  # characters
 
@@ -35,7 +36,7 @@ def join_tables(path: Path, columns: Iterable[str], parts: Iterable[Path]) -> No
     with all_or_nothing(path, newline="") as file:
         _write_rows(file, names, [], header=True)
         for part in parts:
-            with part.open(newline="", encoding="utf-8") as source:
+            with regular_file(part).open(newline="", encoding="utf-8") as source:
                 if source.readline().rstrip("\r\n") == ",".join(names):
                     shutil.copyfileobj(source, file, COPIED_AT_ONCE)
                     continue
@@ -46,7 +47,7 @@ def join_tables(path: Path, columns: Iterable[str], parts: Iterable[Path]) -> No
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Read the rows of a table as text."""
-    with path.open(newline="", encoding="utf-8") as file:
+    with naming(path), regular_file(path).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.checks import regular_file
 from experiments.study.environment import ENVIRONMENT, environment
+from experiments.study.files import listed
 from experiments.study.job_folder import has_ended
 
 
 def other_versions(study: Path) -> str | None:
     """Return in a sentence which jobs of a study were made with other versions than those now; None if none."""
-    now, folders = _versions(environment()), [path for path in study.glob("jobs/*") if has_ended(path)]
+    now, folders = _versions(environment()), [path for path in listed(study / "jobs") if has_ended(path)]
     others: dict[str, set[str]] = {}
     count = 0
     for folder in folders:
@@ -40,6 +42,6 @@ def _versions(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _read_versions(path: Path) -> dict[str, str]:
     try:
-        return _versions(json.loads(path.read_text(encoding="utf-8")))
+        return _versions(json.loads(regular_file(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}

@@ -1,7 +1,8 @@
 """How fast is a sweep? The harness against the one-at-a-time loop of tests/reference.py, in one run.
 
 Prints, and writes as JSON, the speed of each width of the default sweep, of the whole command and of convolutions,
-how it scales with the number of members, the way to the first step, peak memory, and Hydra's own cost.
+how it scales with the number of members, the way to the first step, peak memory, and what a
+job costs beside its training.
 """
 
 import argparse
@@ -14,8 +15,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from experiments.command import readers_may_leave
 from experiments.jobs.workers import start_server
-from scripts.benchmark.commands import hydra_jobs_per_second, one_step_seconds, whole_sweep
+from scripts.benchmark.commands import many_jobs, one_step_seconds, whole_sweep
 from scripts.benchmark.convolutions import bench_convolutions
 from scripts.benchmark.sweep import bench_scaling, bench_width
 from scripts.benchmark.timing import sgemm_rates
@@ -69,13 +71,14 @@ def main() -> None:
                 print_rows("Members side by side (5 epochs, with start-up and measuring)", rows)
         result["one_step_seconds"] = one_step_seconds(folder)
         print(f"From the command over imports and one step to tables: {result['one_step_seconds']:.1f} s")
+        result["many_jobs"] = many_jobs(folder)
+        print_rows("A study of many jobs of one step", [result["many_jobs"]])
     result["convolutions"] = bench_convolutions()
     print_rows("A small pre-activation ResNet, width 12, batch 128", [result["convolutions"]])
-    result["hydra_jobs_per_second"] = hydra_jobs_per_second()
-    print(f"Hydra launches {result['hydra_jobs_per_second']:.1f} empty jobs a second")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    with readers_may_leave():
+        main()

@@ -1,25 +1,26 @@
-"""Whole commands, as users type them: the default sweep, one step of one member, and Hydra's cost a job."""
+"""Whole commands, as users type them: the default sweep, one step of one member, and many jobs of it."""
 
 import os
 import resource
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from experiments.study.tables import read_table
 from scripts.benchmark.sweep import SWEEP, measuring_share
 from scripts.benchmark.timing import seconds_of
 
+# A job that takes no time to speak of.
+ONE_STEP = ["members.seed=[0]", "members.dropout=null", "recipe.epochs=1", "recipe.batch_size=1437"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_command(*arguments: str, cwd: str | Path = ROOT) -> float:
+def run_command(*arguments: str) -> float:
     """Return the seconds of a module's command line, from its start to its end."""
     command = [sys.executable, "-m", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return seconds_of(
-        lambda: subprocess.run(command, check=True, capture_output=True, cwd=cwd, env=environment)
+        lambda: subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=environment)
     )
 
 
@@ -36,19 +37,25 @@ def whole_sweep(extra: list[str], folder: str) -> dict[str, float]:
 
 def one_step_seconds(folder: str, repeats: int = 3) -> float:
     """Return the seconds of a command that imports, reads its data, trains a single step, measures and writes."""
-    overrides = ["members.seed=[0]", "members.dropout=null", "recipe.epochs=1", "recipe.batch_size=1437"]
     return min(
-        run_command("experiments.run", *overrides, f"output={folder}", f"study=one_step{index}")
+        run_command("experiments.run", *ONE_STEP, f"output={folder}", f"study=one_step{index}")
         for index in range(repeats)
     )
 
 
-def hydra_jobs_per_second(jobs: int = 20) -> float:
-    """Return how many jobs a second Hydra launches when each does nothing, its start-up taken off."""
+def many_jobs(folder: str, jobs: int = 200) -> dict[str, float]:
+    """Run a study of so many jobs of one step, and ask for it again; return what each cost.
 
-    def launch(count: int) -> float:
-        epochs = f"recipe.epochs=range(1,{count + 1})"
-        with tempfile.TemporaryDirectory() as folder:
-            return run_command("scripts.empty_job", "-m", "hydra.sweep.dir=.", epochs, cwd=folder)
+    Both are seconds a job, with the time that a command of one job takes taken off.
+    """
 
-    return jobs / (launch(jobs + 1) - launch(1))
+    def asked_for(count: int, study: str) -> float:
+        rates = f"recipe.lr=range(1,{count + 1})"
+        return run_command("experiments.run", "-m", *ONE_STEP, rates, f"output={folder}", f"study={study}")
+
+    first, again = ({count: asked_for(count, f"jobs{count}") for count in (1, jobs)} for _ in range(2))
+    return {
+        "jobs": jobs,
+        "seconds_a_job": (first[jobs] - first[1]) / (jobs - 1),
+        "seconds_a_finished_job": (again[jobs] - again[1]) / (jobs - 1),
+    }

@@ -20,7 +20,7 @@ def clocks(study: Study, draw: random.Random, count: int, seconds: float) -> Out
     if not FAKETIME.exists():
         return Outcome(skipped=f"no {FAKETIME}; apt-get install libfaketime")
     outcome = Outcome()
-    setting = study.folder / "clock"
+    setting = study.folder.with_name("clock")
     for _ in range(count):
         study.clear()
         set_clock(setting, draw)

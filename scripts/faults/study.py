@@ -1,9 +1,10 @@
 """A small study that faults are done to, and what became of it beside an undisturbed run."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.study.tables import read_table
 from scripts.faults.command import Command, fork_command
@@ -28,16 +29,31 @@ class Outcome:
     skipped: str = ""  # why nothing was tried
     notes: list[str] = field(default_factory=list)
 
+    def add(self, other: "Outcome") -> None:
+        """Add what became of other faults of the same kind."""
+        self.tried += other.tried
+        self.survived += other.survived
+        self.rows_lost += other.rows_lost
+        self.repeated += other.repeated
+        self.notes += other.notes
+
     def note(self, what: str, err: str) -> None:
         """Note what was not as it should be, with the last line of what the command said on stderr."""
         self.notes.append(f"{what}: {err.strip().splitlines()[-1:]}")
 
 
-class Study:
-    """A study in a folder of its own, and the tables that an undisturbed run leaves."""
+class Left(NamedTuple):
+    """What a command leaves: the merged tables as text, less the columns of time, and the names of all files."""
 
-    def __init__(self, folder: Path, undisturbed: Tables):
-        self.folder, self.undisturbed, self.started = folder, undisturbed, 0
+    tables: Tables
+    files: set[str]
+
+
+class Study:
+    """A study in a folder of its own, the command that makes it, and what that leaves when it is undisturbed."""
+
+    def __init__(self, folder: Path, undisturbed: Left, command: Sequence[str] = SWEEP):
+        self.folder, self.undisturbed, self.command, self.started = folder, undisturbed, command, 0
         self.path = folder / "outputs" / "variance_shift"
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -48,8 +64,8 @@ class Study:
     def start(self, *arguments: str, prepare: Callable[[], object] = lambda: None) -> Command:
         """Start the command, after `prepare` was called in its process."""
         self.started += 1
-        log = self.folder / f"stderr-{self.started}.txt"
-        return fork_command(self.folder, log, [*SWEEP, *arguments], prepare)
+        log = self.folder.with_name(f"{self.folder.name}-stderr-{self.started}.txt")
+        return fork_command(self.folder, log, [*self.command, *arguments], prepare)
 
     def run(self, *arguments: str, prepare: Callable[[], object] = lambda: None) -> tuple[int, str]:
         """Run the command to its end; return its status and what it said on stderr."""
@@ -68,13 +84,23 @@ class Study:
             if (job / "done.json").exists()
         }
 
+    def finished_members(self) -> set[str]:
+        """The rows of members that are finished, in jobs that have ended, with the seconds that they took."""
+        return {
+            line
+            for table in self.path.glob("jobs/*/members.csv")
+            if any((table.parent / record).exists() for record in ("done.json", "failed.json"))
+            for line in table.read_text().splitlines()
+            if ",ok," in line
+        }
+
     def checkpoints(self) -> list[Path]:
         """The checkpoints that there are."""
         return list(self.path.glob("jobs/*/checkpoints/*.checkpoint"))
 
-    def tables(self) -> Tables:
-        """The merged tables as text, less the columns of time."""
-        return {
+    def left(self) -> Left:
+        """What is there now."""
+        tables = {
             name: [
                 {key: value for key, value in row.items() if not key.startswith("seconds")}
                 for row in read_table(self.path / name)
@@ -82,13 +108,16 @@ class Study:
             for name in TABLES
             if (self.path / name).exists()
         }
+        return Left(tables, {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")})
 
     def judge(self, outcome: Outcome, status: int, err: str) -> None:
-        """Compare the tables with those of an undisturbed run, and count."""
-        found = self.tables()
-        for name, rows in self.undisturbed.items():
-            outcome.rows_lost += sum(row not in found.get(name, []) for row in rows)
-        good = status == 0 and found == self.undisturbed and "Traceback" not in err
+        """Compare what is there with what an undisturbed run leaves, and count."""
+        found, expected = self.left(), self.undisturbed
+        for name, rows in expected.tables.items():
+            outcome.rows_lost += sum(row not in found.tables.get(name, []) for row in rows)
+        good = status == 0 and found == expected and "Traceback" not in err
         outcome.survived += good
         if not good:
             outcome.note(f"status {status}", err)
+        outcome.notes += [f"left behind: {file}" for file in sorted(found.files - expected.files)]
+        outcome.notes += [f"missing: {file}" for file in sorted(expected.files - found.files)]

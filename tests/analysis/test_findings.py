@@ -8,6 +8,8 @@ from analysis.findings import families, main
 from analysis.tables import Study
 from tests.analysis import synthetic
 from tests.analysis.planted import planted_costs
+from tests.full_disk import full_disk
+from tests.no_files import put
 
 
 @pytest.fixture
@@ -102,6 +104,15 @@ def test_findings_tell_what_the_shift_costs_and_through_what(tmp_path):
     assert "8 of 12 kinds of noise in study" in text
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000], ids=lambda c: repr(c[:9]))
+def test_an_environment_that_cannot_be_read_is_one_line(studies, tmp_path, content, capsys):
+    (studies[0] / "environment.json").write_bytes(content)
+    assert main([str(studies[0]), "--out", str(tmp_path / "F.md")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"findings: {studies[0] / 'environment.json'}: not ")
+    assert not (tmp_path / "F.md").exists()
+
+
 def test_drawn_data_are_no_findings(studies, tmp_path, capsys):
     assert main([*map(str, studies), "--out", str(tmp_path / "F.md")]) == 0
     assert "drawn: left out" in capsys.readouterr().err
@@ -109,3 +120,17 @@ def test_drawn_data_are_no_findings(studies, tmp_path, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("findings: none of these studies")
     assert main([str(tmp_path / "nowhere")]) == 2
     assert not (tmp_path / "none.md").exists()
+
+
+@pytest.mark.timeout(60)
+def test_findings_that_cannot_be_written_leave_the_old_ones(studies, tmp_path, capsys):
+    (tmp_path / "F.md").write_text("old")
+    with full_disk():
+        assert main([str(studies[0]), "--out", str(tmp_path / "F.md")]) == 2
+    assert (tmp_path / "F.md").read_text() == "old"
+    put("pipe", studies[0] / "environment.json")
+    assert main([str(studies[0]), "--out", str(tmp_path / "F.md")]) == 2
+    full, pipe = capsys.readouterr().err.splitlines()
+    assert "too large" in full
+    assert "is a pipe, not a file" in pipe
+    assert {path.name for path in tmp_path.iterdir()} == {"F.md", "main", "drawn"}

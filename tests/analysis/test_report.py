@@ -10,6 +10,9 @@ from analysis.figures import CHARTS, PAPER_CHARTS, STUDY_CHARTS
 from analysis.report import main, write_report
 from tests.analysis import synthetic
 from tests.analysis.page import Page
+from tests.conftest import files_below
+from tests.full_disk import full_disk
+from tests.no_files import NO_FILES, put
 
 EVERY_CHART = [*CHARTS, *PAPER_CHARTS, *STUDY_CHARTS]
 
@@ -141,6 +144,25 @@ def test_a_question_that_is_not_answered_is_a_sentence_and_leaves_no_old_figure(
     assert not (folder / "report" / "width.png").exists()
 
 
+def test_a_report_that_breaks_off_leaves_the_old_one_whole(tmp_path, two_charts, monkeypatch, capsys):
+    folder = synthetic.write(tmp_path / "s", *synthetic.tables(widths=(16,), seeds=(0,), noises=("dropout",)))
+    (folder / "report").mkdir()
+    old = dict.fromkeys(("claims.csv", "index.html", "predicted.svg", "width.png"), b"old")
+    for name, content in old.items():
+        (folder / "report" / name).write_bytes(content)
+
+    with full_disk():
+        assert main([str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "too large" in line
+    assert files_below(folder / "report") == old
+
+    monkeypatch.setattr("analysis.report.CLOSING", [lambda source: 1 // 0])
+    with pytest.raises(ZeroDivisionError):
+        write_report(folder, folder / "report")
+    assert files_below(folder / "report") == old
+
+
 def test_two_networks_get_a_section_each(tmp_path, two_charts):
     shape = {"widths": (16,), "seeds": (0,), "noises": ("dropout",)}
     both = zip(synthetic.tables(**shape), synthetic.tables(**shape, data="cifar10", depth=2), strict=True)
@@ -177,3 +199,19 @@ def test_empty_tables_and_unwritable_output_are_refused_alike(tmp_path, two_char
     (tmp_path / "taken").write_text("a file, not a folder")
     assert main([str(good), "--out", str(tmp_path / "taken")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", NO_FILES)
+@pytest.mark.parametrize(
+    "name", ["members.csv", "layers.csv", "epochs.csv", "environment.json", "jobs/one/config.yaml"]
+)
+def test_what_is_no_file_is_said_in_one_line_and_not_waited_for(tmp_path, two_charts, capsys, name, kind):
+    folder = synthetic.write(tmp_path / "s", *synthetic.tables(widths=(16,), seeds=(0,), noises=()))
+    (folder / "jobs" / "one").mkdir(parents=True)
+    put(kind, folder / name)
+    assert main([str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line
+    assert f"is a {kind}, not a file" in line
+    assert not (folder / "report").exists()

@@ -137,6 +137,7 @@ def repeat_a_member(folder):
         (drop_column("layers.csv", "local_ratio"), "layers.csv: no column local_ratio"),
         (set_value("layers.csv", "shift_ratio", "much"), "shift_ratio in row 3 is 'much'; allowed: a number or"),
         (set_value("layers.csv", "layer_index", "1.5"), "layer_index in row 3 is '1.5'; allowed: a whole number"),
+        (set_value("layers.csv", "fan_in", "1e300"), "'1e300'; allowed: a whole number or empty"),
         (set_value("members.csv", "width", ""), "width in row 3 is ''; allowed: a whole number"),
         (set_value("members.csv", "placement", "dropout_a"), "'dropout_a'; allowed: none, before_bn"),
         (set_value("members.csv", "noise", "Dropout"), "noise in row 3 is 'Dropout'; allowed: none, dropout"),

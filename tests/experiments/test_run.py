@@ -1,14 +1,18 @@
 """The command line as users type it: what it writes and prints, how a study grows, what it refuses."""
 
-import errno
+import shlex
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from filelock import FileLock
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from tests.conftest import IDENTITY, files_below
 from tests.experiments.command_line import SWEEP, TABLES, TIMES, started, tables
+from tests.experiments.counting import count_calls
 
 
 @pytest.mark.long
@@ -24,7 +28,7 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
     assert len(jobs) == 2
     expected = {"outputs", "outputs/wide", "outputs/wide/jobs", *(f"outputs/wide/jobs/{job}" for job in jobs)}
     expected |= {f"outputs/wide/{name}" for name in (*TABLES, "environment.json", "merged.json")}
-    expected |= {"outputs/wide/multirun.yaml", "outputs/wide/.lock"}
+    expected.add("outputs/wide/.lock")
     for job in jobs:
         names = (*TABLES, "environment.json", "config.yaml", "done.json", ".lock")
         expected |= {f"outputs/wide/jobs/{job}/{name}" for name in names}
@@ -71,7 +75,7 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
     assert "width8-" not in grown.err.replace("finished already", "")
     after = files_below(tmp_path)
     assert {name for name in written if after[name] != written[name]} == {
-        f"outputs/wide/{name}" for name in (*TABLES, "environment.json", "merged.json", "multirun.yaml")
+        f"outputs/wide/{name}" for name in (*TABLES, "environment.json", "merged.json")
     }
     assert set(tables(study)[0].width) == {4, 8, 16}
     old_lines = written["outputs/wide/members.csv"].splitlines()
@@ -136,6 +140,22 @@ def test_bad_input_ends_with_status_2_and_writes_nothing(tmp_path):
         (["model.width=1000000000000"], "model=mlp: cannot be built for data=digits"),
         (["data=cifar10", "data.root=empty"], "data.root"),
         (["data=cifar10", "data.root=cut"], "data.root"),
+        (["-m", "--cfg", "job"], "--cfg -m: --cfg shows something and runs nothing; leave -m out"),
+        (["--cfg", "foo"], "--cfg=foo: allowed is one of job, hydra, all"),
+        (["--cfg", "job", "model.width=abc"], "model.width=abc: allowed is a whole number of at least 1"),
+        (["--cfg", "job", "modle.width=3"], "modle.width=3: no such key; did you mean model.width?"),
+        (["--cfg", "job", "model.width=8,16"], "model.width=8,16: --cfg shows one configuration"),
+        (["--info", "config", "recipe.name='${'"], "recipe.name=${: ${ begins a reference"),
+        (["hydra.run.dir=/dev/null/x"], "hydra.run.dir=/dev/null/x: allowed is a folder that can be written"),
+        (["-m", "hydra.sweep.dir=/dev/null/x"], "hydra.sweep.dir=/dev/null/x: allowed is a folder"),
+        (["-m", "hydra.sweep.subdir=/dev/null/x"], "hydra.sweep.subdir=/dev/null/x: allowed is a folder"),
+        (["hydra.output_subdir=/dev/null/x"], "hydra.output_subdir=/dev/null/x: allowed is a folder"),
+        (["processes=40000"], "processes=40000: allowed is auto, or a whole number from 1 to "),
+        (["output=link"], "output=link: allowed is a folder that can be written"),
+        (["output=s3://b/k"], "output=s3://b/k: allowed is the path of a folder on this machine"),
+        (["data=gaussian", "data.train_size=1000000000000"], "data=gaussian: it takes 308,000,000,2"),
+        (["data=gaussian", "data.features=1000000000"], "data=gaussian: it takes 20,560,000,2"),
+        (["model.width=1000000"], "model=mlp: cannot be built for data=digits"),
     ],
     ids=str,
 )  # fmt: skip
@@ -144,6 +164,7 @@ def test_every_kind_of_bad_input_is_one_line_on_stderr_and_nothing_else(run, tmp
     (tmp_path / "cut" / "cifar-10-batches-bin").mkdir(parents=True)
     for name in [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]:
         (tmp_path / "cut" / "cifar-10-batches-bin" / name).write_bytes(bytes(3000))
+    (tmp_path / "link").symlink_to("nowhere")
     before = files_below(tmp_path)
     ended = run(*arguments)
     assert ended.status == 2
@@ -171,12 +192,47 @@ def test_paths_start_where_the_command_was_typed(run, tmp_path, tiny):
     assert Path.cwd() == tmp_path
 
 
+def test_jobs_of_this_process_are_composed_when_they_are_planned_and_never_again(
+    run, tmp_path, tiny, monkeypatch
+):
+    composed = count_calls(monkeypatch, ConfigLoaderImpl, "load_configuration")
+    assert run(*tiny, "-m", "recipe.lr=0.1,0.2", "members.dropout=null").status == 0
+    assert len(list((tmp_path / "out" / "first_look").glob("jobs/*/done.json"))) == 2
+    assert composed.total() == 2  # what Hydra is to do, and what both jobs choose
+
+
 def test_hydras_flags_show_and_run_nothing(run, tmp_path, capsys):
     for flags, text in ((["--cfg", "job", "model.width=128"], "width: 128"), (["--help"], "usage: ")):
         ended = run(*flags)
         assert ended.status == 0
         assert text in ended.out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_launcher_that_gives_up_before_the_first_job_is_one_line_and_leaves_nothing(run, tmp_path, tiny):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="comes with the extra joblib")
+    logging = ["hydra/job_logging=default", "hydra.job_logging.version=2"]
+    ended = run(*tiny, "hydra/launcher=cores", *logging)
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err.splitlines()[-1] == "error: the launcher gave up: ValueError: Unsupported version: 2"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_for_the_report_can_be_pasted_whatever_the_folder_is_called(run, tmp_path, tiny):
+    ended = run(*tiny, "output=a 'b' $c", "members.dropout=null")
+    assert ended.status == 2
+    ended = run(*tiny, "output='a \\'b\\' $c'", "members.dropout=null")
+    assert ended.status == 0
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("report: ")]
+    (folder,) = shlex.split(line)[4:]
+    assert (tmp_path / folder / "members.csv").exists()
+
+
+def test_a_name_with_the_signs_of_a_reference_is_kept_as_it_is(run, tmp_path, tiny):
+    assert run(*tiny, r"recipe.name='\${'", "members.dropout=null").status == 0
+    (file,) = tmp_path.glob("out/first_look/jobs/*/config.yaml")
+    assert yaml.safe_load(file.read_text())["recipe"]["name"] == "${"
+    assert run(*tiny, r"recipe.name='\${'", "members.dropout=null", "model.width=4").status == 0
 
 
 def test_a_command_that_came_first_is_noticed_under_the_lock(run, tmp_path, tiny, monkeypatch):
@@ -199,26 +255,40 @@ def test_a_command_that_came_first_is_noticed_under_the_lock(run, tmp_path, tiny
     assert len(members) == 5
 
 
-def test_a_finished_table_that_cannot_be_read_is_no_damage(run, tmp_path, tiny, monkeypatch):
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
+def test_a_finished_table_that_cannot_be_read_is_no_damage(run, tmp_path, tiny):
     """Errors of the disk end the command with a line; the table is there when the disk is well again."""
     assert run(*tiny).status == 0
-    study = tmp_path / "out" / "first_look"
-    before = files_below(study)
-    opened = Path.open
-
-    def ill(path: Path, *arguments, **options):
-        if path.name == "layers.csv" and path.parent.parent.name == "jobs":
-            raise OSError(errno.EIO, "Input/output error", str(path))
-        return opened(path, *arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", ill)
-        ended = run(*tiny)
+    before = files_below(tmp_path)
+    (table,) = tmp_path.glob("out/first_look/jobs/*/layers.csv")
+    elsewhere = table.rename(tmp_path / "elsewhere")
+    table.symlink_to("/proc/self/mem")  # opens, and gives EIO when it is read
+    ended = run(*tiny)
     assert ended.status == 1
-    assert "Input/output error" in ended.err
-    assert "Traceback" not in ended.err
-    assert files_below(study) == before
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"error: [Errno 5] Input/output error: '{table.relative_to(tmp_path)}'; ")
+    elsewhere.replace(table)
+    assert files_below(tmp_path) == before
     assert run(*tiny).status == 0
+
+
+def test_a_command_that_cannot_merge_is_one_line_and_the_same_command_leaves_a_whole_study(
+    run, tmp_path, tiny
+):
+    study = tmp_path / "out" / "first_look"
+    (study / "layers.csv" / "in the way").mkdir(parents=True)
+    ended = run(*tiny)
+    assert ended.status == 1
+    assert ended.err.splitlines()[-1].startswith("error: [Errno ")
+    shutil.rmtree(study / "layers.csv")
+    assert run(*tiny).status == 0
+    assert {path.name for path in study.iterdir()} == {
+        *TABLES,
+        "environment.json",
+        "merged.json",
+        "jobs",
+        ".lock",
+    }
 
 
 def test_a_study_whose_merge_leaves_a_job_out_is_not_status_0(run, tmp_path, tiny):

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from analysis.audit.__main__ import main
+from tests.conftest import files_below
+from tests.full_disk import full_disk
 
 MODULE = """
 import torch
@@ -20,6 +22,22 @@ def build():
 def batches():
     generator = torch.Generator().manual_seed(0)
     return [(torch.randn(32, 16, generator=generator), torch.arange(32) % 2) for _ in range(10)]
+
+def with_lock():
+    import threading
+    model = build()
+    model.lock = threading.Lock()
+    return model
+
+def amid_gradients():
+    model = build()
+    nn.utils.weight_norm(model[0])
+    model(batches()[0][0])
+    return model
+
+def interrupted():
+    yield batches()[0]
+    raise KeyboardInterrupt
 
 def broken():
     raise RuntimeError("no data today")
@@ -64,6 +82,15 @@ def test_it_prints_the_diagnosis_and_writes_all_files(here, capsys):
     assert not re.search(r"(src|href|url)\W*http", page)
 
 
+def test_files_that_cannot_all_be_written_leave_the_old_ones(here, capsys):
+    (here / "report").mkdir()
+    (here / "report" / "audit.csv").write_text("old")
+    with full_disk():
+        assert main(["target=their_network:build", "data=their_network:batches", "out=report"]) == 2
+    assert capsys.readouterr().err.startswith("audit: [Errno 27] File too large")
+    assert files_below(here / "report") == {"audit.csv": b"old"}
+
+
 def test_it_uses_a_metric_of_the_users_own(here, capsys):
     settings = ["target=their_network:build", "data=their_network:batches"]
     assert main([*settings, "metric=their_network:minus_loss"]) == 0
@@ -72,6 +99,19 @@ def test_it_uses_a_metric_of_the_users_own(here, capsys):
     assert (before[0], after[:2]) == ("before", ["after", "adjust"])
     assert float(before[-1]) != float(after[-1]) < 0
     assert "their_network:minus_loss" in (here / "outputs/audit/audit.html").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("build", ["with_lock", "amid_gradients"])
+def test_a_model_that_cannot_be_copied_is_adjusted_and_set_back(here, capsys, build):
+    assert main([f"target=their_network:{build}", "data=their_network:batches"]) == 0
+    assert "after adjust" in capsys.readouterr().out
+
+
+def test_ctrl_c_is_one_line(here, capsys):
+    assert main(["target=their_network:build", "data=their_network:interrupted"]) == 130
+    assert capsys.readouterr().err == "audit: interrupted\n"
+    assert not (here / "outputs").exists()
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pt"])

@@ -1,6 +1,7 @@
 """Every noise that a network can have is found, named, and told from what is before the last BN."""
 
 import math
+import random
 
 import numpy as np
 import pytest
@@ -198,6 +199,92 @@ def test_noise_that_nobody_can_name_is_measured_all_the_same():
     assert not table.own_noise.any()
     assert list(table.alarm.str.contains("noise"))[:2] == [False, True]
     assert "noise that has no name" in diagnosis(table)
+
+
+def by_python(x, training):
+    return 3 * x if training and random.random() < 0.5 else x
+
+
+def by_numpy(x, training):
+    return 3 * x if training and np.random.rand() < 0.5 else x
+
+
+def by_a_draw_of_torch(x, training):
+    return 3 * x if training and torch.rand(()) < 0.5 else x
+
+
+class OwnGenerator(nn.Module):
+    """Draws from a generator that it holds."""
+
+    def __init__(self, generator, draw):
+        super().__init__()
+        self.generator, self.draw = generator, draw
+
+    def forward(self, x):
+        return 3 * x if self.training and self.draw(self.generator) < 0.5 else x
+
+
+CHOICES = {
+    "Python": lambda: Function(by_python),
+    "numpy": lambda: Function(by_numpy),
+    "torch": lambda: Function(by_a_draw_of_torch),
+    "own of Python": lambda: OwnGenerator(random.Random(1), random.Random.random),
+    "own of numpy": lambda: OwnGenerator(np.random.default_rng(1), np.random.Generator.random),
+    "own of numpy, old": lambda: OwnGenerator(np.random.RandomState(1), np.random.RandomState.rand),
+    "own of torch": lambda: OwnGenerator(
+        torch.Generator().manual_seed(1), lambda generator: torch.rand((), generator=generator)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_choices_by_random_numbers_are_noise_whatever_the_first_one_is(name):
+    """Half of the audits would take it for no noise, if a choice had to be taken in the first batch."""
+    batches = data_for(0, batches=10)
+    model = trained(Around(CHOICES[name](), 0), batches)
+    for seed in range(6):
+        random.seed(seed)
+        table = audit(model, batches, seed=seed).set_index("layer_name")
+        assert table.attrs["has_noise"]
+        assert table.noise_ratio["second"] < 0.9, seed
+        assert table.noise_ratio["first"] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_they_are_seen_beside_noise_that_is_followed_but_reaches_no_bn_layer(name):
+    batches = data_for(0, batches=10)
+    model = trained(nn.Sequential(Around(CHOICES[name](), 0), nn.Dropout(0.5)), batches)
+    for seed in range(6):
+        random.seed(seed)
+        assert audit(model, batches, seed=seed).noise_ratio[1] < 0.9, seed
+
+
+def test_beside_them_a_layer_that_nothing_reaches_is_not_measured():
+    model = Around(Function(by_python), 0)
+    model.unused = nn.BatchNorm1d(4)
+    table = audit(model, data_for(0))
+    assert table.layer_name[3] == "unused"
+    assert "unused: not measured, as no batch reaches it" in diagnosis(table)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_the_same_seed_gives_the_same_table_whatever_was_drawn_before(name):
+    model = Around(CHOICES[name](), 0)
+    first = audit(model, data_for(0))
+    random.random(), np.random.rand(), torch.rand(1)
+    assert audit(model, data_for(0)).equals(first)
+
+
+def test_own_generators_give_every_batch_other_noise():
+    generator, seen = random.Random(0), []
+
+    def noted(generator):
+        seen.append(generator.random())
+        return seen[-1]
+
+    audit(Around(OwnGenerator(generator, noted), 0), data_for(0, batches=8))
+    assert len(seen) == len(set(seen)) == 8
+    assert generator.getstate() == random.Random(0).getstate()
 
 
 def test_noise_that_eval_mode_has_too_is_no_cause_but_is_told():

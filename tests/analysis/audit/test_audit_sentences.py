@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from analysis.audit import AuditError, accuracy, adjust, audit, compare, diagnosis
 from analysis.audit.__main__ import main
+from analysis.audit.page import short_table
 from tests.analysis.audit.audit_models import mlp, trained, vectors
 
 MODULE = """
@@ -37,10 +38,84 @@ def broken():
     model[0].weight.data[0, 0] = float("nan")
     return model
 
+def stored(variance, channel=slice(None)):
+    model = without_noise()
+    model[1].running_var[channel] = variance
+    return model
+
+def all_zero(): return stored(0.0)
+def one_zero(): return stored(0.0, 2)
+def negative(): return stored(-1.0, 2)
+def infinite(): return stored(float("inf"), 2)
+def not_numbers(): return stored(float("nan"))
+
+def updating(momentum):
+    model = without_noise()
+    model[1].momentum = momentum
+    return model
+
+def with_momentum_2(): return updating(2.0)
+def with_momentum_below_0(): return updating(-0.1)
+
+def dropped(): return nn.Sequential(nn.Dropout(1.0), nn.Linear(4, 4), norm(4))
+
+class DroppedAt(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm = nn.Linear(4, 4), norm(4)
+
+    def forward(self, x):
+        return self.norm(self.layer(nn.functional.dropout(x, 1.0, self.training)))
+
+class Unreached(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.unused = layer, norm(4)
+        self.unused.running_var.fill_(float("nan"))
+
+    def forward(self, x):
+        return self.layer(x)
+
+def unreached(): return Unreached(nn.Linear(4, 4))
+
+class Constant(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = norm(4)
+        self.norm.running_var.fill_(0)
+
+    def forward(self, x):
+        return self.norm(0 * x)
+
+class WithoutBranch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.branch, self.norm = nn.Linear(4, 4), norm(4)
+
+    def forward(self, x):
+        return self.norm(x + nn.functional.dropout(9 * self.branch(x), 1.0, self.training))
+
 def batches():
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(32, 4, generator=generator) for _ in range(4)]
 
+class Failing:
+    def __iter__(self): raise OSError("no disk")
+
+def failing_midway():
+    yield torch.randn(32, 4)
+    raise KeyError("lost")
+
+class Samples(torch.utils.data.Dataset):
+    def __len__(self): return 6
+    def __getitem__(self, index):
+        if index == 5: raise KeyError("lost", "file")
+        return torch.randn(4)
+
+def failing_worker(): return torch.utils.data.DataLoader(Samples(), 2, num_workers=1)
+def empty(): return [torch.randn(8, 4), torch.randn(0, 4)]
+def empty_with_labels(): return [(torch.randn(0, 4), torch.zeros(0))]
+def ragged(): return [torch.randn(8, 4), torch.randn(1, 5)]
 def single(): return [torch.randn(1, 4)]
 def nothing(): return []
 def enormous(): return [1e30 * torch.randn(8, 4)]
@@ -54,10 +129,25 @@ REFUSED = {
     "broken": "NaN or infinite numbers in 0.weight",
     "scripted": "The model is TorchScript, which hides its layers",
     "partly_scripted": "Its part 1 is TorchScript, which hides its layers",
+    "all_zero": "The BN layer 1 stores a variance of 0 in 4 of 4 channels, though its input varies: eval mode",
+    "one_zero": "The BN layer 1 stores a variance of 0 in 1 of 4 channels, though its input varies: eval mode",
+    "negative": "The BN layer 1 stores a negative variance in 1 of 4 channels, which is impossible",
+    "infinite": "The BN layer 1 stores NaN or infinite statistics in 1 of 4 channels: eval mode cannot work",
+    "not_numbers": "The BN layer 1 stores NaN or infinite statistics in 4 of 4 channels: eval mode cannot work",
+    "with_momentum_2": "The BN layer 1 has momentum=2, with which a running average runs away",
+    "with_momentum_below_0": "The BN layer 1 has momentum=-0.1, with which a running average runs away",
+    "dropped": "In train mode 0 (Dropout 1) leaves nothing of what the BN layer 2 gets with noise off",
+    "DroppedAt": "In train mode the model: F.dropout 1 leaves nothing of what the BN layer norm gets",
     "weightless": "The model has no weights, 0.weight is on torch's meta device: load them first",
 }
 REFUSED_DATA = {
     "single": "give batches of 2 samples or more",
+    "Failing": "Reading batch 1 of the data failed: OSError: no disk",
+    "failing_midway": "Reading batch 2 of the data failed: KeyError: 'lost'",
+    "failing_worker": "Caught KeyError in DataLoader worker process 0. KeyError: ('lost', 'file')",
+    "empty": "Batch 2 has 0 samples: leave it out",
+    "empty_with_labels": "Batch 1 has 0 samples: leave it out",
+    "ragged": "A single sample cannot join the batch beside it, RuntimeError: Sizes of tensors must match",
     "nothing": "There are no batches to run the model on",
     "enormous": "Numbers too large to be squared reach the BN layer 1 first",
     "poisoned": "NaN or infinite numbers reach the BN layer 1 first",
@@ -66,6 +156,9 @@ ACCEPTED = {
     "without_noise": "Noise before BN: no, the network has none",
     "untracked": "track_running_stats=False: it stores nothing, so eval uses each batch",
     "shared": "is shared: 2 calls a forward, pooled",
+    "unreached": "Not measured: nothing can be said of 1 BN layer",
+    "Constant": "norm: not measured, as what it gets in eval mode does not vary",
+    "WithoutBranch": "Noise before BN: yes, 1 layer",
 }
 
 
@@ -99,6 +192,54 @@ def test_unusual_but_audited_in_python_and_on_the_command_line(theirs, capsys, b
     assert main([f"target=odd_networks:{build}", "data=odd_networks:batches"]) == 0
     assert ACCEPTED[build] in capsys.readouterr().out
     assert len(pd.read_csv("outputs/audit/audit.csv")) == 1
+
+
+@pytest.mark.parametrize("build", ["all_zero", "negative", "infinite", "not_numbers"])
+def test_the_mend_of_statistics_that_cannot_work_is_the_one_that_is_named(theirs, build):
+    model = getattr(theirs, build)()
+    with pytest.raises(AuditError, match=r"adjust\(model, batches\) re-estimates what is stored"):
+        audit(model, theirs.batches())
+    adjust(model, theirs.batches())
+    assert "No shift" in diagnosis(audit(model, theirs.batches()))
+
+
+def test_layers_that_nothing_reaches_are_not_measured_beside_others_that_are(theirs):
+    model = theirs.Unreached(adjust(theirs.without_noise(), theirs.batches()))
+    said = diagnosis(audit(model, theirs.batches()))
+    assert said.startswith(
+        "No shift: in all 1 measured BN layer, eval mode agrees with what is stored, 1 not"
+    )
+    assert "  unused: not measured, as no batch reaches it." in said
+    model.layer[1].running_var.mul_(3)
+    assert diagnosis(audit(model, theirs.batches())).startswith("1 of 2 BN layers is off, 1 not measured (")
+    table = audit(theirs.unreached(), theirs.batches())
+    assert "  Stored statistics that lag: not measured." in diagnosis(table)
+    assert short_table(table)["95 % interval"].tolist() == ["not measured"]
+
+
+class Only(torch.Tensor):
+    """Labels that refuse to be copied."""
+
+    def clone(self, *args, **kwargs):
+        raise RuntimeError("there is only one")
+
+
+class Wrapped(torch.Tensor):
+    """The same, deeper down."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ == "clone":
+            raise RuntimeError("there is only one")
+        args = [arg.as_subclass(torch.Tensor) if isinstance(arg, cls) else arg for arg in args]
+        return func(*args, **(kwargs or {}))
+
+
+def test_labels_that_cannot_be_copied_do_no_harm():
+    model, x = mlp(), vectors(3)
+    expected = audit(model, x)
+    for labels in (torch.zeros(64).as_subclass(Only), torch.Tensor._make_subclass(Wrapped, torch.zeros(64))):
+        assert audit(model, [(batch, labels) for batch in x]).equals(expected)
 
 
 def test_no_bn_layer_that_stores_anything_is_no_shift():

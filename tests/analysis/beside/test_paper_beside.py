@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from analysis.beside.measured import depth_contrast, placement_contrast
 from analysis.beside.setting import NETWORKS, paper_study, setting_rows
 from analysis.figures import paper_charts, paper_cos2, paper_flips, paper_modes, paper_shift
 from analysis.paper.findings import statements
-from analysis.report import write_report
+from analysis.report import main, write_report
 from analysis.select import CannotAnswerError
 from analysis.stats import mean_interval
 from analysis.tables import Study, read_study
@@ -111,6 +112,19 @@ def test_the_paper_s_own_setting_differs_in_nothing(tmp_path):
     large = paper_study(read_study(path), path)
     assert large.setting == {("CIFAR10", "PreResNet-110"): {}}
     assert large.scale == "ours at the paper's scale"
+
+
+@pytest.mark.parametrize("content", [b"", b"a: [", b"- 1", b"data: 3", b"\xff\0", b"[" * 500], ids=repr)
+def test_a_configuration_that_cannot_be_read_is_one_line_before_anything_is_written(
+    folder, tmp_path, content, capsys
+):
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    (broken / "jobs" / "job-preresnet" / "config.yaml").write_bytes(content)
+    assert main([str(broken)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"report: {broken / 'jobs' / 'job-preresnet' / 'config.yaml'}: ")
+    assert line.endswith("; remove the job's folder and run the study's command again")
+    assert not (broken / "report").exists()
 
 
 # --- figures

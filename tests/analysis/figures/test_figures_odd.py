@@ -1,8 +1,10 @@
 """Every figure of odd studies: it is drawn or says why not, the same to the byte, and leaves no trace."""
 
+from xml.etree import ElementTree
+
 import pytest
 
-from analysis.figures import CHARTS, shift_per_layer, style, width
+from analysis.figures import CHARTS, shift_per_layer, shift_vs_rate, style, width
 from analysis.select import CannotAnswerError
 from analysis.tables import Study
 from tests.analysis import synthetic
@@ -42,6 +44,18 @@ def test_networks_without_stored_statistics_have_no_shift_and_are_drawn_as_far_a
     draw_or_say_why(
         chart, Study("odd", members, layers.assign(**dict.fromkeys(of_stored, float("nan"))), *others)
     )
+
+
+@pytest.mark.parametrize("name", ["a$x_$b", "$\\frac{$", "\\$", "a\nb\x1b[31m", "日本", "\udcff"], ids=ascii)
+def test_a_name_is_drawn_as_it_is_whatever_it_holds(name):
+    study = Study(name, *synthetic.tables(widths=(16,), seeds=(0,), noises=("dropout",)))
+    svg = style.svg_bytes(shift_vs_rate.draw(study).figure).decode()
+    assert f"<!-- {style.drawable(name)} -->" in svg
+    ElementTree.fromstring(svg)
+
+
+def test_a_square_stands_for_what_the_font_cannot_draw():
+    assert style.drawable("a$x_$b\n日é") == "a$x_$b \N{WHITE SQUARE}é"
 
 
 def draw_or_say_why(chart, study: Study) -> None:

@@ -17,6 +17,9 @@ from experiments.modes.finding import FAILED
 from experiments.modes.finding import VERDICTS as MEASURED_VERDICTS
 from tests.analysis import synthetic
 from tests.analysis.page import Page
+from tests.conftest import files_below
+from tests.full_disk import full_disk
+from tests.no_files import put
 
 # What the six statements with a figure measure, with numbers that nothing else on the page has.
 MEASURED = {
@@ -168,6 +171,24 @@ def test_a_folder_without_a_mode_study_is_refused_in_one_line(tmp_path, capsys):
         assert not (tmp_path / folder / "report").exists()
 
 
+@pytest.mark.timeout(60)
+def test_a_page_that_breaks_off_leaves_the_old_one_whole(tmp_path, capsys):
+    write(tmp_path, [row(7)])
+    assert main([str(tmp_path)]) == 0
+    old = files_below(tmp_path / "report")
+    write(tmp_path, [row(7), row(14)])
+    capsys.readouterr()
+    with full_disk():
+        assert main([str(tmp_path)]) == 2
+    put("pipe", tmp_path / "modes.csv")
+    assert main([str(tmp_path)]) == 2
+    full, pipe = capsys.readouterr().err.splitlines()
+    assert "too large" in full
+    assert "modes.csv: not a readable CSV table" in pipe
+    assert "is a pipe, not a file" in pipe
+    assert files_below(tmp_path / "report") == old
+
+
 @pytest.mark.parametrize("number", MEASURED)
 def test_a_figure_shows_what_was_measured(number):
     drawing = STATEMENT_CHARTS[number].draw(MEASURED[number])
@@ -197,9 +218,10 @@ def test_a_single_vector_that_torch_refuses_is_said():
 
 def test_numbers_of_another_version_leave_the_figure_out(tmp_path):
     write(tmp_path, [row(7, measured='{"gap": 1}'), row(14, measured="{}", verdict="failed")])
-    (panel,) = statement_section(read_statements(tmp_path), tmp_path).panels
+    files = {}
+    (panel,) = statement_section(read_statements(tmp_path), files).panels
     assert "Statement 7 was measured otherwise" in panel.missing
-    assert not list(tmp_path.glob("*.png"))
+    assert set(files.values()) == {None}
 
 
 @pytest.mark.parametrize(

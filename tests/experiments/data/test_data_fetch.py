@@ -1,6 +1,10 @@
 """Archives and downloads: real HTTP on the loopback, real tar.gz files; a whole folder appears or nothing."""
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +22,7 @@ from tests.experiments.data.image_files import cifar_files, tar_gz, write_fashio
 from tests.experiments.data.test_data import error_line
 from tests.experiments.data.test_data_images import FOLDERS, config
 from tests.experiments.small import loaded
+from tests.places import ROOT
 
 LAYOUTS = {"cifar10": cifar.CIFAR10, "cifar100": cifar.CIFAR100}
 
@@ -71,6 +76,25 @@ def archive_of(name: str, **others: bytes) -> bytes:
     return tar_gz(
         {f"{FOLDERS[name]}/{file}": content for file, content in cifar_files(name).items()} | others
     )
+
+
+def test_what_a_killed_download_left_goes_with_the_next_one(tmp_path):
+    killed = (
+        "import os, signal, sys; from pathlib import Path; from experiments.data.fetch import place\n"
+        "def fill(folder):\n"
+        "    (folder / 'half').write_bytes(bytes(1000))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "place(Path(sys.argv[1]), fill)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", killed, tmp_path / "set"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".set-*/set/half"))) == 1
+    place(tmp_path / "set", lambda folder: (folder / "whole").touch())
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["set", "set/whole"]
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -1,6 +1,9 @@
 """Fashion-MNIST and CIFAR as they lie on disk: read right, or refused in one line that names the mend."""
 
 import gzip
+import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from tests.experiments.data.image_files import (
 )
 from tests.experiments.data.test_data import error_line
 from tests.experiments.small import loaded
+from tests.no_files import NO_FILES, put
 from tests.places import real_images
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -106,6 +110,35 @@ def test_a_bad_cifar_file_is_named_with_its_mend(tmp_path, name, file, content, 
     assert all(part in line for part in [*parts, "replace"]), line
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", NO_FILES)
+@pytest.mark.parametrize(
+    ("name", "file"), [("cifar10", "data_batch_2.bin"), ("fashion_mnist", FASHION_FILES[2])]
+)
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path, name, file, kind):
+    folder = tmp_path / FOLDERS[name]
+    (write_fashion(folder) if name == "fashion_mnist" else write_cifar(folder, name))
+    put(kind, folder / file)
+    line = error_line(config(name, tmp_path))
+    assert all(part in line for part in (str(folder / file), f"is a {kind}, not a file", "replace")), line
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "record", "most"),
+    [("cifar10", "data_batch_1.bin", 3073, 10_000), ("cifar100", "test.bin", 3074, 50_000)],
+)
+@pytest.mark.parametrize("records", [1, 13_000_000], ids=["one more", "40 GB"])
+def test_a_cifar_file_larger_than_the_published_one_is_not_read(tmp_path, name, file, record, most, records):
+    folder = tmp_path / FOLDERS[name]
+    write_cifar(folder, name)
+    with (folder / file).open("wb") as sparse:
+        sparse.truncate((most + records) * record)
+    line = error_line(config(name, tmp_path))
+    said = f"{folder / file} holds {most + records} records, more than the {most} of the published file"
+    assert said in line
+    assert "replace" in line
+
+
 def test_image_size_averages_pixels_before_they_are_standardised(tmp_path):
     write_cifar(tmp_path / FOLDERS["cifar10"], "cifar10")
     files = [f"data_batch_{number}.bin" for number in range(1, 6)], ["test_batch.bin"]
@@ -178,6 +211,42 @@ def test_real_fashion_mnist_has_its_published_moments(monkeypatch):
     # Black and white at the widely used moments of pixels in [0, 1]: mean 0.2860, standard deviation 0.3530.
     assert data.train_inputs.min() == pytest.approx(-0.2860 / 0.3530, abs=1e-3)
     assert data.train_inputs.max() == pytest.approx((1 - 0.2860) / 0.3530, abs=1e-3)
+
+
+def gzip_bomb(path: Path, header: bytes, megabytes: int) -> None:
+    """A gzip file of a thousandth of the size that it unpacks to."""
+    packer = zlib.compressobj(wbits=31)
+    with path.open("wb") as file:
+        file.write(packer.compress(header))
+        for _ in range(megabytes):
+            file.write(packer.compress(bytes(1 << 20)))
+        file.write(packer.flush())
+
+
+@pytest.mark.parametrize(
+    ("shape", "held"),
+    [((30, 28, 28), "at least 23521 elements"), ((10**6, 28, 28), "at least 47040001 elements")],
+    ids=["more than is stated", "more than was published"],
+)
+def test_a_gzip_bomb_is_unpacked_no_further_than_a_published_file(tmp_path, shape, held):
+    folder = tmp_path / "fashion-mnist"
+    write_fashion(folder)
+    gzip_bomb(folder / IMAGES, bytes([0, 0, 8, 3]) + struct.pack(">3I", *shape), megabytes=100)
+    tracemalloc.start()
+    line = error_line(config("fashion_mnist", tmp_path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert f"{IMAGES} holds {held}, its header states {shape}" in line
+    assert peak < 150e6
+
+
+def test_a_gzip_file_larger_than_a_published_one_unpacked_is_not_read(tmp_path):
+    folder = tmp_path / "fashion-mnist"
+    write_fashion(folder)
+    with (folder / LABELS).open("ab") as padded:
+        padded.truncate(40 * 10**9)
+    line = error_line(config("fashion_mnist", tmp_path))
+    assert f"cannot read {folder / LABELS} (40000000000 bytes, more than" in line
 
 
 IMAGES, LABELS = FASHION_FILES[:2]

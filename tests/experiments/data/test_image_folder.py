@@ -1,7 +1,10 @@
 """A folder of image files: what is read of them, what is refused, and a network for ImageNet trained on one."""
 
+import os
 import re
 import shutil
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from experiments.data.image_files import MEAN, STD
 from experiments.training.augment import black_pixel, crop_flip, draw_moves, measured_data
 from tests.conftest import files_below
 from tests.experiments.small import RECIPE, loaded
+from tests.no_files import NO_FILES, put
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow comes with the extra imagenet")
 
@@ -44,6 +48,15 @@ def folder(tmp_path) -> Path:
 def load(folder: Path, **changes: object) -> Data:
     settings = {"name": "image_folder", "root": str(folder), "image_size": 28}
     return loaded({"train_size": None, "test_size": None} | settings | changes)
+
+
+def refusal(folder: Path, **changes: object) -> str:
+    """The line with which the folder is refused."""
+    with pytest.raises(ConfigError) as raised:
+        load(folder, **changes)
+    (line,) = str(raised.value).splitlines()
+    assert line.isprintable()
+    return line
 
 
 def standardised(pixels: np.ndarray) -> torch.Tensor:
@@ -88,11 +101,8 @@ def test_grey_images_of_16_bits_keep_their_values(folder):
     ids=["eps", "gif"],
 )
 def test_other_formats_under_a_png_name_are_refused(folder, content):
-    file = folder / "train" / "ant" / "0.png"
-    file.write_bytes(content)
-    inputs = load(folder).train_inputs
-    with pytest.raises(OSError, match=r"0\.png cannot be read as an image, PNG or JPEG"):
-        inputs[torch.tensor([inputs.files.index(file)])]
+    (folder / "train" / "ant" / "0.png").write_bytes(content)
+    assert "train/ant/0.png cannot be read as an image, PNG or JPEG" in refusal(folder)
 
 
 def test_it_stands_for_a_tensor(folder):
@@ -154,10 +164,128 @@ def test_what_is_missing_is_said_in_one_line(folder):
         load(folder)
 
 
-def test_a_file_that_is_no_image_is_named(folder):
-    (folder / "train" / "ant" / "0.png").write_bytes(b"no image")
-    with pytest.raises(OSError, match=r"ant/0\.png cannot be read as an image"):
-        load(folder).train_inputs[:]
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flip(content: bytes) -> bytes:
+    """One bit of the pixels, or of their checksum."""
+    return content[:-20] + bytes([content[-20] ^ 1]) + content[-19:]
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that states its size and has no pixels."""
+    chunk = b"IHDR" + struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
+    end = b"\0\0\0\0IEND\xaeB`\x82"
+    return b"\x89PNG\r\n\x1a\n\0\0\0\r" + chunk + struct.pack(">I", zlib.crc32(chunk)) + end
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("ant/0.png", lambda content: b"no image"),
+        ("ant/0.png", lambda content: b""),
+        ("ant/0.png", cut),
+        ("bee/0.jpg", cut),
+        ("cat/0.jpeg", lambda content: content[:-2]),
+        ("ant/0.png", flip),
+        ("ant/0.png", lambda content: png_header(0, 5)),
+        ("ant/0.png", lambda content: png_header(10_000, 10_000)),
+        ("ant/0.png", lambda content: png_header(100_000, 100_000)),
+    ],
+    ids=["text", "empty", "cut png", "cut jpg", "cut jpeg", "bit", "no width", "large", "bomb"],
+)
+def test_a_damaged_image_is_named_before_anything_is_trained(folder, part, name, damage):
+    file = folder / part / name
+    file.write_bytes(damage(file.read_bytes()))
+    assert f"{file} cannot be read as an image, PNG or JPEG" in refusal(folder)
+
+
+def test_an_image_that_only_resizing_would_make_large_is_named(folder):
+    Image.new("L", (10_000, 1)).save(folder / "train" / "ant" / "0.png")
+    line = refusal(folder, image_size=224)
+    assert "train/ant/0.png cannot be read" in line
+    assert "10000x1 pixels, resized 2560000x256: allowed are" in line
+
+
+def test_of_many_damaged_images_the_first_is_named_and_the_others_counted(folder):
+    for number in range(3):
+        (folder / "train" / "bee" / f"{number}.jpg").write_bytes(b"")
+    line = refusal(folder)
+    assert line.startswith(f"data.root: {folder}/train/bee/0.jpg cannot be read")
+    assert "nor can 2 more" in line
+
+
+def test_a_whole_image_with_something_behind_it_is_read(folder):
+    for name in ("ant/0.png", "bee/0.jpg"):
+        with (folder / "train" / name).open("ab") as file:
+            file.write(b"appended")
+    assert len(load(folder).train_inputs[:]) == 24
+
+
+def test_only_images_that_are_used_must_be_whole(folder):
+    last = load(folder).train_inputs.files[-1]
+    last.write_bytes(b"")
+    assert len(load(folder, train_size=23).train_inputs[:]) == 23
+    assert str(last) in refusal(folder)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_named_and_not_waited_for(folder, kind):
+    put(kind, folder / "train" / "ant" / "0.png")
+    line = refusal(folder)
+    assert f"{folder}/train/ant/0.png cannot be read" in line
+    assert f"is a {kind}, not a file" in line
+
+
+@pytest.mark.parametrize(
+    "target", ["0.png", "gone.png", "/proc/self/mem"], ids=["loop", "gone", "unreadable"]
+)
+def test_a_link_that_leads_to_no_image_is_named(folder, target):
+    link = folder / "train" / "ant" / "0.png"
+    link.unlink()
+    link.symlink_to(target)
+    assert f"{link} cannot be read" in refusal(folder)
+
+
+@pytest.mark.parametrize("target", ["dog", "/nowhere/dog"], ids=["loop", "gone"])
+def test_a_class_that_cannot_be_listed_is_not_left_out(folder, target):
+    (folder / "train" / "dog").symlink_to(target)
+    line = refusal(folder)
+    assert line.startswith(f"data.root: cannot list {folder}/train/dog (")
+
+
+def test_links_that_lead_round_in_circles_are_followed_once(folder):
+    before = load(folder).train_inputs.files
+    (folder / "train" / "ant" / "up").symlink_to("..")
+    (folder / "train" / "here").symlink_to(".")
+    assert load(folder).train_inputs.files == before
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", os.fsdecode(b"\xff.png")], ids=["newline", "no text"])
+def test_names_may_be_anything_and_are_named_in_one_line(folder, name):
+    file = (folder / "train" / "ant" / "0.png").rename(folder / "train" / "ant" / name)
+    assert len(load(folder).train_inputs[:]) == 24
+    file.write_bytes(b"")
+    assert f"{folder}/train/ant/" in refusal(folder)
+
+
+def test_pixels_that_turn_out_damaged_when_they_are_read_name_their_file(folder):
+    inputs = load(folder).train_inputs
+    inputs.files[3].write_bytes(b"")
+    with pytest.raises(OSError, match=f"{inputs.files[3].name} cannot be read as an image"):
+        inputs[:]
+
+
+def test_a_command_refuses_a_damaged_image_and_writes_nothing(run, folder):
+    (folder / "val" / "cat" / "1.jpeg").write_bytes(b"")
+    ended = run("data=image_folder", f"data.root={folder}", "model=resnet200", "processes=1", "output=out")
+    assert (ended.status, ended.out) == (2, "")
+    (line,) = ended.err.splitlines()
+    assert f"{folder}/val/cat/1.jpeg" in line
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.parametrize("model", ["resnet200", "senet154"])

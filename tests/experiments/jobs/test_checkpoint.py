@@ -113,6 +113,31 @@ def test_a_damaged_checkpoint_is_never_used_and_said_to_be(saved, damage, capsys
     assert find_checkpoints(job_folder(job)) == {}
 
 
+@pytest.mark.timeout(60)
+def test_a_torn_checkpoint_is_removed_and_a_pipe_not_waited_for(saved):
+    job, _, _ = saved
+    folder = job_folder(job) / "checkpoints"
+    (whole,) = folder.iterdir()
+    (folder / ".1.checkpoint.partial").write_bytes(b"torn")
+    check_checkpoints(job_folder(job), job, DATA)
+    assert list(folder.iterdir()) == [whole]
+    os.mkfifo(folder / "0.checkpoint")
+    with pytest.raises(OSError, match=r"is a pipe, not a file: .*0\.checkpoint"):
+        check_checkpoints(job_folder(job), job, DATA)
+
+
+def test_a_checkpoint_that_cannot_be_read_for_now_is_an_error_and_stays(saved):
+    job, _, _ = saved
+    (file,) = (job_folder(job) / "checkpoints").iterdir()
+    elsewhere = file.rename(file.with_name("elsewhere"))
+    file.symlink_to(file.name)  # a loop
+    with pytest.raises(OSError, match=file.name):
+        check_checkpoints(job_folder(job), job, DATA)
+    elsewhere.rename(file)
+    check_checkpoints(job_folder(job), job, DATA)
+    assert len(find_checkpoints(job_folder(job))) == len(job.members)
+
+
 def test_a_checkpoint_of_other_settings_or_data_is_never_used(saved, capsys):
     job, _, _ = saved
     check_checkpoints(job_folder(job), job, DATA)

@@ -1,10 +1,9 @@
 """Members and jobs that fail: what is said, what is kept, and what the same command trains again."""
 
-import resource
-
 import pandas as pd
 
 from tests.experiments.command_line import TIMES, tables
+from tests.full_disk import full_disk
 
 
 def test_a_chunk_that_raises_is_rows_with_a_reason_and_the_rest_goes_on(run, tmp_path, tiny, monkeypatch):
@@ -127,12 +126,8 @@ def test_a_diverged_member_is_a_row_and_its_neighbours_do_not_notice(run, tmp_pa
 def test_a_job_that_cannot_write_is_two_lines_and_the_same_command_makes_up_for_it(
     run, tmp_path, tiny, monkeypatch
 ):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))  # a write beyond fails, as on a full disk
-    try:
+    with full_disk():
         ended = run(*tiny)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert ended.status == 1
     *_, failed, left = ended.err.splitlines()
     assert "File too large" in failed

@@ -120,3 +120,16 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path, run):
     for one, two in zip(tables(outputs / "variance_shift"), tables(outputs / "undisturbed"), strict=True):
         drop = [column for column in TIMES if column in one]
         pd.testing.assert_frame_equal(one.drop(columns=drop), two.drop(columns=drop), check_exact=True)
+
+
+def test_what_a_command_left_that_was_stopped_once_its_job_was_done_is_removed_by_the_next_one(
+    run, tmp_path, tiny
+):
+    assert run(*tiny).status == 0
+    before = files_below(tmp_path)
+    (job,) = tmp_path.glob("out/first_look/jobs/*")
+    (job / "checkpoints").mkdir()
+    for name in ("failed.json", "errors.txt", ".errors.txt.partial", "checkpoints/1.checkpoint"):
+        (job / name).write_text("left")
+    assert run(*tiny).status == 0
+    assert files_below(tmp_path) == before

@@ -7,7 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments.loggers.offline import run_id
+from experiments.study.job_folder import job_folder
 from scripts.export_wandb import main as export
+from tests.analysis import synthetic
 from tests.conftest import IDENTITY, files_below
 from tests.experiments.loggers.wandb_runs import (
     history,
@@ -17,6 +20,8 @@ from tests.experiments.loggers.wandb_runs import (
     run_header,
     run_ids,
 )
+from tests.experiments.study.small_study import finish, make
+from tests.no_files import put
 
 OFFLINE = ["logger=wandb", "members.dropout.rate=[0.5]", "recipe.epochs=2"]
 
@@ -92,6 +97,13 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
     assert list(over_layers["layer/shift_ratio"]) == list(own_layers.shift_ratio)
     over_strength = logged.dropna(subset=["test_error"])
     assert list(over_strength[["strength", "test_error"]].iloc[0]) == [0.5, member["test_error"]]
+
+    # A run is what is needed to look at it and to upload it, and nothing more.
+    media = list(folder.glob("files/media/table/tables/*.table.json"))
+    assert len(media) == 3  # layers, flips, and the picture's lines
+    expected = {folder / f"run-{run_id(folder)}.wandb", folder / "record.sha256", *media}
+    assert {path for path in folder.rglob("*") if path.is_file()} == expected
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"files"}
 
     # Nothing outside the study but W&B's own log; no copies of tables waiting in the home folder.
     home = tmp_path.with_name(f"{tmp_path.name}-home")
@@ -172,6 +184,18 @@ def test_failed_members_are_failed_runs_until_they_are_made_up(run, tmp_path, ti
     assert inspect(run_folders(study, "no-noise*")[0])["exit_code"] == 0
 
 
+def test_a_job_without_its_configuration_is_one_line(tmp_path, capsys):
+    job = finish(make(tmp_path / "study"))
+    for content in (b"", b"a: [", b"\xff\0", b"[" * 500):
+        (job_folder(job) / "config.yaml").write_bytes(content)
+        before = files_below(tmp_path)
+        assert export([str(tmp_path / "study")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        file = job_folder(job) / "config.yaml"
+        assert line.startswith(f"export_wandb: study=study: {file} is none of this version's (")
+        assert files_below(tmp_path) == before
+
+
 def test_a_study_that_cannot_be_exported_is_one_line(tmp_path, capsys):
     for folder in (tmp_path, tmp_path / "missing"):
         assert export([str(folder)]) == 2
@@ -202,3 +226,17 @@ def test_bad_loggers_are_found_before_anything_is_trained(run, tmp_path, tiny, a
     assert ended.err.startswith(f"error: {line}")
     assert ended.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["environment.json", "jobs/one/done.json"])
+def test_a_pipe_in_a_study_is_one_line_of_the_export_and_not_waited_for(tmp_path, capsys, name):
+    folder = synthetic.write(tmp_path / "s", *synthetic.tables(widths=(16,), seeds=(0,), noises=()))
+    (folder / "jobs" / "one").mkdir(parents=True)
+    (folder / "jobs" / "one" / "members.csv").touch()
+    put("pipe", folder / name)
+    assert export([str(folder)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("export_wandb: ")
+    assert "is a pipe, not a file" in line
+    assert name in line

@@ -157,7 +157,7 @@ def test_a_statement_that_reads_otherwise_or_is_damaged_is_tested_again(modes, t
         (["studdy=a"], ["studdy=a", "did you mean study?"]),
         (["--quick"], ["--quick", "KEY=VALUE", "study, output"]),
         (["study=../x"], ["study=../x", "the name of a folder"]),
-        (["output="], ["output=", "a name"]),
+        (["output="], ["output=", "the path of a folder"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -6,7 +6,9 @@ import pytest
 
 from experiments.checks import ConfigError
 from experiments.jobs.job_data import check_data
+from experiments.settings.flags import read_flags
 from experiments.settings.plan import plan_jobs
+from experiments.study.admission import check_study
 from tests.experiments.command_line import plan
 
 SWEEP = "+sweep=variance_shift"
@@ -53,7 +55,19 @@ BAD = [
     ("=3", "=3", "--help"),
     ("~modle", "~modle"),
     ("hydra.foo=3", "hydra.foo=3"),
-    ("hydra/launcher=nope", "hydra/launcher=nope", "basic"),
+    ("hydra/launcher=nope", "hydra/launcher=nope: allowed is one of basic, cores"),
+    ("hydra/sweeper=optuna", "hydra/sweeper=optuna: allowed is one of basic"),
+    ("hydra/help=nope", "hydra/help=nope: allowed is one of default"),
+    # Hydra's own settings, which it would look at when it launches
+    ("-m hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size=0: allowed is null", "at least 1"),
+    ("-m hydra.launcher._target_=nope.X", "hydra.launcher._target_=nope.X: Invalid plugin", "--help"),
+    ("-m hydra.launcher=null", "hydra.launcher=null", "not configured"),
+    ("-m +hydra.launcher.foo=3", "hydra.launcher.foo=3", "unexpected keyword argument 'foo'"),
+    ("hydra.verbose=3", "hydra.verbose=3: allowed is true, false, or names of loggers"),
+    ("-m hydra.sweep.subdir=${nope}", "hydra.sweep.subdir=${nope}: Interpolation key 'nope' not found"),
+    ("hydra.run.dir=${nope}", "hydra.run.dir=${nope}: Interpolation key 'nope' not found"),
+    ("+hydra.callbacks.x._target_=nope.Y", "hydra.callbacks.x._target_=nope.Y", "nope"),
+    ("hydra.job.chdir=maybe", "hydra.job.chdir=maybe: Value 'maybe' is not a valid bool"),
     ("hydra.mode=FOO", "hydra.mode=FOO"),
     # not written as an override
     ("foo", "foo: nothing that Hydra can read as KEY=VALUE"),
@@ -62,6 +76,11 @@ BAD = [
     ("model.width='", "model.width=': nothing that Hydra can read as KEY=VALUE"),
     ("model.width=}", "KEY=VALUE"),
     ("output=${nope}", "output=${nope}", "'nope' not found"),
+    ("recipe.name='${'", "recipe.name=${: ${ begins a reference, such as ${study}; write \\${"),
+    ("recipe.name='a ${x'", "recipe.name=a ${x: ${ begins a reference, such as ${study}; write \\${"),
+    ("members.seed=['${']", 'members.seed=["${"]: ${ begins a reference'),
+    ("output='${'", "output=${: ${ begins a reference"),
+    ("hydra.job.name='${'", "hydra.job.name=${: ${ begins a reference"),
     ("output=${oc.env:NO_SUCH_VARIABLE}", "output=${oc.env:NO_SUCH_VARIABLE}", "not found"),
     # ranges
     ("members.dropout.rate=[1.5]", "members.dropout.rate=1.5: allowed is a drop rate in [0, 1)"),
@@ -71,7 +90,8 @@ BAD = [
     ("members.uout.beta=[-1]", "members.uout.beta=-1: allowed is", "[0, 1]"),
     ("members.gaussian.std=[-0.5]", "members.gaussian.std=-0.5: allowed is", "at least 0"),
     ("members.gaussian.std=[inf]", "members.gaussian.std=inf: allowed is", "at least 0"),
-    ("members.gaussian.std=[1e200]", "members.gaussian.std=1e+200: allowed is", "at least 0"),
+    ("members.gaussian.std=[1e200]", "members.gaussian.std=1e+200: allowed is", "at least 0, at most 1e19"),
+    ("members.gaussian.std=[1e25]", "members.gaussian.std=1e+25: allowed is", "at least 0, at most 1e19"),
     ("members.seed=[-1]", "members.seed=-1: allowed is a whole number of at least 0"),
     ("members.lr=[0]", "members.lr=0: allowed is a number above 0"),
     ("members.weight_decay=[-1]", "members.weight_decay=-1: allowed is a number of at least 0"),
@@ -82,6 +102,10 @@ BAD = [
     ("recipe.batch_size=1438", "recipe.batch_size=1438: allowed is at most 1437"),
     ("recipe.epochs=0", "recipe.epochs=0: allowed is a whole number of at least 1"),
     ("recipe.lr=0", "recipe.lr=0: allowed is a number above 0"),
+    ("recipe.lr=1e308", "recipe.lr=1e+308: allowed is a number above 0, at most 1e+38"),
+    ("members.lr=[0.1,1e39]", "members.lr=1e+39: allowed is a number above 0, at most 1e+38"),
+    ("recipe.weight_decay=1e39", "recipe.weight_decay=1e+39: allowed is a number of at least 0, at most 1e+38"),
+    ("model.depth=1000000000", "model.depth=1000000000: allowed is a whole number of at least 1, at most 10000"),
     ("recipe.momentum=1", "recipe.momentum=1: allowed is a number in [0, 1)"),
     ("recipe.momentum=0", "recipe.nesterov=true: allowed is false while recipe.momentum=0"),
     ("measure.draws=0", "measure.draws=0: allowed is a whole number of at least 1"),
@@ -138,6 +162,11 @@ BAD = [
     (f"study={'a' * 300}", "study=aaa", "the name of a folder"),
     ("study=null", "study=null: allowed is the name of a folder"),
     ("output=null", "output=null"),
+    ("output=s3://b/k", "output=s3://b/k: allowed is the path of a folder on this machine"),
+    ("output=file:///tmp", "output=file:///tmp: allowed is the path of a folder on this machine"),
+    ("output='a\nb'", "output=a b: allowed is the path of a folder on this machine, of printable characters"),
+    ("data=cifar10 data.root=gs://b", "data.root=gs://b: allowed is the path of a folder on this machine"),
+    ('data=cifar10 data.root="a\nb"', "data.root=a b: allowed is the path of a folder"),
     ("-m study=a,b", "study=outputs/a", "outputs/b"),
     # several jobs
     ("model.width=16,32", "model.width=16,32", "-m or +sweep=NAME"),
@@ -145,6 +174,8 @@ BAD = [
     ("hydra.mode=${nope}", "hydra.mode=${nope}", "'nope' not found"),
     ("study=a\u202eb", "study=a b: nothing that Hydra can read"),
     ("-m model.width=range(1,2,0)", "model.width=range(1,2,0)", "value1,value2"),
+    ("-m model.width=range(1,1000000000000)", "model.width=range(1,1000000000000)", "at most 100000 values"),
+    ("-m recipe.epochs=range(1,999) model.width=range(1,999)", "996004 jobs", "at most 100000"),
     ("-m model.width=16,0", "model.width=0: allowed is a whole number of at least 1"),
     ("-m data=digits,imagenet", "data=imagenet: allowed is one of"),
     ("-m modle.width=16,32", "modle.width=16: no such key; did you mean model.width?"),
@@ -161,6 +192,11 @@ BAD = [
     ("recipe.drop_factor=0", "recipe.drop_factor=0: allowed is a number in (0, 1]"),
     ("data=cifar10 data.download=perhaps", "data.download=perhaps: allowed is true or false"),
     ("data=gaussian data.correlation=1", "data.correlation=1: allowed is a number in [0, 1)"),
+    ("data=gaussian data.mean=-1e39", "data.mean=-1e+39: allowed is a number in [-1e+38, 1e+38]"),
+    ("data=gaussian data.train_size=1000000000000", "data=gaussian: it takes", "bytes", "data.train_size=1000000"),
+    ("data=gaussian data.classes=1000000000000", "data=gaussian: it takes", "bytes", "data.classes=1000000"),
+    ("data=image_folder data.image_size=100000", "data.image_size=100000: allowed is a whole number from 1 to"),
+    ("model.width=10000000", "model=mlp: cannot be built for data=digits", "bytes of memory, this machine has"),
     ("data=gaussian data.train_size=63", "recipe.batch_size=64: allowed is at most 63"),
     ("model=preresnet", "model=preresnet", "data=digits"),
 ]  # fmt: skip
@@ -185,6 +221,10 @@ def random_override(draw: random.Random) -> str:
         "members.uout.beta", "members.gaussian.std", "members.lr", "members.weight_decay", "measure.draws",
         "data.name", "data.root", "hydra.mode", "hydra/launcher", "hydra.launcher", "hydra.sweeper.params",
         "job", "job.shards", "job.shard", "job.retry",
+        "output", "recipe.name", "recipe.scaled_down", "data.features", "data.train_size", "data.image_size",
+        "logger.project", "hydra", "hydra/sweeper", "hydra/job_logging", "hydra.run.dir", "hydra.sweep.dir",
+        "hydra.sweep.subdir", "hydra.output_subdir", "hydra.launcher._target_", "hydra.sweeper", "hydra.verbose",
+        "hydra.sweeper.max_batch_size", "hydra.job.name", "hydra.job.chdir", "hydra.callbacks",
     ]  # fmt: skip
     values = [
         "", "null", "nan", "-inf", "1e400", "-1", "-0.5", "1.5e300", "1" + "0" * 60, "true", "some_name", "'a b'",
@@ -193,6 +233,9 @@ def random_override(draw: random.Random) -> str:
         "${x}", "${oc.env:NOT_THERE}", "${", "1,2", "[1],[x]", "digits,", ",", "range(0)", "range(1,2,0)",
         "choice()", "interval(0,1)", "glob(?)", "sort(1)", "int(x)",
         "é\u202e\u0000\n", "None", "!!python/object:os.system", "*", "%",
+        "'${'", "'a ${b'", "['${']", "'\\${'", "${study}", "${hydra.job.num}", "???", "'a\nb'", "'a$x_$b'", "~/x",
+        "/dev/null/x", "/proc/x", "s3://b/k", "file:///x", "link", "link/x", "nope.X", "optuna", "cores",
+        "{x:{_target_:nope.X}}", "40000", "1000000000000", "1e308", "range(1,10000000000)",
     ]  # fmt: skip
     key = draw.choice(keys)
     if draw.random() < 0.2:  # a slip of the finger
@@ -202,17 +245,22 @@ def random_override(draw: random.Random) -> str:
 
 
 @pytest.mark.long
-def test_random_overrides_are_planned_or_refused_in_one_line(tmp_path, monkeypatch):
+def test_random_command_lines_are_planned_or_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("nowhere")
+    flags = ["-m", "--cfg job", "--cfg x", "--cfg", "--info", "-x", "--resolve", "--multirun=1", "-mc", "--"]
     draw = random.Random(0)
     lines: list[str] = []
     while len(lines) < 500:
         arguments = [random_override(draw) for _ in range(draw.choice([1, 1, 1, 2]))]
+        if draw.random() < 0.1:
+            arguments[draw.randrange(2) :] = draw.choice(flags).split()
         try:
-            plan_jobs(arguments, multirun=draw.random() < 0.3)
+            typed = read_flags(arguments)
+            check_study(plan_jobs(typed.overrides, typed.multirun or draw.random() < 0.3))
         except ConfigError as error:
             lines.append(str(error))
         except Exception as error:
             raise AssertionError(arguments) from error
     assert all(line and line.isprintable() for line in lines)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]

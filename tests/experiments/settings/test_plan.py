@@ -1,12 +1,18 @@
 """What a command line will do, found without doing it."""
 
 import itertools
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from antlr4 import ParserRuleContext
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf
 
+from experiments.settings.config import make_job
 from tests.experiments.command_line import plan
+from tests.experiments.counting import count_calls
 from tests.places import CONF
 
 GROUPS = {
@@ -175,3 +181,53 @@ def test_a_whole_number_serves_where_a_fraction_may_stand():
     (same,) = plan("members.uout.beta=[1.0]", "recipe.lr=1.0", "recipe.weight_decay=0.0").jobs
     assert job.name == same.name
     assert {m.strength for m in job.members if m.noise == "uout"} == {1.0}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-m", "model.width=8,16", "data=digits,gaussian", "recipe.lr=range(0.1,0.25,0.1)"),
+        ("-m", "members.none=false", "members.dropout={rate:[0.2]},{rate:[0.3]}", "measure.draws=1,2"),
+        (
+            "-m",
+            "members.none=false",
+            "members.dropout.rate=[0.2],[0.3]",
+            "members.dropout={placement:[before_bn]}",
+        ),
+        ("-m", "recipe=cpu,one_cycle", "recipe.epochs=2,3", "model=convnet", "data=cifar10", "study=a b"),
+        ("-m", "~members.uout", "++members.seed=[0],[1]", "members.dropout=null", "recipe.name=${study}"),
+        (SWEEP, "job.shards=2", "members.seed=[5,6]"),
+    ],
+    ids=" ".join,
+)
+def test_a_job_is_what_hydra_composes_of_its_overrides(arguments):
+    planned = plan(*arguments)
+    assert len(planned.jobs) > 1
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for job in planned.jobs:
+            config = compose("config", planned.overrides[job.name])
+            assert make_job(OmegaConf.to_container(config, resolve=True)) == job
+
+
+def test_jobs_that_choose_the_same_groups_are_composed_once(monkeypatch):
+    composed = count_calls(monkeypatch, ConfigLoaderImpl, "load_configuration")
+    assert len(plan("-m", "recipe.lr=range(1,31)", "model.width=8,16").jobs) == 60
+    assert composed.total() == 2  # what Hydra is to do, and the jobs
+    assert len(plan("-m", "recipe.lr=range(1,31)", "model=mlp,convnet", "data=cifar10").jobs) == 60
+    assert composed.total() == 2 + 3
+
+
+def test_planning_takes_as_long_for_each_seed_however_many_there_are(monkeypatch):
+    """Counted in the pieces of the command line that Hydra's parser looks at."""
+    looked_at, children = Counter(), ParserRuleContext.getChildren
+
+    def counting(context, predicate=None):
+        for child in children(context, predicate):
+            looked_at[seeds] += 1
+            yield child
+
+    monkeypatch.setattr(ParserRuleContext, "getChildren", counting)
+    for seeds in (100, 200, 400):
+        (job,) = plan(f"members.seed={list(range(seeds))}".replace(" ", "")).jobs
+        assert len(job.members) == 5 * seeds
+    assert looked_at[400] - looked_at[200] == 2 * (looked_at[200] - looked_at[100])

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from experiments.checks import ConfigError
 from experiments.members import Member
+from experiments.settings import config
 from experiments.settings.shards import read_shard_name, shard_members, shard_name
 from tests.experiments.command_line import plan, results
+from tests.experiments.counting import count_calls
 
 
 def members(seeds: int, each: int) -> list[Member]:
@@ -60,7 +62,7 @@ def test_names_of_shards_are_read_back_and_sort_in_their_order():
     assert read_shard_name("digits-mlp-0f") == ("digits-mlp-0f", 1, 1)
 
 
-def test_a_plan_knows_every_shard_of_every_job_and_tells_hydra():
+def test_a_plan_knows_every_shard_of_every_job_and_what_a_launcher_makes_it_of():
     planned = plan("+sweep=variance_shift", "model.width=16,64", "job.shards=3")
     assert [(job.model.width, job.cut.shard) for job in planned.jobs] == [
         (width, shard) for width in (16, 64) for shard in (1, 2, 3)
@@ -70,10 +72,18 @@ def test_a_plan_knows_every_shard_of_every_job_and_tells_hydra():
     assert {job.whole_name for job in planned.jobs} == {
         job.name for job in plan("+sweep=variance_shift", "model.width=16,64").jobs
     }
-    assert (planned.multirun, planned.added) == (True, ["job.shard=range(1,4)"])
-    assert not plan().multirun
+    assert [plan(*planned.overrides[job.name]).jobs for job in planned.jobs] == [
+        [job] for job in planned.jobs
+    ]
     (single,) = plan("job.shards=3", "job.shard=2").jobs
     assert single.cut.shard == 2
+
+
+def test_a_job_is_named_once_for_all_of_its_shards(monkeypatch):
+    named = count_calls(monkeypatch, config, "astuple")  # of a member
+    jobs = plan("members.seed=[0,1,2,3,4,5]", "job.shards=6").jobs
+    assert len({job.name for job in jobs}) == 6
+    assert named.total() == len(jobs[0].all_members)
 
 
 @pytest.mark.parametrize(

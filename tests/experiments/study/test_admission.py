@@ -1,5 +1,6 @@
 """Which jobs may join a study, and what is said to the others."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,11 @@ import pytest
 from experiments.checks import ConfigError
 from experiments.settings.config import Job
 from experiments.settings.plan import Plan
+from experiments.study import admission
 from experiments.study.admission import check_same_data, check_study
 from experiments.study.job_folder import job_folder, start_job
 from tests.conftest import files_below
+from tests.experiments.counting import count_calls
 from tests.experiments.study.small_study import finish, make
 
 
@@ -94,6 +97,17 @@ def test_members_that_the_study_holds_already_are_refused(study):
         plan(make(study, members__seed=[1, 2]), make(study, members__seed=[3]), swept=("members.seed",))
     )
     assert "some of the members" in line
+    assert "some of the members" in refusal(plan(make(study, members__lr=[0.1, 0.3]), swept=("members.lr",)))
+    for other in ({"members__lr": [0.2, 0.3]}, {"model__width": 17}):  # no member is the same in both
+        check_study(plan(make(study, **other), swept=("members.lr",)))
+
+
+def test_jobs_that_are_alike_in_what_must_be_are_compared_once(study, monkeypatch):
+    for width in (4, 5, 6):
+        finish(make(study, model__width=width))
+    compared = count_calls(monkeypatch, admission, "_differences")
+    check_study(plan(*(make(study, model__width=width) for width in (7, 8, 9))))
+    assert compared.total() == 1
 
 
 def test_a_job_that_left_no_table_binds_nobody(study):
@@ -101,12 +115,29 @@ def test_a_job_that_left_no_table_binds_nobody(study):
     check_study(plan(make(study, recipe__lr=0.2)))
 
 
-@pytest.mark.parametrize("content", ["", "a: [", "- 1", "data: {name: digits}", "\0"])
-def test_a_configuration_of_another_version_is_refused(study, content):
-    job = finish(make(study))
-    (job_folder(job) / "config.yaml").write_text(content)
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"a: [", b"- 1", b"data: {name: digits}", b"\0", b"\xff\xfe\x80", b"[" * 500, b"garbage \x1b[31m"],
+    ids=lambda content: repr(content[:20]),
+)
+def test_a_configuration_that_no_job_of_this_version_wrote_is_refused(study, content):
+    folder = job_folder(finish(make(study)))
+    (folder / "config.yaml").write_bytes(content)
     line = refusal(plan(make(study, model__width=99)))
     assert "config.yaml is none of this version's" in line
+    assert line.endswith(f"choose another study=NAME, or remove {folder}, whose job then runs again")
+
+
+def test_a_folder_of_jobs_that_is_none_is_refused(study):
+    study.mkdir()
+    (study / "jobs").write_text("a file where the folder should be")
+    assert refusal(plan(make(study))).startswith(f"output={study.parent}: allowed is a folder")
+
+
+def test_a_link_to_nothing_is_said_to_be_one(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    line = refusal(plan(make(tmp_path / "link" / "study")))
+    assert line.endswith(f"({tmp_path / 'link'}: a link to nothing)")
 
 
 def test_an_output_that_cannot_be_written_is_refused_and_a_probe_leaves_nothing(tmp_path):
@@ -129,3 +160,21 @@ def test_results_of_other_data_of_the_same_name_are_left_alone(study):
         f"data=digits: {folder} was trained on other data (1 files, 9 bytes, contents 01; now there are 2 files, "
         "8 bytes, contents 02); choose another study=NAME, or set data.root to the data of that time"
     )
+
+
+def test_a_probe_that_a_killed_command_left_is_removed_by_the_next_one(tmp_path, study, monkeypatch):
+    def killed(*arguments: object, **others: object) -> None:
+        raise KeyboardInterrupt
+
+    for made in (False, True):  # the probe lies in the folder above, or in the study's own
+        if made:
+            study.mkdir()
+        before = files_below(tmp_path)
+        with monkeypatch.context() as patch:
+            for name in ("unlink", "rmdir"):
+                patch.setattr(os, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                check_study(plan(make(study)))
+        assert len(files_below(tmp_path)) == len(before) + 1
+        check_study(plan(make(study)))
+        assert files_below(tmp_path) == before
