@@ -22,19 +22,30 @@ PROGRAM = """
 import dataclasses, json, random, sys
 from pathlib import Path
 
-from scripts.faults.operations import operations
+from experiments.study import job_folder
+from scripts.faults.operations import Point, operations, starts, try_point
 from scripts.faults.study import Left, Study
 
 folder = Path(sys.argv[1])
 sample = operations("eio", Study(folder / "eio", Left({}, set())), random.Random(0), 2, 0)
 
-print(json.dumps([dataclasses.asdict(sample)]))
+has_failed = job_folder.has_failed
+def has_failed_or_unlucky(folder):
+    try:
+        return has_failed(folder)
+    except OSError:
+        return False
+job_folder.has_failed = has_failed_or_unlucky
+start, seen = starts(folder)[1]
+looks = [number for number, (call, path, _) in enumerate(seen) if (call, path.name) == ("openat", "failed.json")]
+planted = [try_point(Point(start, "eio", number, seen[number])) for number in looks]
+print(json.dumps([[dataclasses.asdict(outcome) for outcome in tried] for tried in ([sample], planted)]))
 """
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """What becomes of two operations that fail."""
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict]]:
+    """What becomes of two operations that fail, and of some more with a fault of the harness planted."""
     folder: Path = tmp_path_factory.mktemp("torture").resolve()
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, folder],
@@ -48,6 +59,12 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 
 
 def test_a_command_one_of_whose_file_operations_fails_loses_nothing(outcomes):
-    (sample,) = outcomes
+    (sample,), _ = outcomes
     assert sample["notes"] == []
     assert (sample["tried"], sample["survived"], sample["rows_lost"], sample["repeated"]) == (2, 2, 0, 0)
+
+
+def test_finished_members_that_an_error_of_the_disk_would_cost_are_missed(outcomes):
+    _, planted = outcomes
+    notes = [note for outcome in planted for note in outcome["notes"]]
+    assert any("finished members trained again" in note for note in notes), notes

@@ -1,6 +1,7 @@
 """Which members train side by side: the chunks of a job."""
 
 import heapq
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -32,7 +33,7 @@ def plan_chunks(members: Sequence[Member], capacity: int) -> list[list[Member]]:
     for name in sorted({placement(member) for member in members}):
         group = [member for member in members if placement(member) == name]
         group.sort(key=lambda m: (m.seed, m.noise, m.strength, m.lr, m.weight_decay))
-        per_seed = max(sum(m.seed == seed for m in group) for seed in {m.seed for m in group})
+        per_seed = max(Counter(member.seed for member in group).values())
         size = capacity // per_seed * per_seed or capacity
         pieces = -(-len(group) // size)
         even = -(-len(group) // pieces)

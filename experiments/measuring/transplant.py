@@ -39,7 +39,8 @@ def noise_free(member: Member) -> Member:
 def missing_twins(members: Sequence[Member], of_job: Sequence[Member]) -> list[Member]:
     """Return the noise-free twins that `of_job` has, and `members`, a part of it to be trained, need and lack."""
     needed = dict.fromkeys(map(noise_free, members))
-    return [twin for twin in needed if twin in of_job and twin not in members]
+    there, trained = set(of_job), set(members)
+    return [twin for twin in needed if twin in there and twin not in trained]
 
 
 def keep_twins(twins: Twins, stack: Network, members: Sequence[Member]) -> None:
