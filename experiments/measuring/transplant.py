@@ -88,11 +88,13 @@ def add_transplanted_errors(
     layers = {(member_of(row), str(row["layer_name"])): row for row in rows["layers.csv"]}
     measured = measured_data(data, job.recipe)
     inputs = samples_at_once(measured.train_inputs, shapes)
-    for twin, state in twins.items():
-        noisy = [member for member in shifts if noise_free(member) == twin]
-        if not noisy:
+    noisy_of: dict[Member, list[Member]] = {}
+    for member in shifts:
+        noisy_of.setdefault(noise_free(member), []).append(member)
+    for twin, noisy in noisy_of.items():
+        if twin not in twins:
             continue
-        copies = select(_load(job, data, twin, state), torch.zeros(len(noisy), dtype=torch.long))
+        copies = select(_load(job, data, twin, twins[twin]), torch.zeros(len(noisy), dtype=torch.long))
         for part, stack in parts(copies, len(noisy), len(inputs), shapes):
             start = time.perf_counter()
             some = noisy[part]
