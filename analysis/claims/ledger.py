@@ -1,5 +1,6 @@
 """Verdicts of a study on every claim and question, and their table."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from functools import cache
@@ -66,10 +67,11 @@ def verdict_on(claim: Claim, found: Evidence, larger: str = OWN_COMMAND) -> Verd
     commands = [obstacle.command for obstacle in obstacles if obstacle.command]
     seeds = [decision.seeds_needed for decision in decisions if decision.word is Word.UNDECIDED]
     if seeds:
-        most = max((number for number in seeds if number), default=0)
-        needed = f"more than {MOST_SEEDS} seeds" if None in seeds else f"about {most} seeds"
-        missing.append(f"too few seeds; at these effects and spreads {needed} would decide")
-        commands += [f'{larger} "members.seed=[$(seq -s, 0 {most - 1})]"'] * bool(most)
+        most = max(number or math.inf for number in seeds)
+        needed = f"about {most}" if most <= MOST_SEEDS else f"more than {MOST_SEEDS}"
+        missing.append(f"too few seeds; at these effects and spreads {needed} seeds would decide")
+        if most <= MOST_SEEDS:
+            commands.append(f'{larger} "members.seed=[$(seq -s, 0 {most - 1})]"')
     word = combine(decisions, complete=not obstacles)
     return Verdict(claim, word, decisions, missing, commands)
 
