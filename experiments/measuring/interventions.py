@@ -32,6 +32,7 @@ from experiments.measuring.evaluate import judge
 from experiments.measuring.moments import Moments
 from experiments.measuring.shown import (
     Prescription,
+    Shown,
     parts,
     prescribe,
     rms,
@@ -86,7 +87,7 @@ def repair(stack: Network, inputs: Tensor, judged: Mapping[str, LabelledInputs])
     """
     real = shown(stack, inputs)
     found = Found()
-    for name, shift in coarse_shift(stack, inputs).items():
+    for name, shift in coarse_shift(stack, real).items():
         found.layers[name] = {"shift_ratio_frozen": shift.ratio, "mean_shift_frozen": shift.size}
     prescriptions: dict[str, Prescription] = {
         "means_right": lambda name, mean, variance: (real[name][0], torch.zeros_like(mean)),
@@ -102,14 +103,14 @@ def repair(stack: Network, inputs: Tensor, judged: Mapping[str, LabelledInputs])
     return found
 
 
-def coarse_shift(stack: Network, inputs: Tensor) -> dict[str, LayerShift]:
-    """Return the coarse shift that each BN layer of a stack shows on inputs [N, *sample shape].
+def coarse_shift(stack: Network, real: Shown) -> dict[str, LayerShift]:
+    """Return the coarse shift of each BN layer of a stack that shows `real` behind its stored statistics.
 
     ratio = sum over channels (v_i + eps) / sum over channels (running_var_i + eps)
     size  = rms over channels of D_i
     """
     shifts, norms = {}, storing_norms(stack)
-    for name, (ratio, shift) in shown(stack, inputs).items():
+    for name, (ratio, shift) in real.items():
         stored = norms[name].running_var.double() + norms[name].eps  # type: ignore[operator, union-attr]
         shifts[name] = LayerShift((ratio * stored).sum(1) / stored.sum(1), rms(shift))
     return shifts

@@ -130,7 +130,7 @@ def percent_wrong(model: nn.Module) -> float:
 def test_the_cells_and_the_coarse_shift_are_those_of_plain_pytorch(key):
     stack = stacked(key)
     real = shown(stack, INPUTS)
-    shifts = coarse_shift(stack, INPUTS)
+    shifts = coarse_shift(stack, real)
     found = repair(stack, INPUTS, {"test": (TEST, TEST_LABELS)})
     rough = coarse(stack, INPUTS, shifts, [0, 1], (TEST, TEST_LABELS))
     for index in (0, 1):
