@@ -63,8 +63,8 @@ def verdict_on(claim: Claim, found: Evidence, larger: str = OWN_COMMAND) -> Verd
     """The verdict on one claim; `larger` is the command of a larger study, but for its seeds."""
     parts, obstacles = attempt(claim, found)
     decisions = decide(parts)
-    missing = [obstacle.missing for obstacle in obstacles]
-    commands = [obstacle.command for obstacle in obstacles if obstacle.command]
+    missing = [*dict.fromkeys(obstacle.missing for obstacle in obstacles)]
+    commands = [*dict.fromkeys(obstacle.command for obstacle in obstacles if obstacle.command)]
     seeds = [decision.seeds_needed for decision in decisions if decision.word is Word.UNDECIDED]
     if seeds:
         most = max(number or math.inf for number in seeds)
