@@ -4,34 +4,41 @@ Writes analysis/FINDINGS.md from the studies' tables alone, so that it can be wr
 """
 
 import argparse
-import re
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.claims import CLAIMS, Verdict, Word, verdicts
+from analysis.claims import CLAIMS, QUESTIONS, RULE, Claim, Verdict, Word, on_paper, verdicts
+from analysis.claims.ledger import OWN_COMMAND
 from analysis.command import check_paths, exit_status
-from analysis.error_shares import QUANTITIES, error_shares
 from analysis.files import written_together
-from analysis.origins import notes
+from analysis.interventions import TOGETHER, effects, harm_or_help
+from analysis.origins import notes, sweep_of, typed_command
 from analysis.render import TEMPLATES, render
+from analysis.schema import IDENTITY, RECIPE
+from analysis.select import KIND
+from analysis.stats import mean_estimate
 from analysis.tables import Study, StudyError, read_environment, read_study
 
 FINDINGS = Path(__file__).parent / "FINDINGS.md"
-CELLS = ["mean", "low", "high", "share", "share_low", "share_high"]
 MADE_UP = ["gaussian"]  # data sets that are drawn, not collected
+RESULTS = ["test_error", "test_loss"]  # two networks that agree in these and in all their settings are one
+SHOWN = ["gap", "total", "means", "variances", "interaction", "twin_variances", "twin_shift", "removal_net"]
+FORMULAS = (("local_ratio_exact", "the exact law"), ("ratio_paper", "the paper's Eq 8 or 12"))
 
 
 @dataclass(frozen=True)
 class Record:
-    """One study: its tables, its verdicts by claim, and the command that made it."""
+    """One study: its tables, its verdicts by claim, and how it was made."""
 
     study: Study
     verdicts: dict[str, Verdict]
     command: str
     commit: str
+    sweep: str
 
     @property
     def networks(self) -> str:
@@ -46,35 +53,41 @@ class Record:
         """Computing time of all members together; 0 where the study did not keep it."""
         return float(self.study.members.get("seconds", pd.Series(dtype=float)).sum())
 
-    def error_shares(self) -> list[dict]:
-        """The result of `analysis.error_shares` for dropout, mean over networks; nothing without transplants."""
-        members = self.study.finished().members
-        members = members[(members["norm"] == "batch") & members["noise"].isin(["none", "dropout"])]
-        if members.get("test_error_transplanted", pd.Series(dtype=float)).notna().sum() == 0:
-            return []
-        if "lr" in members and members["lr"].nunique() > 1:  # bad ones on purpose would count too
-            return []
-        table = error_shares(members, by=[])
-        parts = table.pivot(index=["placement", "strength"], columns="quantity")
-        return [
-            {"placement": placement, "rate": rate}
-            | {what: [parts.loc[(placement, rate), (cell, what)] for cell in CELLS] for what in QUANTITIES}
-            for placement, rate in parts.index
-        ]
+    def interventions(self) -> tuple[list[dict], int]:
+        """What interventions cost, for each kind of noise whose shift cost is told from 0; and how many are not.
 
-    def law_errors(self) -> list[tuple[str, str, float, int]]:
-        """Placement, formula, median distance of the measured local shift from it (percent), and BN layers."""
+        Mean over networks with BN and their seeds, in points: `SHOWN`, each (mean, low, high), and what wrong
+        means and wrong variances do, decided together.
+        """
+        members = self.study.finished().members
+        costs = effects(members[members["norm"] == "batch"]).dropna(subset=["total"])
+        if "lr" in costs and costs["lr"].nunique() > 1:  # bad ones on purpose would count too
+            return [], 0
+        rows, left_out = [], 0
+        for kind, group in costs.groupby(KIND):
+            estimates = {name: mean_estimate(group.groupby("seed")[name].mean()) for name in SHOWN}
+            low, high = estimates["total"].interval()
+            if not (low > 0 or high < 0):
+                left_out += 1
+                continue
+            row = {name: (estimate.value, *estimate.interval()) for name, estimate in estimates.items()}
+            does = [harm_or_help(*estimates[name].interval(TOGETHER)) for name in ("means", "variances")]
+            rows.append({"kind": kind, "does": does} | row)
+        return rows, left_out
+
+    def law_errors(self) -> list[tuple]:
+        """Placement, formula, median distances of the local ratio r and of 1/r - 1 from it in percent, layers."""
         layers = self.study.finished().layers
         rows = []
         for placement in ("before_bn", "before_weight"):
-            for column, formula in (
-                ("local_ratio_exact", "the exact law"),
-                ("ratio_paper", "the paper's Eq 8 or 12"),
-            ):
-                of_placement = layers[layers["placement"] == placement].dropna(subset=["local_ratio", column])
-                if len(of_placement):
-                    distance = (of_placement["local_ratio"] / of_placement[column] - 1).abs().median()
-                    rows.append((placement, formula, 100 * float(distance), len(of_placement)))
+            for column, formula in FORMULAS:
+                known = layers[layers["placement"] == placement].dropna(subset=["local_ratio", column])
+                if known.empty:
+                    continue
+                measured, told = known["local_ratio"], known[column]
+                ratio = (measured / told - 1).abs().median()
+                added = ((1 / measured - 1) / (1 / told - 1) - 1).abs().median()
+                rows.append((placement, formula, 100 * float(ratio), 100 * float(added), len(known)))
         return rows
 
 
@@ -120,42 +133,76 @@ def read_record(folder: Path) -> Record | None:
         return None
     for note in notes(folder):
         print(f"findings: {folder}: {note}", file=sys.stderr)
-    origin = read_environment(folder)
-    by_claim = {verdict.claim.name: verdict for verdict in verdicts(study)}
-    return Record(
-        study, by_claim, _command(origin.get("command", [])), str(origin.get("git_commit") or "")[:9]
-    )
+    command = typed_command(folder)
+    by_claim = {verdict.claim.name: verdict for verdict in verdicts(study, command or OWN_COMMAND)}
+    commit = str(read_environment(folder).get("git_commit") or "")[:9]
+    return Record(study, by_claim, command, commit, sweep_of(folder))
 
 
 def findings(records: list[Record]) -> str:
     """The whole text, Markdown."""
-    tested = [(claim, [(record, record.verdicts[claim.name]) for record in records]) for claim in CLAIMS]
+    shared = families([record.study for record in records])
+    rows = [
+        (claim, meant(claim, records), elsewhere(claim, records, shared)) for claim in (*CLAIMS, *QUESTIONS)
+    ]
     return render(
         TEMPLATES / "findings.md.j2",
         records=records,
-        tested=tested,
-        against=[(claim, names) for claim, found in tested if (names := _refuting(found))],
-        Word=Word,
+        shared=[family for family in dict.fromkeys(shared.values()) if len(family) > 1],
+        claims=rows[: len(CLAIMS)],
+        questions=rows[len(CLAIMS) :],
+        against=[
+            (claim, record)
+            for claim, record, _ in rows[: len(CLAIMS)]
+            if record and record.verdicts[claim.name].word in (Word.REFUTED, Word.MIXED)
+        ],
+        on_paper=on_paper,
+        rule=RULE,
     )
 
 
-def _refuting(found: list[tuple[Record, Verdict]]) -> list[str]:
-    """The studies that refute the claim, or one of its parts."""
-    return [
-        record.study.name
-        for record, verdict in found
-        if any(decision.word is Word.REFUTED and not decision.part.control for decision in verdict.decisions)
+def meant(claim: Claim, records: Iterable[Record]) -> Record | None:
+    """The study that was meant for a claim: the first that its sweep made."""
+    return next((record for record in records if record.sweep == claim.sweep), None)
+
+
+def elsewhere(claim: Claim, records: list[Record], shared: dict[str, tuple[str, ...]]) -> str:
+    """What the other studies say of a claim, those with networks in common as one."""
+    chosen = meant(claim, records)
+    found: dict[tuple[str, ...], list[str]] = {}
+    for record in records:
+        name, word = record.study.name, record.verdicts[claim.name].word
+        if record is not chosen and word is not Word.NOT_TESTABLE:
+            found.setdefault(shared[name], []).append(f"{name} {word}")
+    of_chosen = shared[chosen.study.name] if chosen else ()
+    texts = []
+    for family, words in found.items():
+        if family == of_chosen:
+            texts.append(
+                f"{', '.join(words)} (networks in common with {chosen.study.name})" if chosen else ""
+            )
+        else:
+            texts.append(", ".join(words) + " (networks in common)" * (len(words) > 1))
+    return "; ".join(texts)
+
+
+def families(studies: Sequence[Study]) -> dict[str, tuple[str, ...]]:
+    """For each study's name the names of all those that share networks with it, directly or through others.
+
+    Two rows are one network where all settings and `RESULTS` agree.
+    """
+    names = [
+        name for name in (*IDENTITY, *RECIPE, *RESULTS) if all(name in study.members for study in studies)
     ]
-
-
-def _command(words: list[str]) -> str:
-    """The command as somebody else would type it: without this machine's interpreter and folders."""
-    if "-m" not in words:
-        return ""
-    local = ("output=", "processes=")  # what the numbers do not depend on
-    typed = ["python", *(word for word in words[words.index("-m") :] if not word.startswith(local))]
-    typed = [re.sub(r"=/.*/([^/]+)$", r"=PATH/\1", word) for word in typed]
-    return " ".join(f"'{word}'" if re.search(r"[\[\], ]", word) else word for word in typed)
+    rows = pd.concat([study.members[names].assign(_study=study.name) for study in studies])
+    family = {study.name: {study.name} for study in studies}
+    for together in rows.groupby(names, dropna=False)["_study"].unique():
+        joint = set.union(*(family[name] for name in together))
+        family |= dict.fromkeys(joint, joint)
+    return {
+        name: tuple(study.name for study in studies if study.name in members)
+        for name, members in family.items()
+    }
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,27 @@ def notes(folder: Path) -> list[str]:
     return found
 
 
+def typed_command(folder: Path) -> str:
+    """The command that made a study as somebody else would type it: without this machine's folders.
+
+    Empty where it was not recorded or cannot be read.
+    """
+    command = read_json(folder / "environment.json").get("command")
+    words = [str(word) for word in command] if isinstance(command, list) else []
+    if "-m" not in words:
+        return ""
+    local = ("output=", "processes=")  # what the numbers do not depend on
+    typed = ["python", *(word for word in words[words.index("-m") :] if not word.startswith(local))]
+    typed = [re.sub(r"=/.*/([^/]+)$", r"=PATH/\1", word) for word in typed]
+    return " ".join(f"'{word}'" if re.search(r"[\[\], ]", word) else word for word in typed)
+
+
+def sweep_of(folder: Path) -> str:
+    """The sweep of conf/sweep that a study was made by; where its command does not say, its folder's name."""
+    found = re.search(r"\+sweep=(\w+)", typed_command(folder))
+    return found[1] if found else folder.resolve().name
+
+
 def _origin(job: Path) -> dict[str, str]:
     """How the job in a folder was made."""
     environment = read_json(job / "environment.json")
@@ -88,7 +110,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON file's content; empty where there is none, or no object that can be read."""
     try:
         content = json.loads(regular_file(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -76,6 +76,20 @@ class Table:
     required: tuple[str, ...]
 
 
+# Interventions, see `experiments.measuring.interventions`.
+_CELLS = {
+    "frozen": "BN's statistics re-estimated with noise on, weights frozen",
+    "means_right": "the stored means of these made right, and the variances as wrong as they were",
+    "variances_right": "the stored variances made right, and the means as wrong as they were",
+    "both_right": "stored means and variances right",
+}
+_COARSE = {
+    "variances": "each layer's `shift_ratio_frozen` and right means",
+    "shift": "the same and a mean shift of the size `mean_shift_frozen`, along what the ratios induce",
+    "means": "this mean shift alone",
+    "random": "mean shifts of this size in random directions",
+}
+
 # fmt: off
 _COLUMNS = (
     # identity
@@ -108,8 +122,26 @@ _COLUMNS = (
            may_be_empty=True),
     Column("test_error", NUMBER, "error on the test set in eval mode", "%", may_be_empty=True),
     Column("test_error_adjusted", NUMBER, "the same after BN adjustment", "%", may_be_empty=True),
-    Column("test_error_transplanted", NUMBER, "test error of the noise-free twin once its BN layers are given the "
-           "shift ratios of this member", "%", may_be_empty=True),
+    Column("train_error_adjusted", NUMBER, "error on the training set in eval mode after BN adjustment", "%",
+           may_be_empty=True),
+    Column("train_loss_eval_mode", NUMBER, "mean cross-entropy on the training set in eval mode", "nat",
+           may_be_empty=True),
+    Column("train_loss_adjusted", NUMBER, "the same after BN adjustment", "nat", may_be_empty=True),
+    *(
+        Column(f"{part}_{what}_{cell}", NUMBER, f"{what} on the {name} set with {meaning}", unit,
+               may_be_empty=True)
+        for part, name in (("train", "training"), ("test", "test"))
+        for what, unit in (("error", "%"), ("loss", "nat"))
+        for cell, meaning in _CELLS.items()
+    ),
+    *(
+        Column(f"test_error_{where}_{key}", NUMBER, f"test error of {whose} that shows {meaning}", "%",
+               may_be_empty=True)
+        for where, whose in (("coarse", "this network"), ("twin", "its noise-free twin"))
+        for key, meaning in _COARSE.items()
+    ),
+    Column("cut_channels", WHOLE, "stored variances that interventions would have set below 0, and set to 0",
+           may_be_empty=True),
     Column("test_loss", NUMBER, "mean cross-entropy on the test set in eval mode", "nat", may_be_empty=True),
     Column("test_loss_adjusted", NUMBER, "the same after BN adjustment", "nat", may_be_empty=True),
     Column("reason", TEXT, "why the member diverged or failed", may_be_empty=True),
@@ -125,6 +157,17 @@ _COLUMNS = (
            may_be_empty=True),
     Column("shift_ratio", NUMBER, "`test_var / moving_var`, the paper's Delta: below 1, BN divides by too much",
            may_be_empty=True),
+    Column("mean_shift", NUMBER, "`(mean at test - running mean) / sqrt(running variance + eps)`, rms over "
+           "channels", may_be_empty=True),
+    Column("log_ratio_rms", NUMBER, "log of each channel's variance ratio (eps added to both), rms over channels",
+           may_be_empty=True),
+    Column("worst_channel_ratio", NUMBER, "the ratio that is furthest from 1 among them", may_be_empty=True),
+    Column("shift_ratio_frozen", NUMBER, "`shift_ratio` behind statistics re-estimated with noise on, weights "
+           "frozen", may_be_empty=True),
+    Column("mean_shift_frozen", NUMBER, "`mean_shift` behind them", may_be_empty=True),
+    Column("mean_shift_induced", NUMBER, "mean shift of the right means that the ratios `shift_ratio_frozen` of "
+           "the layers before induce", may_be_empty=True),
+    Column("mean_shift_induced_twin", NUMBER, "the same in the noise-free twin", may_be_empty=True),
     Column("shift_magnitude", NUMBER, "max(r, 1/r) of the shift ratio r, the paper's Figure 4", may_be_empty=True),
     Column("local_ratio", NUMBER, "shift ratio by the layer's own noise alone, upstream as in training: measured",
            may_be_empty=True),
@@ -172,12 +215,18 @@ COLUMNS = {column.name: column for column in _COLUMNS}
 
 _MEMBERS = (
     "status", "steps", "seconds", "seconds_measuring",
-    "train_error_train_mode", "train_error_eval_mode", "validation_error",
-    "test_error", "test_error_adjusted", "test_error_transplanted", "test_loss", "test_loss_adjusted",
+    "train_error_train_mode", "train_error_eval_mode", "train_error_adjusted", "validation_error",
+    "test_error", "test_error_adjusted",
+    "train_loss_eval_mode", "train_loss_adjusted", "test_loss", "test_loss_adjusted",
+    *(f"{part}_{what}_{cell}" for part in ("test", "train") for what in ("error", "loss") for cell in _CELLS),
+    *(f"test_error_{where}_{key}" for where in ("coarse", "twin") for key in _COARSE),
+    "cut_channels",
 )
 _LAYERS = (
     "layer_index", "layer_name", "channels",
     "moving_var", "train_var", "test_var", "shift_ratio", "shift_magnitude",
+    "mean_shift", "log_ratio_rms", "worst_channel_ratio",
+    "shift_ratio_frozen", "mean_shift_frozen", "mean_shift_induced", "mean_shift_induced_twin",
     "local_ratio", "local_ratio_exact", "ratio_paper",
     "input_mean", "input_var", "input_corr", "fan_in", "cos2", "d_cos2",
     "moving_var_adjusted", "test_var_adjusted", "shift_ratio_adjusted",

@@ -55,9 +55,9 @@ def of_one_family(layers: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 def behind_noise(layers: pd.DataFrame) -> pd.DataFrame:
     """The BN layers that theory speaks about: those with noise of their own.
 
-    Under after_last_bn no BN layer has any, and all of them stay.
+    Without noise, and under after_last_bn, no BN layer has any, and all of them stay.
     """
-    return layers[layers["local_ratio"].notna() | (layers["placement"] == "after_last_bn")]
+    return layers[layers["local_ratio"].notna() | layers["placement"].isin(["none", "after_last_bn"])]
 
 
 def means(table: pd.DataFrame, quantities: list[str], by: list[str]) -> pd.DataFrame:

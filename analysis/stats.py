@@ -8,17 +8,22 @@ Welch's, stratum by stratum; `tests/analysis/test_stats_coverage.py` measures wh
 and what the bootstrap would. Differences of alike members are symmetric, for which Student's t holds whatever
 their tails; a mean of five strongly skewed numbers (log-normal, sigma 1) would be covered 82 % of the time
 only.
+
+Where most seeds give the very same number, as an adjustment does that changes no prediction, their spread says
+nothing, and t would be certain. Such numbers also get the exact sign-flip test, see `TiedEstimate`.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import optimize
 from scipy import stats as scipy_stats
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.95
 POWER = 0.8
@@ -72,17 +77,125 @@ class Estimate:
 
     def p_above(self, bound: float) -> float:
         """One-sided p-value of 'the true value is at most `bound`': small if it lies above."""
-        if self.error == 0:  # all seeds agree to the bit
+        if self.error == 0:  # all seeds of two groups agree to the bit
             return float(self.value <= bound)
-        return float(scipy_stats.t.sf((self.value - bound) / self.error, self.freedom))
+        return float(stdtr(self.freedom, (bound - self.value) / self.error))
 
     def p_below(self, bound: float) -> float:
         """One-sided p-value of 'the true value is at least `bound`': small if it lies below."""
         return Estimate(-self.value, self.error, self.freedom, self.n).p_above(-bound)
 
     def detectable(self, significance: float) -> float:
-        """The distance from 0 that a study like this one finds 4 times in 5, at one-sided `significance`."""
+        """The distance from a bound that a study like this finds 4 times in 5, at one-sided `significance`."""
         return self.error * detectable_errors(self.freedom, significance)
+
+    def least_seeds(self, significance: float) -> int:
+        """The fewest seeds with which such a test can reach this one-sided significance at all."""
+        return 2
+
+
+@dataclass(frozen=True)
+class TiedEstimate(Estimate):
+    """A mean of values, one a seed, most of which are the same: tested by exact sign flips as well as by t.
+
+    Of the two the more cautious counts: t alone is certain where all seeds agree, and sign flips alone forget how
+    far the few others lie off.
+    """
+
+    values: tuple[float, ...] = ()
+
+    @cached_property
+    def _flips(self) -> "SignFlips":
+        return SignFlips(np.array(self.values))
+
+    def p_above(self, bound: float) -> float:
+        """See `Estimate.p_above`."""
+        return max(super().p_above(bound), self._flips.p_above(bound))
+
+    def p_below(self, bound: float) -> float:
+        """See `Estimate.p_below`."""
+        return max(super().p_below(bound), self._flips.p_below(bound))
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """See `Estimate.interval`; without end where there are too few seeds for this level."""
+        ends = super().interval(level), self._flips.interval(level)
+        return min(low for low, _ in ends), max(high for _, high in ends)
+
+    def detectable(self, significance: float) -> float:
+        """See `Estimate.detectable`; infinite where the test can find nothing."""
+        return super().detectable(significance) if self.n >= self.least_seeds(significance) else np.inf
+
+    def least_seeds(self, significance: float) -> int:
+        """See `Estimate.least_seeds`: n with 2^-n <= significance."""
+        return int(np.ceil(-np.log2(significance) - _ROUNDING))
+
+
+class SignFlips:
+    """The exact test that a symmetric distribution has a given centre.
+
+    Under a true value b, differences from b are as likely positive as negative: all 2^n combinations of signs are
+    alike. The share of combinations with a mean at least as large as the one found is the p-value, so that at n
+    seeds none is below 2^-n. Flipping a set of seeds gives such a mean if and only if the set's own mean is at
+    most b (Hartigan 1969). So they are counted, and so the interval is found: its ends are means of sets, infinite
+    where n is too small for the level. Of more than 2^14 combinations, so many are drawn.
+    """
+
+    def __init__(self, values: np.ndarray):
+        n = len(values)
+        if n <= _MOST_FLIPS:
+            inside = (np.arange(1, 2**n)[:, None] >> np.arange(n)) & 1
+        else:
+            inside = np.random.default_rng(0).integers(0, 2, (2**_MOST_FLIPS - 1, n))
+            inside = inside[inside.any(axis=1)]
+        self._means_of_sets = np.sort(inside @ values / inside.sum(axis=1))
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p-value of 'the centre is at most `bound`'."""
+        means = self._means_of_sets
+        return float((1 + np.searchsorted(means, bound + _ROUNDING, side="right")) / (1 + len(means)))
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p-value of 'the centre is at least `bound`'."""
+        means = self._means_of_sets
+        return float((1 + len(means) - np.searchsorted(means, bound - _ROUNDING)) / (1 + len(means)))
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """All centres that the test does not reject on either side."""
+        means = self._means_of_sets
+        outside = int((1 - level) / 2 * (1 + len(means)) + _ROUNDING)
+        return (float(means[outside - 1]), float(means[-outside])) if outside else (-np.inf, np.inf)
+
+
+@dataclass(frozen=True)
+class PermutedEstimate(Estimate):
+    """A number that is 0 in the mean when seeds are exchanged: tested against all its exchanges, or many.
+
+    Attributes:
+        exchanged: the number for every exchange, the identity among them. Its spread is `error`.
+    """
+
+    exchanged: tuple[float, ...] = ()
+
+    def p_above(self, bound: float) -> float:
+        """See `Estimate.p_above`; exact for bound 0."""
+        return float(np.mean(np.array(self.exchanged) >= self.value - bound - _ROUNDING))
+
+    def p_below(self, bound: float) -> float:
+        """See `Estimate.p_below`."""
+        return float(np.mean(np.array(self.exchanged) <= self.value - bound + _ROUNDING))
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """The number plus and minus what exchanges make of it."""
+        low, high = np.quantile(self.exchanged, [(1 - level) / 2, (1 + level) / 2])
+        return self.value - float(high), self.value - float(low)
+
+    def least_seeds(self, significance: float) -> int:
+        """See `Estimate.least_seeds`: n with 1 / n! <= significance."""
+        return next(n for n in range(2, 171) if 1 / math.factorial(n) <= significance)
+
+
+_MOST_FLIPS = 14
+_ROUNDING = 1e-9
 
 
 def detectable_errors(freedom: float, significance: float) -> float:
@@ -105,6 +218,16 @@ def mean_estimate(values: pd.Series | np.ndarray) -> Estimate:
     n = len(numbers)
     mean = float(numbers.mean()) if n else np.nan
     return Estimate(mean, float(numbers.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan, n - 1, n)
+
+
+def seed_mean(values: pd.Series | np.ndarray) -> Estimate:
+    """`mean_estimate` for a number that is tested: exact, a `TiedEstimate`, where most seeds give the same."""
+    estimate = mean_estimate(values)
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[~np.isnan(numbers)]
+    if estimate.n < 2 or np.unique(numbers.round(9), return_counts=True)[1].max() <= estimate.n / 2:
+        return estimate
+    return TiedEstimate(estimate.value, estimate.error, estimate.freedom, estimate.n, tuple(numbers.tolist()))
 
 
 def independent_difference(strata: Iterable[tuple[Sequence[float], Sequence[float]]]) -> Estimate:
@@ -191,28 +314,3 @@ def paired_difference(first: pd.Series, second: pd.Series) -> Interval:
     less than either.
     """
     return mean_interval((first - second).dropna())
-
-
-def ratio_interval(numerator: pd.Series, denominator: pd.Series) -> Interval:
-    """Mean numerator over mean denominator, paired by label (seed), with Fieller's 95 % interval.
-
-    All ratios q for which the mean of numerator - q denominator does not differ from 0 by Student's t: exact for
-    normal pairs, however they are correlated, unlike a mean of ratios. Where the data do not tell the denominator
-    from 0 no finite interval has the coverage; mean and ends are NaN then, as they are from fewer than two pairs.
-    """
-    pairs = pd.concat([numerator, denominator], axis=1).dropna().to_numpy(dtype=float)
-    n = len(pairs)
-    if n < 2:
-        return Interval(np.nan, np.nan, np.nan, n)
-    (a, b), covariance = pairs.mean(0), np.cov(pairs.T) / n
-    t2 = stdtrit(n - 1, (1 + LEVEL) / 2) ** 2
-    # (a - q b)^2 = t^2 Var(a - q b), a parabola in q; open downwards where b is not told from 0.
-    square, linear, constant = (
-        b**2 - t2 * covariance[1, 1],
-        a * b - t2 * covariance[0, 1],
-        a**2 - t2 * covariance[0, 0],
-    )
-    if square <= 0:
-        return Interval(np.nan, np.nan, np.nan, n)
-    half = np.sqrt(max(0.0, linear**2 - square * constant))
-    return Interval(float(a / b), float((linear - half) / square), float((linear + half) / square), n)

@@ -1,4 +1,4 @@
-"""A study in one short table: for each placement, noise and strength the shift, beside theory, and its cost.
+"""A study in one short table: for each placement, noise and strength the shift, beside the formulas, and its cost.
 
 Needs no plotting, so that a run can print it in the terminal when it ends.
 """
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.schema import NETWORK, PLACEMENTS
-from analysis.select import KIND
+from analysis.select import KIND, behind_noise
 from analysis.stats import over_seeds
 from analysis.tables import Study
 from analysis.theory.noises import FAMILIES, NO_NOISE
 
+LEAST_SEEDS = 3  # two give an interval 13 standard errors wide on either side, which says nothing
 ORDER = {word: place for place, word in enumerate([NO_NOISE.name, *PLACEMENTS, *FAMILIES])}
 
 
@@ -27,21 +28,26 @@ def summary_table(members: pd.DataFrame, layers: pd.DataFrame, by: Sequence[str]
 
     Returns:
         A row per kind of noise, the baseline first: the columns that were kept apart, placement, noise, strength;
-        finished and left_out (members); shift_ratio (over all BN layers) with shift_ratio_low and _high;
-        local_ratio and local_ratio_exact (over BN layers with noise of their own, NaN where there is none);
-        test_error with _low and _high, and test_error_adjusted, in percent. Members that did not finish count
-        nowhere but in left_out.
+        finished and left_out (members); then, all over the same layers, those with noise of their own (all of them
+        where none has any): shift_ratio with shift_ratio_low and _high, local_ratio, local_ratio_exact, and
+        ratio_paper (Eq 8 or 12; NaN where it says nothing of one of these layers); test_error with _low and _high,
+        and test_error_adjusted, in percent. Fewer than three seeds give no interval. Members that did not finish
+        count nowhere but in left_out.
     """
     varied = [column for column in NETWORK if column not in by and members[column].nunique() > 1]
     keys = [*varied, *by, *KIND]
     is_ok = members["status"] == "ok"
     counts = members.assign(finished=is_ok, left_out=~is_ok).groupby(keys, dropna=False)
     finished = Study("", members, layers).finished()
+    layers = behind_noise(finished.layers)
+    said = layers.assign(said=layers["ratio_paper"].notna()).groupby(keys, dropna=False)["said"]
+    layers = layers.assign(ratio_paper=layers["ratio_paper"].where(said.transform("all")))
     columns: list[pd.DataFrame | pd.Series] = [
         counts[["finished", "left_out"]].sum(),
-        _means(finished.layers, "shift_ratio", keys),
-        _means(finished.layers, "local_ratio", keys)[["local_ratio"]],
-        _means(finished.layers, "local_ratio_exact", keys)[["local_ratio_exact"]],
+        _means(layers, "shift_ratio", keys),
+        _means(layers, "local_ratio", keys)[["local_ratio"]],
+        _means(layers, "local_ratio_exact", keys)[["local_ratio_exact"]],
+        _means(layers, "ratio_paper", keys)[["ratio_paper"]],
         _means(finished.members, "test_error", keys),
         _means(finished.members, "test_error_adjusted", keys)[["test_error_adjusted"]],
     ]
@@ -51,6 +57,7 @@ def summary_table(members: pd.DataFrame, layers: pd.DataFrame, by: Sequence[str]
 
 def _means(table: pd.DataFrame, value: str, keys: list[str]) -> pd.DataFrame:
     intervals = over_seeds(table, value, keys).set_index(keys)
+    intervals.loc[intervals["n"] < LEAST_SEEDS, ["low", "high"]] = float("nan")
     return intervals.rename(columns={"mean": value, "low": f"{value}_low", "high": f"{value}_high"}).drop(
         columns="n"
     )

@@ -11,15 +11,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.claims import Verdict, verdict_table, verdicts
+from analysis.claims import CLAIMS, RULE, Verdict, Word, verdict_table, verdicts
 from analysis.claims.evidence import is_tuned
+from analysis.claims.ledger import OWN_COMMAND
 from analysis.claims.verdict import Decision
 from analysis.command import check_paths, exit_status
 from analysis.files import written_together
-from analysis.origins import notes
+from analysis.origins import notes, typed_command
 from analysis.tables import StudyError, read_study
 
-COLOUR = {"supported": "green", "refuted": "red", "mixed": "yellow"}
+COLOUR = {
+    Word.SUPPORTED: "green",
+    Word.PARTLY: "green",
+    Word.REFUTED: "red",
+    Word.MIXED: "yellow",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +49,7 @@ def judge_study(arguments: list[str] | None) -> int:
     out = options.out or options.study / "report"
     check_paths(options.study, out)
     study = read_study(options.study)
-    found = verdicts(study)
+    found = verdicts(study, typed_command(options.study) or OWN_COMMAND)
     with written_together(out) as files:
         files["claims.csv"] = verdict_table(found).to_csv(index=False).encode()
     for note in notes(options.study):
@@ -65,31 +71,32 @@ def print_verdicts(found: list[Verdict], console: Console) -> None:
     table.add_column(no_wrap=True)
     table.add_column(max_width=24)
     table.add_column()
-    for verdict in found:
-        table.add_row(
-            verdict.claim.name, Text(verdict.word, COLOUR.get(verdict.word, "")), verdict.claim.statement
-        )
+    for number, verdict in enumerate(found):
+        if number == len(CLAIMS):
+            table.add_row("", "", Text("\nQuestions of ours", "bold"))
+        word = Text(verdict.word, COLOUR.get(verdict.word, ""))
+        table.add_row(verdict.claim.name, word, verdict.claim.statement)
         for decision in verdict.decisions:
-            table.add_row("", "", Text(f"- {_in_words(decision)}"))
+            table.add_row("", "", Text(f"- {in_words(decision)}"))
         if verdict.missing:
-            table.add_row(
-                "", "", Text(f"- {verdict.missing}" + f": {verdict.command}" * bool(verdict.command), "dim")
-            )
+            lacking = "; ".join(verdict.missing)
+            table.add_row("", "", Text(f"- {': '.join([lacking, *verdict.commands])}", "dim"))
     console.print(table)
-    numbers = sum(len(verdict.decisions) for verdict in found)
     console.print(
-        f"{numbers} numbers decided together: the probability of any wrong decision is below 5 % (Holm). "
-        "Intervals: 95 %, each number alone; claims.csv has those that hold together.",
+        f"{RULE} Intervals: 95 %, each number alone; claims.csv has those that hold together for a claim.",
         highlight=False,
     )
 
 
-def _in_words(decision: Decision) -> str:
-    part, estimate = decision.part, decision.part.contrast.estimate
+def in_words(decision: Decision) -> str:
+    """A number, its interval, what was decided, and what such a study can see."""
+    part, estimate = decision.part, decision.part.estimate
     unit = f" {part.unit}" * bool(part.unit)
+    exact = f" of at least {decision.least_seeds} for this exact test" * (decision.least_seeds > 2)
     return (
-        f"{part.name}: {estimate.value:+.3f} [{decision.low:+.3f}, {decision.high:+.3f}]{unit}; {decision.word} "
-        f"({estimate.n} seeds, {part.contrast.members} members, detectable {decision.minimum_detectable:.2g})"
+        f"{part.name}: {estimate.value:+.3f} [{decision.low:+.3f}, {decision.high:+.3f}]{unit} (predicted "
+        f"{part.prediction}): {decision.answer}; {estimate.n} seeds{exact}, {part.contrast.members} members, "
+        f"detectable {decision.minimum_detectable:.2g}"
     )
 
 

@@ -1,34 +1,33 @@
-"""Claims about the size of the shift: C1, C2, C6, C10, C11.
+"""Predictions about the size of the shift: C1, C2, C6, C10, C11.
 
-`shift` is the mean over BN layers of max(r, 1/r), r = Var_test / Var_moving: 1 is none, as in the paper's
-Figure 4.
+`shift` is the mean over BN layers of -log(Var_test / Var_moving), signed: 0 is none, 0.69 says that BN divides by
+twice the variance. Margins are fixed by the paper's own numbers.
 """
 
-from analysis.claims.evidence import MAIN_STUDY, CannotTestError, Evidence, between_groups, paired
+import pandas as pd
+
+from analysis.claims.evidence import MAIN_STUDY, CannotTestError, Evidence, joined
 from analysis.claims.verdict import Part, about, more
 from analysis.select import is_same_variance
 
-SHIFT = 0.02  # the smallest difference in mean shift magnitude that matters
-LITTLE = 0.05  # what 'about none' allows at drop rate 0.1
-ERROR = 0.2  # percentage points of test error that matter: the gains that the paper reports are 0.2 to 0.3
+SHIFT = 0.015  # the most that the paper's networks show without dropout (Figure 4): less is none
+LITTLE = 0.1  # 'about none' at drop rate 0.1, where the paper's own networks reach 0.07 (Figure 4)
+COST = 0.2  # percentage points of error that matter: the least gain that the paper speaks of
 WIDTHS = "python -m experiments.run +sweep=width"
 MATCHED = "python -m experiments.run +sweep=matched_noise"
+NAME = "shift (-log of the ratio)"
 
 
 def before_bn_shifts_more(evidence: Evidence) -> list[Part]:
-    """C1: shift(before_bn) - shift(before_weight) at equal drop rate, mean over rates and networks, is above 0."""
-    contrast = paired(
-        evidence.dropout("before_bn"),
-        evidence.dropout("before_weight"),
-        "shift",
-        [*evidence.network, "strength"],
+    """C1: shift(before_bn) - shift(before_weight) at equal drop rate, mean over rates and networks."""
+    contrast = evidence.paired(
+        evidence.dropout("before_bn"), evidence.dropout("before_weight"), "shift", ["strength"]
     )
-    name = "mean shift magnitude, before_bn minus before_weight at equal rate"
-    return [more(name, contrast, "", SHIFT)]
+    return [more(f"{NAME}, before_bn minus before_weight at equal rate", contrast, "", SHIFT)]
 
 
 def grows_with_rate(evidence: Evidence) -> list[Part]:
-    """C2: shift at the largest rate minus that at the smallest is above 0; at rate 0.1 it is that of no noise."""
+    """C2: shift at the largest rate minus that at the smallest, for either placement."""
     parts = []
     for placement in ("before_bn", "before_weight"):
         members = evidence.dropout(placement)
@@ -36,80 +35,95 @@ def grows_with_rate(evidence: Evidence) -> list[Part]:
         if low == high:
             raise CannotTestError(f"one drop rate only ({low:g})", "members.dropout.rate=[0.1,0.3,0.5,0.7]")
         strong, weak = (members[members["strength"] == rate] for rate in (high, low))
-        contrast = paired(strong, weak, "shift", evidence.network)
-        name = f"mean shift magnitude {placement}, rate {high:g} minus {low:g}"
-        parts.append(more(name, contrast, "", SHIFT))
-        weakest = members[(members["strength"] - 0.1).abs() < 1e-9]
-        if len(weakest):
-            contrast = paired(weakest, evidence.baseline(), "shift", evidence.network)
-            name = f"mean shift magnitude {placement}, rate 0.1 minus no noise"
-            parts.append(about(name, contrast, "", 0, LITTLE))
-    if not any("no noise" in part.name for part in parts):
-        raise CannotTestError("no drop rate 0.1", MAIN_STUDY, parts)
+        contrast = evidence.paired(strong, weak, "shift")
+        parts.append(more(f"{NAME} {placement}, rate {high:g} minus {low:g}", contrast, "", SHIFT))
+    return parts
+
+
+def is_little_at_rate_01(evidence: Evidence) -> list[Part]:
+    """C2: shift at rate 0.1 minus that without noise, for either placement."""
+    parts = []
+    for placement in ("before_bn", "before_weight"):
+        weakest = evidence.dropout(placement)
+        weakest = weakest[(weakest["strength"] - 0.1).abs() < 1e-9]
+        if weakest.empty:
+            raise CannotTestError(f"no drop rate 0.1 {placement}", MAIN_STUDY)
+        contrast = evidence.paired(weakest, evidence.baseline(), "shift")
+        parts.append(about(f"{NAME} {placement}, rate 0.1 minus no noise", contrast, "", 0, LITTLE))
     return parts
 
 
 def wider_shifts_less(evidence: Evidence) -> list[Part]:
-    """C6: before_weight, narrowest minus widest network is above 0, in shift and in the error that noise costs.
+    """C6: shift before_weight, narrowest minus widest network, mean over rates."""
+    narrow, wide, networks = _extremes(evidence)
+    contrast = evidence.between(narrow, wide, "shift", networks)
+    return [more(f"{NAME} before_weight, narrowest minus widest", contrast, "", SHIFT)]
 
-    The shift over all rates; the cost (test error minus that without noise) at the largest.
-    """
+
+def wider_bears_more(evidence: Evidence) -> list[Part]:
+    """C6: error that the largest drop rate before_weight costs, narrowest minus widest network."""
+    narrow, wide, networks = _extremes(evidence)
+    strongest = narrow["strength"].max()
+    narrow, wide = (
+        evidence.differences(group[group["strength"] == strongest], evidence.baseline(), "test_error")
+        for group in (narrow, wide)
+    )
+    contrast = evidence.between(narrow, wide, "test_error", networks)
+    return [
+        more(f"test error that rate {strongest:g} costs, narrowest minus widest", contrast, "points", COST)
+    ]
+
+
+def _extremes(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Members under dropout before_weight in the narrowest and in the widest networks, and the strata of these."""
     members = evidence.dropout("before_weight")
     networks = [column for column in evidence.network if column != "width"]
-    extent = members.groupby(networks, dropna=False)["width"].agg(["min", "max"])
-    extent = extent[extent["min"] < extent["max"]]
-    if extent.empty:
+    width = members["width"].astype(float)
+    extent = width.groupby(joined(members, networks))
+    least, most = extent.transform("min"), extent.transform("max")
+    narrow, wide = (members[(width == end) & (least < most)] for end in (least, most))
+    if narrow.empty:
         raise CannotTestError("one width only", WIDTHS)
-    members = members.merge(extent.reset_index(), on=networks)
-    baseline = evidence.baseline()[[*evidence.network, "seed", "test_error"]]
-    members = members.merge(baseline, on=[*evidence.network, "seed"], suffixes=("", "_baseline"), how="left")
-    members["cost"] = members["test_error"] - members["test_error_baseline"]
-    narrow, wide = (members[members["width"] == members[end]] for end in ("min", "max"))
-    shift = between_groups(narrow, wide, "shift", networks)
-    strongest = members["strength"].max()
-    narrow, wide = (group[group["strength"] == strongest] for group in (narrow, wide))
-    cost = between_groups(narrow, wide, "cost", networks)
-    return [
-        more("mean shift magnitude, narrowest minus widest", shift, "", SHIFT),
-        more(f"test error that rate {strongest:g} costs, narrowest minus widest", cost, "points", ERROR),
-    ]
+    return narrow, wide, networks
 
 
-def last_layer_is_safe(evidence: Evidence) -> list[Part]:
-    """C10: one dropout after the last BN: no shift beyond that without noise, and test error falls."""
-    members, baseline = evidence.dropout("after_last_bn"), evidence.baseline()
-    shift = paired(members, baseline, "shift", evidence.network)
-    gain = -paired(members, baseline, "test_error", evidence.network)
-    return [
-        about("mean shift magnitude, after_last_bn minus no noise", shift, "", 0, SHIFT),
-        more("test error, no noise minus after_last_bn, mean over rates", gain, "points", ERROR),
-    ]
+def last_layer_shifts_nothing(evidence: Evidence) -> list[Part]:
+    """C10: shift of one dropout after the last BN minus that without noise, mean over rates."""
+    contrast = evidence.paired(evidence.dropout("after_last_bn"), evidence.baseline(), "shift")
+    return [about(f"{NAME}, after_last_bn minus no noise", contrast, "", 0, SHIFT)]
 
 
-def uout_shifts_less(evidence: Evidence) -> list[Part]:
-    """C11: shift(dropout) - shift(Uout) is above 0, at equal label (beta = rate) and at equal noise variance."""
-    placements = ["before_bn", "before_weight"]
-    dropout, uout = (
-        evidence.where(norm="batch", noise=noise, placement=placements) for noise in ("dropout", "uout")
-    )
-    if dropout.empty or uout.empty:
-        raise CannotTestError("no dropout and Uout at the same placement", MATCHED)
-    cell, parts = [*evidence.network, "placement"], []
-    if set(dropout["strength"]) & set(uout["strength"]):
-        contrast = paired(dropout, uout, "shift", [*cell, "strength"])
-        parts.append(more("mean shift magnitude, dropout minus Uout at equal label", contrast, "", SHIFT))
+def uout_of_equal_label_shifts_less(evidence: Evidence) -> list[Part]:
+    """C11: shift(dropout) - shift(Uout) where the drop rate equals beta."""
+    dropout, uout = _dropout_and_uout(evidence)
+    if not set(dropout["strength"]) & set(uout["strength"]):
+        raise CannotTestError("no Uout whose beta is a drop rate", MAIN_STUDY)
+    contrast = evidence.paired(dropout, uout, "shift", ["placement", "strength"])
+    return [more(f"{NAME}, dropout minus Uout at equal label", contrast, "", SHIFT)]
+
+
+def uout_of_equal_variance_shifts_alike(evidence: Evidence) -> list[Part]:
+    """Q1: shift(dropout) - shift(Uout) at equal noise variance, where dropout shifts by more than a little."""
+    dropout, uout = _dropout_and_uout(evidence)
     nearest = {
         variance: min(dropout["noise_variance"], key=lambda other: abs(other - variance))
         for variance in uout["noise_variance"].unique()
     }
     nearest = {uout: other for uout, other in nearest.items() if is_same_variance(other, uout)}
-    if not nearest:
-        raise CannotTestError("no dropout and Uout of equal noise variance", MATCHED, parts)
-    matched = uout.assign(noise_variance=uout["noise_variance"].map(nearest)).dropna(
-        subset=["noise_variance"]
-    )
-    contrast = paired(dropout, matched, "shift", [*cell, "noise_variance"])
-    return [
-        *parts,
-        more("mean shift magnitude, dropout minus Uout at equal noise variance", contrast, "", SHIFT),
-    ]
+    uout = uout.assign(noise_variance=uout["noise_variance"].map(nearest)).dropna(subset=["noise_variance"])
+    if uout.empty:
+        raise CannotTestError("no dropout and Uout of equal noise variance", MATCHED)
+    dropout = dropout[dropout["noise_variance"].isin(uout["noise_variance"])]
+    shifts = evidence.paired(dropout, evidence.baseline(), "shift").estimate.value
+    if not shifts > LITTLE:
+        raise CannotTestError(f"nothing to compare: dropout of these variances shifts by {shifts:.2g} only")
+    contrast = evidence.paired(dropout, uout, "shift", ["placement", "noise_variance"])
+    return [about(f"{NAME}, dropout minus Uout at equal noise variance", contrast, "", 0, SHIFT)]
+
+
+def _dropout_and_uout(evidence: Evidence) -> list[pd.DataFrame]:
+    placements = ["before_bn", "before_weight"]
+    both = [evidence.where(norm="batch", noise=noise, placement=placements) for noise in ("dropout", "uout")]
+    if any(members.empty for members in both):
+        raise CannotTestError("no dropout and Uout at the same placement", MATCHED)
+    return both

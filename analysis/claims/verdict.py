@@ -1,17 +1,23 @@
-"""From what was predicted and what was estimated to a verdict, corrected for how much was looked at.
+"""From what was predicted and what was estimated to a verdict.
 
-A claim is cut into parts, each a number that the study estimates and a prediction about it. Every prediction has
-two hypotheses that data can reject: one whose rejection supports it and one whose rejection refutes it. Holm's
-correction, in Shaffer's form for hypotheses that cannot all be true, runs over all of them, for all claims of the
-study together: the probability that any part is wrongly decided is at most 5 %. The simultaneous intervals are
-Bonferroni's for the same number of parts: all of them cover at once with 95 %.
+A claim is cut into parts, each a number that the study estimates and a range that the claim predicts it to lie in.
+One rule decides them all: a part is supported where the number lies inside the range for certain, refuted where it
+lies outside for certain, and undecided else. Whatever the true number is, it is either inside or outside, so that
+either word is wrong with the same small probability, also for numbers near the end of the range.
+
+Holm's correction, in Shaffer's form because of the two hypotheses of a part exactly one is true, runs over the
+parts of one claim: the probability that any of them is wrongly decided is at most 5 %. A verdict does not depend
+on other claims; so of 14 claims up to 0.7 false decisions are expected. The simultaneous intervals are
+Bonferroni's for the parts of the claim: together they cover with 95 %.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
+from analysis.interventions import harm_or_help
 from analysis.stats import LEVEL, Estimate, detectable_errors, holm
 
 SIGNIFICANCE = 1 - LEVEL
@@ -19,27 +25,27 @@ MOST_SEEDS = 200  # beyond this many, no number of seeds is suggested
 
 
 class Word(StrEnum):
-    """What a verdict can be; a single number is undecided where a claim is not testable."""
+    """What a verdict can be; a part is supported, refuted or undecided."""
 
     SUPPORTED = "supported"
     REFUTED = "refuted"
-    MIXED = "mixed"
-    NOT_TESTABLE = "not testable with this study"
-    UNDECIDED = "undecided"
+    MIXED = "mixed"  # parts supported, others refuted
+    PARTLY = "partly"  # parts supported, the others undecided
+    UNDECIDED = "undecided"  # tested, too few seeds
+    NOT_TESTABLE = "not testable"  # something is missing
 
 
 class CannotTestError(Exception):
-    """The study cannot test this claim.
+    """The study cannot test this part of a claim.
 
     Attributes:
         missing: what is missing.
-        command: what would supply it.
-        parts: what of the claim could be estimated all the same.
+        command: what would supply it; empty where nothing would.
     """
 
-    def __init__(self, missing: str, command: str, parts: Sequence["Part"] = ()):
+    def __init__(self, missing: str, command: str = ""):
         super().__init__(missing)
-        self.missing, self.command, self.parts = missing, command, list(parts)
+        self.missing, self.command = missing, command
 
 
 @dataclass(frozen=True)
@@ -49,69 +55,81 @@ class Contrast:
     estimate: Estimate
     members: int
 
-    def __neg__(self) -> "Contrast":
-        """The same with first and second swapped."""
-        return replace(self, estimate=replace(self.estimate, value=-self.estimate.value))
-
 
 @dataclass(frozen=True)
 class Part:
-    """A number and what the claim predicts of it.
+    """A number and the range that the claim predicts it to lie in.
 
     Attributes:
         name: what the number is.
         contrast: the number, over seeds.
         unit: of the number; empty for ratios.
-        prediction: the prediction in words.
-        p_support: p-value whose smallness supports it.
-        p_refute: p-value whose smallness refutes it.
-        distance: from the estimate to the bound whose exclusion would decide it: what a study must be able to see.
+        low: lower end of the predicted range, -inf for none.
+        high: its upper end, inf for none.
         control: whether it only guards against another reason for what the other parts show.
+        effect: whether it is a harm or a benefit of size `low`, to be said in these words.
     """
 
     name: str
     contrast: Contrast
     unit: str
-    prediction: str
-    p_support: float
-    p_refute: float
-    distance: float
+    low: float = -math.inf
+    high: float = math.inf
     control: bool = False
+    effect: bool = False
+
+    @property
+    def estimate(self) -> Estimate:
+        """The number, over seeds."""
+        return self.contrast.estimate
+
+    @property
+    def prediction(self) -> str:
+        """The predicted range in words."""
+        if self.high == math.inf:
+            return f"above {self.low:g}"
+        if self.low == -math.inf:
+            return f"below {self.high:g}"
+        return f"from {self.low:g} to {self.high:g}"
+
+    @property
+    def ends(self) -> list[float]:
+        """The finite ends of the range."""
+        return [end for end in (self.low, self.high) if math.isfinite(end)]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the estimate, taken for the true number, lies in the range."""
+        return self.low < self.estimate.value < self.high
+
+    @property
+    def p_support(self) -> float:
+        """P-value of 'the true number lies outside'."""
+        p_values = [self.estimate.p_above(self.low)] * math.isfinite(self.low)
+        p_values += [self.estimate.p_below(self.high)] * math.isfinite(self.high)
+        return max(p_values)
+
+    @property
+    def p_refute(self) -> float:
+        """P-value of 'the true number lies inside'; of two ends either may be passed."""
+        p_values = [self.estimate.p_below(self.low)] * math.isfinite(self.low)
+        p_values += [self.estimate.p_above(self.high)] * math.isfinite(self.high)
+        return min(1.0, len(p_values) * min(p_values))
 
 
 def more(name: str, contrast: Contrast, unit: str, margin: float) -> Part:
-    """Predicts a number above 0. Refuted where it lies below `margin`: none, too little, or the reverse."""
-    estimate = contrast.estimate
-    prediction = f"above 0, and not below {margin:g}"
-    distance = max(estimate.value, margin - estimate.value)
-    return Part(name, contrast, unit, prediction, estimate.p_above(0), estimate.p_below(margin), distance)
+    """Predicts a number above `margin`, the least that matters."""
+    return Part(name, contrast, unit, low=margin)
 
 
-def less(name: str, contrast: Contrast, unit: str, bound: float) -> Part:
-    """Predicts a number below `bound`."""
-    estimate = contrast.estimate
-    distance = abs(estimate.value - bound)
-    return Part(
-        name, contrast, unit, f"below {bound:g}", estimate.p_below(bound), estimate.p_above(bound), distance
-    )
+def less(name: str, contrast: Contrast, unit: str, margin: float) -> Part:
+    """Predicts a number below `margin`."""
+    return Part(name, contrast, unit, high=margin)
 
 
 def about(name: str, contrast: Contrast, unit: str, target: float, margin: float) -> Part:
-    """Predicts a number within `margin` of `target` (two one-sided tests)."""
-    estimate, low, high = contrast.estimate, target - margin, target + margin
-    inside = max(estimate.p_above(low), estimate.p_below(high))
-    outside = min(1.0, 2 * min(estimate.p_below(low), estimate.p_above(high)))
-    distance = abs(abs(estimate.value - target) - margin)
-    return Part(name, contrast, unit, f"within {margin:g} of {target:g}", inside, outside, distance)
-
-
-def differs(name: str, contrast: Contrast, unit: str, margin: float) -> Part:
-    """Predicts a number that is not 0, in either direction. Refuted where it lies within `margin` of 0."""
-    estimate = contrast.estimate
-    either = min(1.0, 2 * min(estimate.p_below(0), estimate.p_above(0)))
-    inside = max(estimate.p_above(-margin), estimate.p_below(margin))
-    distance = max(abs(estimate.value), margin - abs(estimate.value))
-    return Part(name, contrast, unit, f"not 0, by {margin:g} at least", either, inside, distance)
+    """Predicts a number within `margin` of `target`."""
+    return Part(name, contrast, unit, target - margin, target + margin)
 
 
 @dataclass(frozen=True)
@@ -124,9 +142,10 @@ class Decision:
         p_value: Holm's adjusted p-value of the hypothesis that was rejected, or of the one that came closer to it.
         low: lower end of the 95 % interval of this number alone.
         high: its upper end.
-        low_simultaneous: lower end of the interval that covers together with those of all parts with 95 %.
+        low_simultaneous: lower end of the interval that covers together with those of the claim's parts with 95 %.
         high_simultaneous: its upper end.
-        minimum_detectable: the effect that such a study finds 4 times in 5, at the corrected significance.
+        minimum_detectable: the distance from an end of the range at which such a study decides 4 times in 5.
+        least_seeds: with fewer this test cannot decide anything, whatever the numbers.
         seeds_needed: seeds that would decide it, at this effect and spread; None where decided, or beyond 200.
     """
 
@@ -138,57 +157,76 @@ class Decision:
     low_simultaneous: float
     high_simultaneous: float
     minimum_detectable: float
+    least_seeds: int
     seeds_needed: int | None = None
 
-
-def outcomes(parts: Sequence[Part]) -> list[tuple[Word, float]]:
-    """What the study says of each part, and the corrected p-value of the hypothesis that was or came closest."""
-    # A number cannot lie on both sides of a prediction: of its two hypotheses one at most is true.
-    p_values = holm([p for part in parts for p in (part.p_support, part.p_refute)], most_true=len(parts))
-    found = []
-    for support, refute in p_values.reshape(-1, 2).tolist():
-        if refute < SIGNIFICANCE:  # first, for a number above 0 that is too small to matter passes both
-            found.append((Word.REFUTED, refute))
-        elif support < SIGNIFICANCE:
-            found.append((Word.SUPPORTED, support))
-        else:
-            found.append((Word.UNDECIDED, min(support, refute)))
-    return found
+    @property
+    def answer(self) -> str:
+        """The word; of an effect also what it does: harms, helps, or neither by as much as matters."""
+        if not self.part.effect or self.word is Word.UNDECIDED:
+            return str(self.word)
+        if self.word is Word.SUPPORTED:
+            return f"{self.word}, it harms"
+        does = harm_or_help(self.low_simultaneous, self.high_simultaneous)
+        words = {"helps": "it helps", "neither": "it neither harms nor helps"}
+        return f"{self.word}, {words.get(does, 'it does not harm')}"
 
 
 def decide(parts: Sequence[Part]) -> list[Decision]:
-    """Decide all parts of all claims of one study together."""
+    """Decide the parts of one claim together."""
     each = SIGNIFICANCE / max(len(parts), 1)
     decisions = []
     for part, (word, p_value) in zip(parts, outcomes(parts), strict=True):
-        estimate = part.contrast.estimate
+        estimate = part.estimate
+        least = estimate.least_seeds(each)
         decisions.append(
             Decision(
                 *(part, word, p_value, *estimate.interval(), *estimate.interval(1 - each)),
-                estimate.detectable(each),
-                _seeds_needed(part, each) if word is Word.UNDECIDED else None,
+                *(estimate.detectable(each), least),
+                _seeds_needed(part, each, least) if word is Word.UNDECIDED else None,
             )
         )
     return decisions
 
 
-def combine(decisions: Sequence[Decision]) -> Word:
-    """A claim holds if all of its parts and controls do, and falls with its parts; between lies mixed."""
+def outcomes(parts: Sequence[Part]) -> list[tuple[Word, float]]:
+    """What the study says of each part, and the corrected p-value of the hypothesis that was or came closest."""
+    p_values = holm([p for part in parts for p in (part.p_support, part.p_refute)], most_true=len(parts))
+    found = []
+    for support, refute in p_values.reshape(-1, 2).tolist():
+        if min(support, refute) < SIGNIFICANCE:
+            found.append((Word.SUPPORTED if support < refute else Word.REFUTED, min(support, refute)))
+        else:
+            found.append((Word.UNDECIDED, min(support, refute)))
+    return found
+
+
+def combine(decisions: Sequence[Decision], complete: bool = True) -> Word:
+    """The verdict on a claim; `complete` is whether the study could estimate all of its parts.
+
+    Controls count against a claim, never for it.
+    """
     words = {decision.word for decision in decisions if not decision.part.control}
-    if {decision.word for decision in decisions} == {Word.SUPPORTED}:
-        return Word.SUPPORTED
+    refuted = Word.REFUTED in {decision.word for decision in decisions}
+    if not decisions:
+        return Word.NOT_TESTABLE
     if Word.SUPPORTED in words:
-        return Word.MIXED
-    return Word.REFUTED if Word.REFUTED in words else Word.NOT_TESTABLE
+        if refuted:
+            return Word.MIXED
+        everything = complete and {decision.word for decision in decisions} == {Word.SUPPORTED}
+        return Word.SUPPORTED if everything else Word.PARTLY
+    return Word.REFUTED if Word.REFUTED in words else Word.UNDECIDED
 
 
-def _seeds_needed(part: Part, significance: float) -> int | None:
-    """Seeds at which this distance would be detectable, if the estimate stayed and seeds spread as they do."""
-    spread = part.contrast.estimate.error * part.contrast.estimate.n**0.5
-    candidates = range(part.contrast.estimate.n + 1, MOST_SEEDS + 1)
+def _seeds_needed(part: Part, significance: float, least: int) -> int | None:
+    """Seeds at which the nearest end would be told from the estimate, if it stayed and seeds spread as they do."""
+    estimate = part.estimate
+    spread = estimate.error * estimate.n**0.5
+    distance = min(abs(estimate.value - end) for end in part.ends)
+    candidates = range(max(estimate.n + 1, least), MOST_SEEDS + 1)
 
     def enough(n: int) -> bool:
-        return spread / n**0.5 * detectable_errors(n - 1, significance) <= part.distance
+        return spread / n**0.5 * detectable_errors(n - 1, significance) <= distance
 
     place = bisect_left(candidates, True, key=enough)
     return candidates[place] if place < len(candidates) else None

@@ -12,9 +12,9 @@ from analysis.figures import (
     normalisers,
     paper_error,
     predicted,
+    shift_cost,
     shift_per_layer,
     shift_vs_rate,
-    transplant,
     width,
     width_law,
 )
@@ -41,7 +41,7 @@ CHARTS = [  # drawn from one network: data set, model, depth, normaliser, recipe
     Chart(
         "error_vs_rate", "What does the noise cost, and does adjusting BN win it back?", error_vs_rate.draw
     ),
-    Chart("transplant", "How much of what noise costs is variance shift?", transplant.draw),
+    Chart("shift_cost", "What does the shift cost, by the means or by the variances?", shift_cost.draw),
 ]
 PAPER_CHARTS = [  # beside the paper's published values; drawn from the whole study
     Chart("paper_error", "What did the noise cost in the paper?", lambda _: paper_error.draw()),

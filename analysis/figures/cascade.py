@@ -1,4 +1,4 @@
-"""Figure: the cumulative shift of every layer as the product of its two factors, in networks of several depths."""
+"""Figure: the cumulative shift of every layer as the product of its two factors, in each network of the study."""
 
 import numpy as np
 import pandas as pd
@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
+from analysis.schema import RECIPE
 from analysis.select import (
     example_strength,
     means,
@@ -18,6 +19,7 @@ from analysis.select import (
 from analysis.stats import Interval, mean_interval, per_seed
 from analysis.tables import Study
 
+SHAPE = ["data", "model", "depth", "width"]  # what tells networks apart, and the recipe where that does not
 QUANTITIES = {  # column -> label, look
     "shift_ratio": ("cumulative", {"fmt": "o-"}),
     "local_ratio": ("local: its own noise", {"fmt": "s:", "mfc": "white", "mew": 1.1}),
@@ -26,9 +28,10 @@ QUANTITIES = {  # column -> label, look
 
 READING = (
     "Cumulative is the whole shift of a layer from train to test, local what its own noise alone makes of "
-    "it, and cascade the rest, which the layers before pass on: cumulative = local x cascade. A layer "
-    "without noise of its own has local 1. Means of the layer over seeds, on a logarithmic axis, where "
-    "factors add up as distances from 1."
+    "it, and cascade the rest, which the layers before pass on: cumulative = local x cascade. That the "
+    "stored variance is a moving average over moving weights counts to the cascade too. A layer without "
+    "noise of its own has local 1. A row a network, nothing pooled but seeds: means of the layer over these, "
+    "on a logarithmic axis, where factors add up as distances from 1."
 )
 
 
@@ -39,6 +42,19 @@ def with_cascade(layers: pd.DataFrame) -> pd.DataFrame:
     return layers.assign(local_ratio=local, cascade=layers["shift_ratio"] / local)
 
 
+def networks_in(layers: pd.DataFrame) -> pd.Series:
+    """A name for each row's network, made of what the networks differ in, such as 'depth 3, width 64'."""
+    varied = [name for name in SHAPE if layers[name].nunique() > 1] or ["depth", "width"]
+    recipe = [name for name in RECIPE if name in layers and layers[name].nunique() > 1]
+    if layers[[*SHAPE, *recipe]].drop_duplicates().shape[0] > layers[SHAPE].drop_duplicates().shape[0]:
+        varied += recipe
+    words = [
+        layers[name] if name in ("data", "model") else layers[name].map(f"{name} {{:g}}".format)
+        for name in varied
+    ]
+    return pd.Series([", ".join(row) for row in zip(*words, strict=True)], layers.index, dtype=str)
+
+
 def draw(study: Study) -> Drawing:
     """Draw the figure from the finished members of all networks with batch norm."""
     noise, layers = of_one_family(where(study.layers, norm="batch"))
@@ -47,32 +63,34 @@ def draw(study: Study) -> Drawing:
     layers = require(
         layers[layers["placement"].isin(["before_bn", "before_weight"])], "shift ratio behind noise"
     )
+    layers = layers.sort_values([*SHAPE, *(name for name in RECIPE if name in layers)])
+    layers = layers.assign(network=networks_in(layers))
     # Products need means of logarithms: the geometric mean of a product is the product of geometric means.
     logarithms = layers.assign(**{name: np.log(layers[name]) for name in QUANTITIES})
-    points = means(logarithms, [*QUANTITIES], ["placement", "depth", "layer_index"])
+    points = means(logarithms, [*QUANTITIES], ["placement", "network", "layer_index"])
     points[["mean", "low", "high"]] = np.exp(points[["mean", "low", "high"]])
-    placements, depths = placements_in(points), values_in(points, "depth")
+    placements, networks = placements_in(points), layers["network"].unique().tolist()
     label = style.STRENGTH_LABEL[noise]
     with style.figure_style():
         title = f"Local shift and cascade, layer by layer, {label} {strength:g}"
         figure, axes = style.panels(
-            len(placements), len(depths), title, study.name, width=2.6, sharey="row", sharex="col"
+            len(networks), len(placements), title, study.name, width=3.8, sharey="col", sharex="row"
         )
-        for row, placement in enumerate(placements):
-            for column, depth in enumerate(depths):
+        for row, network in enumerate(networks):
+            for column, placement in enumerate(placements):
                 panel = axes[row, column]
-                panel.set_title(f"{placement}, depth {depth}")
-                _draw_panel(panel, where(points, placement=placement, depth=depth), placement)
+                panel.set_title(f"{placement}, {network}")
+                _draw_panel(panel, where(points, placement=placement, network=network), placement)
             axes[row, 0].set_ylabel(style.RATIO_LABEL)
         for panel in axes[-1]:
             panel.set_xlabel("BN layer, 1 = shallowest")
-        for panel, placement in zip(axes[:, 0], placements, strict=True):
+        for panel, placement in zip(axes[0], placements, strict=True):
             _scale(panel, where(points, placement=placement)["mean"])
         entries = [
             style.key(text, color=style.DARK, **_legend_look(look)) for text, look in QUANTITIES.values()
         ]
         style.legend_below(figure, entries)
-    return Drawing(figure, points, READING, _finding(layers, label, strength))
+    return Drawing(figure, points, READING, _finding(layers, networks, label, strength))
 
 
 def _scale(panel: Axes, ratios: pd.Series) -> None:
@@ -102,18 +120,19 @@ def _draw_panel(panel: Axes, here: pd.DataFrame, placement: str) -> None:
         )
 
 
-def _finding(layers: pd.DataFrame, label: str, strength: float) -> str:
-    """Shift of the deepest layer and its factors, for the shallowest and the deepest network."""
-    depths = values_in(layers, "depth")
+def _finding(layers: pd.DataFrame, networks: list[str], label: str, strength: float) -> str:
+    """Shift of the deepest layer and its factors, in the first network and in the last."""
     sentences = []
     for placement in placements_in(layers):
         parts = []
-        for depth in dict.fromkeys([depths[0], depths[-1]]):
-            here = where(layers, placement=placement, depth=depth)
+        for network in dict.fromkeys([networks[0], networks[-1]]):
+            here = where(layers, placement=placement, network=network)
+            if here.empty:
+                continue
             deepest = here[here["layer_index"] == here["layer_index"].max()]
             ratio, local, cascade = (mean_interval(per_seed(deepest, name, [])) for name in QUANTITIES)
-            parts.append(f"depth {depth} {_short(ratio)} = local {_short(local)} x cascade {_short(cascade)}")
-        sentences.append(f"{placement}: {'; '.join(parts)}")
+            parts.append(f"{network} {_short(ratio)} = local {_short(local)} x cascade {_short(cascade)}")
+        sentences += [f"{placement}: {'; '.join(parts)}"] if parts else []
     return f"The deepest layer's shift at {label} {strength:g} (means over seeds). {'. '.join(sentences)}."
 
 

@@ -12,9 +12,14 @@ import pandas as pd
 from analysis.theory import ratio_nominal
 
 
+def added(ratio):
+    """What noise adds to the variance, as a share of the variance without it: 1 / ratio - 1, of the same kind."""
+    return 1 / ratio - 1
+
+
 def noise_gain(ratio: np.ndarray, noise_variance: np.ndarray) -> np.ndarray:
     """The g of ratio = 1 / (1 + g noise_variance)."""
-    return (1 / ratio - 1) / noise_variance
+    return added(ratio) / noise_variance
 
 
 def ratio_curve(predicted: pd.DataFrame, at: np.ndarray) -> np.ndarray:

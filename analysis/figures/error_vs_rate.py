@@ -84,24 +84,40 @@ def _legend(placements: list[str], baseline: bool) -> list:
 
 
 def _finding(members: pd.DataFrame) -> str:
-    noise = noises_in(members)[0]
-    strength = example_strength(where(members, noise=noise)["strength"])
-    at = where(members, noise=noise, strength=strength)
     baseline = per_seed(where(members, noise="none"), "test_error", ["width"])
     parts = []
-    for placement in placements_in(at):
-        error, adjusted = (
-            per_seed(where(at, placement=placement), quantity, ["width"]) for quantity in QUANTITIES
-        )
-        cost, gain = _mean_change(error, baseline), _mean_change(adjusted, error)
-        said = [f"noise {_in_points(cost)}"] * bool(cost.n) + [f"adjustment {_in_points(gain)}"] * bool(
-            gain.n
-        )
-        parts.append(f"{placement}: {', '.join(said) or 'nothing to compare with'}")
+    for noise in noises_in(members):
+        of_noise = where(members, noise=noise)
+        strength = example_strength(of_noise["strength"])
+        at = where(of_noise, strength=strength)
+        for placement in placements_in(at):
+            error, adjusted = (
+                per_seed(where(at, placement=placement), quantity, ["width"]) for quantity in QUANTITIES
+            )
+            cost, gain = _mean_change(error, baseline), _mean_change(adjusted, error)
+            said = [f"noise {_in_points(cost)}"] * bool(cost.n)
+            said += [f"adjustment {_in_points(gain)}"] * bool(gain.n)
+            name = f"{placement}, {style.STRENGTH_LABEL[noise]} {strength:g}"
+            parts.append(f"{name}: {', '.join(said) or 'nothing to compare with'}")
     return (
-        f"Change of the test error in percentage points at {style.STRENGTH_LABEL[noise]} {strength:g}, "
-        f"paired over seeds, mean over widths: {'; '.join(parts)}."
+        "Change of the test error in percentage points, paired over seeds, mean over widths. "
+        f"{'; '.join(parts)}.{_extremes(members)}"
     )
+
+
+def _extremes(members: pd.DataFrame) -> str:
+    """Where adjusting BN takes most errors away, and where it adds most."""
+    noisy = members[members["noise"] != "none"].dropna(subset=QUANTITIES)
+    errors = noisy.groupby(["placement", "noise", "strength", "width"], as_index=False)[QUANTITIES].mean()
+    errors["gain"] = errors["test_error"] - errors["test_error_adjusted"]
+    said = []
+    for verb, found in (("wins back", errors.nlargest(1, "gain")), ("loses", errors.nsmallest(1, "gain"))):
+        for _, row in found.iterrows():  # one, or none
+            if row["gain"] and (row["gain"] > 0) == (verb == "wins back"):
+                at = f"{row['placement']}, {style.STRENGTH_LABEL[row['noise']]} {row['strength']:g}"
+                errors_there = f"{row['test_error']:.1f} to {row['test_error_adjusted']:.1f} %"
+                said.append(f"{verb} most in {at}, width {row['width']} ({errors_there})")
+    return f" Adjusting BN {' and '.join(said)}." if said else ""
 
 
 def _mean_change(after: pd.Series, before: pd.Series) -> Interval:

@@ -3,9 +3,9 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.error_shares import differences_from_twin
 from analysis.figures import style
 from analysis.figures.drawing import Drawing
+from analysis.interventions import effects
 from analysis.select import (
     CannotAnswerError,
     example_strength,
@@ -15,7 +15,7 @@ from analysis.select import (
     values_in,
     where,
 )
-from analysis.stats import Interval, mean_interval, over_seeds, per_seed
+from analysis.stats import over_seeds
 from analysis.tables import Study
 
 LOOK = {  # normaliser -> colour, marker
@@ -47,13 +47,13 @@ def draw(study: Study) -> Drawing:
     if not set(modes) <= set(study.members):
         raise CannotAnswerError("This study has no training error in both modes.")
     noise, noisy = of_one_family(study.members)
-    members = differences_from_twin(pd.concat([where(study.members, noise="none"), noisy]))
-    members = require(members, "finished noisy member with a noise-free twin of its seed")
-    evaluation, training = (pd.to_numeric(members[mode]) for mode in modes)
-    members = members.assign(mode=evaluation - training)
+    costs = effects(pd.concat([where(study.members, noise="none"), noisy]))
+    require(costs.dropna(subset=["gap"]), "finished noisy member with a noise-free twin of its seed")
+    evaluation, training = (pd.to_numeric(noisy[mode]) for mode in modes)
+    tables = {"mode": noisy.assign(mode=evaluation - training), "gap": costs}
     by = ["norm", "placement", "strength"]
     points = pd.concat(
-        [over_seeds(members, name, by).assign(quantity=name) for name in QUANTITIES], ignore_index=True
+        [over_seeds(tables[name], name, by).assign(quantity=name) for name in QUANTITIES], ignore_index=True
     )
     placements = placements_in(points)
     with style.figure_style():
@@ -73,7 +73,7 @@ def draw(study: Study) -> Drawing:
         axes[1, 0].set_yscale("symlog", linthresh=1)
         axes[1, 0].set_yticks([-1, 0, 1, 2, 5, 10, 20, 50], ["-1", "0", "1", "2", "5", "10", "20", "50"])
         style.legend_below(figure, [_key(norm) for norm in norms])
-    return Drawing(figure, points, READING, _finding(members, norms, style.STRENGTH_LABEL[noise]))
+    return Drawing(figure, points, READING, _finding(points, norms, style.STRENGTH_LABEL[noise]))
 
 
 def _key(norm: str):
@@ -91,21 +91,20 @@ def _draw_panel(panel: Axes, here: pd.DataFrame) -> None:
         style.error_bars(panel, x, points, fmt=f"{marker}-", color=colour, ms=4.5, lw=1.2)
 
 
-def _finding(members: pd.DataFrame, norms: list[str], label: str) -> str:
-    strength = example_strength(members["strength"])
+def _finding(points: pd.DataFrame, norms: list[str], label: str) -> str:
+    strength = example_strength(points["strength"])
     sentences = []
     for quantity, what in (("mode", "eval minus train mode"), ("gap", "cost of the noise")):
-        for placement in placements_in(members):
-            here = where(members, placement=placement, strength=strength)
-            by_norm = {norm: where(here, norm=norm) for norm in norms}
+        for placement in placements_in(points):
+            here = where(points, placement=placement, strength=strength, quantity=quantity)
             parts = [
-                f"{norm} {_in_points(mean_interval(per_seed(table, quantity, [])))}"
-                for norm, table in by_norm.items()
-                if not table.empty
+                f"{norm} {_in_points(row)}" for norm in norms for _, row in where(here, norm=norm).iterrows()
             ]
             sentences.append(f"{what}, {placement}: {', '.join(parts)}")
     return f"At {label} {strength:g}, in percentage points, paired over seeds: {'; '.join(sentences)}."
 
 
-def _in_points(change: Interval) -> str:
-    return f"{change.mean:+.1f}" + ("" if change.n < 2 else f" [{change.low:+.1f}, {change.high:+.1f}]")
+def _in_points(change: pd.Series) -> str:
+    return f"{change['mean']:+.1f}" + (
+        "" if change["n"] < 2 else f" [{change['low']:+.1f}, {change['high']:+.1f}]"
+    )

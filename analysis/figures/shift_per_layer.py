@@ -1,4 +1,4 @@
-"""Figure 3: shift of every BN layer from shallow to deep, beside the layers of the paper's Figure 4."""
+"""Figure 3: shift of every BN layer, shallow to deep: of variances beside the paper's Figure 4, and of means."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,55 +20,81 @@ from analysis.tables import Study
 from analysis.theory import shift_magnitude
 
 QUANTITIES = ["shift_ratio", "local_ratio", "local_ratio_exact"]
+MEAN_SHIFTS = ["mean_shift", "mean_shift_frozen"]  # studies of older versions lack them
 
 READING = (
     "Each line is one strength, each point the mean over seeds with its 95 % interval; 1 means no shift. "
-    "Filled: cumulative, from train to test mode. Open: local, only this layer's own noise switched off; "
-    "the cross inside it is the exact law. What lies between filled and open is the cascade from the "
-    "layers before."
+    "Filled: cumulative, from train to test mode. Open: local, only this layer's own noise switched off; the "
+    "cross inside it is the exact law. What lies between filled and open is the cascade from the layers "
+    "before."
+)
+READING_MEANS = (
+    " Below each: the mean shift, (mean at test - stored mean) / stored standard deviation, rms over "
+    "channels. Noise itself moves no mean, but a rescaled input of a ReLU does, from the second BN layer on. "
+    "Filled: as stored, that is with moving averages over moving weights; open: behind statistics estimated "
+    "again with noise on, weights frozen; grey: as stored without noise."
 )
 READING_PAPER = (
-    " Right: the paper's Figure 4 at the same drop rates (cumulative). A dot is one BN layer of one of "
-    "its 8 networks (4 architectures, CIFAR-10 and CIFAR-100, 25 to 163 BN layers) at its relative depth,"
-    " a line the mean over each tenth of the depth. Triangles left the paper's plot at the top and are "
-    "lower bounds."
+    " Right: the paper's Figure 4 at the same drop rates (cumulative). A dot is one BN layer of one of its 8 "
+    "networks (4 architectures, CIFAR-10 and CIFAR-100, 25 to 163 BN layers) at its relative depth, a line "
+    "the mean over each tenth of the depth. Triangles left the paper's plot at the top and are lower bounds."
 )
 
 
 def points_of(layers: pd.DataFrame) -> pd.DataFrame:
-    """Mean shift magnitude of every BN layer, with the interval over seeds; `quantity` names the ratio."""
+    """Means of every BN layer with the interval over seeds: magnitudes of the shift ratios, and mean shifts."""
     magnitudes = layers.assign(**{quantity: shift_magnitude(layers[quantity]) for quantity in QUANTITIES})
-    return means(magnitudes, QUANTITIES, ["placement", "width", "strength", "layer_index"])
+    quantities = [*QUANTITIES, *(name for name in MEAN_SHIFTS if name in layers)]
+    return means(magnitudes, quantities, ["placement", "width", "strength", "layer_index"])
 
 
 def draw(study: Study) -> Drawing:
     """Draw the figure from one network's finished members."""
     noise, layers = of_one_family(study.layers)
     points = require(points_of(layers), "BN layer with a measured shift")
+    without_noise = points_of(where(study.layers, noise="none"))
     placements, widths = placements_in(points), values_in(points, "width")
     colours = style.strength_colours(points["strength"])
     published = paper.published_layers(paper.figure4())
     published = published[published["strength"].isin(list(colours) if noise == "dropout" else [])]
     beside = not published.empty
+    has_means = bool(points["quantity"].isin(MEAN_SHIFTS).any())
+    rows = 1 + has_means  # of a placement
     label = style.STRENGTH_LABEL[noise]
     with style.figure_style():
-        title = "Shift of each BN layer, from shallow to deep"
+        shape = {"width": 2.5, "height": 2 if has_means else 2.3, "sharey": "row"}
+        shape |= {"height_ratios": [3, 2][:rows] * len(placements)}
         figure, axes = style.panels(
-            len(placements), len(widths) + beside, title, study.name, width=2.5, sharey=True
+            rows * len(placements),
+            len(widths) + beside,
+            "Shift of each BN layer, from shallow to deep",
+            study.name,
+            **shape,
         )
-        for row, placement in enumerate(placements):
+        for placement, (above, *below) in zip(placements, axes.reshape(-1, rows, axes.shape[1]), strict=True):
+            here = where(points, placement=placement)
             for column, width in enumerate(widths):
-                axes[row, column].set_title(f"{placement}, width {width}")
-                _draw_measured(axes[row, column], where(points, placement=placement, width=width), colours)
+                above[column].set_title(f"{placement}, width {width}")
+                _draw_measured(above[column], where(here, width=width), colours)
+                for panels in below:
+                    panels[column].set_title(f"{placement}, width {width}: means")
+                    _draw_means(
+                        panels[column], where(here, width=width), where(without_noise, width=width), colours
+                    )
             if beside:
-                axes[row, -1].set_title(f"{placement}, the paper")
-                _draw_published(axes[row, -1], where(published, placement=placement), colours)
-            axes[row, 0].set_ylabel("shift magnitude\nmax(r, 1/r)")
+                above[-1].set_title(f"{placement}, the paper")
+                _draw_published(above[-1], where(published, placement=placement), colours)
+            _scale(above[0], points)
+            above[0].set_ylabel("shift magnitude\nmax(r, 1/r)")
+            for panels in below:
+                panels[0].set(ylabel="mean shift\n(stored std)", ylim=(0, _highest_mean_shift(points)))
+                if beside:
+                    panels[-1].set_axis_off()
         for panel in axes[-1, : len(widths)]:
             panel.set_xlabel("BN layer, 1 = shallowest")
-        _scale(axes[0, 0], points)
-        style.legend_below(figure, _legend(colours, label, beside), columns=4)
-    return Drawing(figure, points, READING + READING_PAPER * beside, _finding(layers, published, label))
+        style.legend_below(figure, _legend(colours, label, beside, has_means), columns=4)
+    reading = READING + READING_MEANS * has_means + READING_PAPER * beside
+    return Drawing(figure, points, reading, _finding(study.layers, noise, published))
 
 
 def _scale(axes: Axes, points: pd.DataFrame) -> None:
@@ -95,6 +121,27 @@ def _draw_measured(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
         panel.plot(exact["layer_index"], exact["mean"], "x", color=colour, ms=4, zorder=5)
 
 
+def _highest_mean_shift(points: pd.DataFrame) -> float:
+    """The top of an axis of mean shifts, with room for the intervals, unless one would dwarf all means."""
+    here = points[points["quantity"].isin(MEAN_SHIFTS)]
+    highest = here["mean"].max()
+    return 1.1 * min(max(highest, here["high"].fillna(0).max()), 1.5 * highest) or 1.0
+
+
+def _draw_means(panel: Axes, here: pd.DataFrame, without_noise: pd.DataFrame, colours: dict) -> None:
+    if here.empty:
+        style.note(panel, "not in this study")
+        return
+    style.layer_ticks(panel, values_in(here, "layer_index"))
+    baseline = where(without_noise, quantity="mean_shift")
+    style.error_bars(panel, baseline["layer_index"], baseline, fmt="o-", color=style.GREY, ms=4)
+    for strength in values_in(here, "strength"):
+        stored, frozen = (where(here, strength=strength, quantity=name) for name in MEAN_SHIFTS)
+        style.error_bars(panel, stored["layer_index"], stored, fmt="o-", color=colours[strength], ms=4)
+        look = {"fmt": "o:", "color": colours[strength], "mfc": "white", "ms": 6, "mew": 1.1, "lw": 1.1}
+        style.error_bars(panel, frozen["layer_index"], frozen, **look)
+
+
 def _draw_published(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
     if here.empty:
         style.note(panel, "the paper shows no\nBN layers for this")
@@ -112,19 +159,27 @@ def _draw_published(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
         panel.plot((mean.index.to_numpy() + 0.5) / 10, mean.to_numpy(), lw=2.2, color=colours[strength])
 
 
-def _legend(colours: dict, label: str, beside: bool) -> list:
+def _legend(colours: dict, label: str, beside: bool, has_means: bool) -> list:
     entries = [
         *(style.key(f"{label} {strength:g}", color=colour, lw=3) for strength, colour in colours.items()),
         style.key("cumulative", color=style.DARK, marker="o"),
         style.key("local", color=style.DARK, marker="o", mfc="white", ls=":", ms=7, mew=1.1),
         style.key("local, exact law", color=style.DARK, marker="x", ls="", ms=4),
     ]
-    return entries + [style.key("paper: at least this", color=style.DARK, marker="^", ls="", ms=4)] * beside
+    entries += [style.key("paper: at least this", color=style.DARK, marker="^", ls="", ms=4)] * beside
+    if has_means:
+        entries += [
+            style.key("means: stored", color=style.DARK, marker="o", ms=4),
+            style.key("means: frozen", color=style.DARK, marker="o", mfc="white", ls=":", ms=6, mew=1.1),
+            style.key("means: no noise", color=style.GREY, marker="o", ms=4),
+        ]
+    return entries
 
 
-def _finding(layers: pd.DataFrame, published: pd.DataFrame, label: str) -> str:
-    strength = example_strength(layers["strength"])
-    at = where(layers, strength=strength)
+def _finding(layers: pd.DataFrame, noise: str, published: pd.DataFrame) -> str:
+    of_noise = where(layers, noise=noise)
+    strength = example_strength(of_noise["strength"])
+    at = where(of_noise, strength=strength)
     at = at.assign(magnitude=shift_magnitude(at["shift_ratio"]))
     parts = []
     for placement in placements_in(at):
@@ -139,7 +194,24 @@ def _finding(layers: pd.DataFrame, published: pd.DataFrame, label: str) -> str:
         parts.append(part)
     if not parts:
         return "Local shift alone: these networks store no variance to compare the cumulative one with."
+    label = style.STRENGTH_LABEL[noise]
     return (
         f"Mean magnitude of the cumulative shift over all BN layers at {label} {strength:g}: "
-        f"{'; '.join(parts)}."
+        f"{'; '.join(parts)}.{_of_channels(at, where(layers, noise='none'))}"
     )
+
+
+def _of_channels(layers: pd.DataFrame, without_noise: pd.DataFrame) -> str:
+    """What the channels of the deepest layer show, beside the same without noise."""
+    sentences = []
+    for column, what in (("mean_shift", "mean shift"), ("log_ratio_rms", "rms over channels of log r")):
+        if column not in layers:
+            continue
+        named = [(placement, where(layers, placement=placement)) for placement in placements_in(layers)]
+        numbers = []
+        for name, here in [*named, ("no noise", without_noise)]:
+            deepest = here[here["layer_index"] == here["layer_index"].max()]
+            interval = mean_interval(per_seed(deepest, column, []))
+            numbers += [f"{name} {interval}"] if interval.n else []
+        sentences += [f" Deepest layer's {what}: {'; '.join(numbers)}."] if numbers else []
+    return "".join(sentences)

@@ -2,21 +2,25 @@
 
 from collections import Counter
 
-from analysis.claims import Claim, Word, verdict_table, verdicts
+from analysis.claims import CLAIMS, RULE, Claim, Word, on_paper, verdict_table, verdicts
 from analysis.claims.evidence import is_tuned
+from analysis.claims.ledger import OWN_COMMAND
+from analysis.origins import typed_command
 from analysis.sections.section import Panel, Section, Source
 
 
 def sections(source: Source, evidence: list[Section]) -> list[Section]:
     """One section, given those that hold the evidence; also adds claims.csv to the report."""
-    results = verdicts(source.study)
+    results = verdicts(source.study, typed_command(source.folder) or OWN_COMMAND)
     source.files["claims.csv"] = verdict_table(results).to_csv(index=False).encode()
-    count = Counter(verdict.word for verdict in results)
+    rows = [(verdict, _figures(verdict.claim, evidence)) for verdict in results]
+    count = Counter(verdict.word for verdict in results[: len(CLAIMS)])
     data = {
-        "rows": [(verdict, _figures(verdict.claim, evidence)) for verdict in results],
+        "groups": [("", rows[: len(CLAIMS)]), ("Questions of ours", rows[len(CLAIMS) :])],
         "counts": [(word, count[word]) for word in Word if count[word]],
         "is_tuned": is_tuned(source.study),
-        "numbers": sum(len(verdict.decisions) for verdict in results),
+        "rule": RULE,
+        "on_paper": on_paper,
     }
     return [Section("verdicts", "The paper's claims on this study", "verdicts.html.j2", data)]
 

@@ -10,8 +10,10 @@ from experiments.jobs.checkpoint import find_checkpoints, load_state, save_check
 from experiments.measuring.adjust import adjust_stack
 from experiments.measuring.evaluate import evaluate
 from experiments.measuring.flips import find_flips
+from experiments.measuring.interventions import intervene
 from experiments.measuring.layer_columns import add_adjusted_columns, layer_columns, moving_variances
 from experiments.measuring.measure import measure_train_mode
+from experiments.measuring.shown import samples_at_once
 from experiments.measuring.track import mode_errors
 from experiments.measuring.transplant import Twins, keep_twins
 from experiments.members import Member
@@ -56,8 +58,20 @@ def run_chunk(
         errors["validation_error"] = validation_set.error
     layers = layer_columns(stack, noise, in_train_mode, train_set, moving)
 
-    if twins is not None:
-        keep_twins(twins, stack, members)
+    if moving and job.measure.interventions:
+        found = intervene(
+            stack,
+            [member.seed for member in members],
+            in_train_mode.norm_moments,
+            samples_at_once(in_train, noise.shapes),
+            noise.shapes,
+            {"train": (in_train, measured.train_labels), "test": (in_test, measured.test_labels)},
+        )
+        errors |= found.members
+        for columns in layers:
+            columns |= found.layers.get(columns["layer_name"], {})
+        if twins is not None:
+            keep_twins(twins, stack, members)
     adjust_stack(stack, count, in_train)
     adjusted_train_set = evaluate(stack, count, in_train, measured.train_labels)
     adjusted_test_set = evaluate(stack, count, in_test, measured.test_labels)
@@ -66,6 +80,9 @@ def run_chunk(
     errors |= {
         "train_error_train_mode": in_train_mode.error,
         "train_error_eval_mode": train_set.error,
+        "train_error_adjusted": adjusted_train_set.error,
+        "train_loss_eval_mode": train_set.loss,
+        "train_loss_adjusted": adjusted_train_set.loss,
         "test_error": test_set.error,
         "test_error_adjusted": adjusted_test_set.error,
         "test_loss": test_set.loss,

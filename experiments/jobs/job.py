@@ -20,12 +20,12 @@ from experiments.jobs.memory import keep_freed_memory
 from experiments.jobs.progress import job_progress
 from experiments.jobs.workers import run_chunks
 from experiments.measuring.transplant import (
-    COLUMN,
+    COLUMNS,
     Twins,
     add_transplanted_errors,
     missing_twins,
     noise_free,
-    ratios_to_transplant,
+    shifts_to_transplant,
 )
 from experiments.members import Member, member_of
 from experiments.settings.config import Job
@@ -76,7 +76,7 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         train_samples, fingerprint = len(data.train_labels), data.fingerprint
         check_checkpoints(folder, job, data)
         # Another shard reports them, or this job did already.
-        extra = missing_twins([*members, *ratios_to_transplant(rows)], job.all_members)
+        extra = missing_twins([*members, *shifts_to_transplant(rows)], job.all_members)
         chunks = job_chunks(job, [*members, *extra], data, device, processes)
         chunks = split_by_epoch(chunks, find_checkpoints(folder))
         steps = job.recipe.epochs * (len(data.train_inputs) // job.recipe.batch_size)
@@ -95,7 +95,7 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
                 progress.add_members(len(chunk))
             add_transplanted_errors(job, data, twins, rows, job_site_shapes(job, data))
         if not errors and (lost := missing_transplants(job, rows)):
-            raise RuntimeError(f"{len(lost)} members have no {COLUMN}")
+            raise RuntimeError(f"{len(lost)} members have no {COLUMNS['shift']}")
     except Exception as error:  # before the first chunk, or between two
         reached = {member_of(row) for row in rows["members.csv"]}
         fail([member for member in members if member not in reached], error)
@@ -116,7 +116,7 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
 
 def missing_transplants(job: Job, rows: Mapping[str, Sequence[Row]]) -> list[Member]:
     """Return the members that could have a transplanted error, as the job has their twins, and do not."""
-    return [member for member in ratios_to_transplant(rows) if noise_free(member) in job.all_members]
+    return [member for member in shifts_to_transplant(rows) if noise_free(member) in job.all_members]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Passes over a data set with the weights frozen, in train mode and in eval mode."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -81,17 +81,34 @@ def wrong_answers(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(stack: Network, members: int, inputs: Tensor, labels: Tensor) -> Evaluation:
-    """Run a stack in eval mode over inputs [N, *sample shape] with labels [N], every noise off."""
+def judge(stack: Network, members: int, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a stack in eval mode over inputs [N, *sample shape] with labels [N], every noise off.
+
+    Return the error in percent and the mean cross entropy in nats, each [members] in double precision.
+    """
     stack.eval()
     wrong = torch.zeros(members, dtype=torch.double, device=inputs.device)
     loss = torch.zeros_like(wrong)
+    for x, y in zip(inputs.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+        logits = stack(x.expand(members, *x.shape))  # [members, batch, classes]
+        wrong += wrong_answers(logits, y)
+        loss += member_losses(logits, y.expand(members, -1)).double() * len(y)
+    return 100 * wrong / len(labels), loss / len(labels)
+
+
+def evaluate(stack: Network, members: int, inputs: Tensor, labels: Tensor) -> Evaluation:
+    """Judge a stack, and take the moments of what every normalisation layer reads meanwhile."""
     moments = {norm_input.norm: Moments() for norm_input in stack.norm_inputs()}
-    with capture_inputs(stack, moments) as captured:
-        for x, y in zip(inputs.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
-            logits = stack(x.expand(members, *x.shape))  # [members, batch, classes]
-            wrong += wrong_answers(logits, y)
-            loss += member_losses(logits, y.expand(members, -1)).double() * len(y)
-            for name, moment in moments.items():
-                moment.update(captured[name])
-    return Evaluation(100 * wrong / len(labels), loss / len(labels), moments)
+
+    def update(moment: Moments) -> Callable:
+        return lambda _, arguments: moment.update(arguments[0])
+
+    hooks = [
+        stack.get_submodule(name).register_forward_pre_hook(update(moment))
+        for name, moment in moments.items()
+    ]
+    try:
+        return Evaluation(*judge(stack, members, inputs, labels), moments)
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from analysis import theory
 from analysis.theory.layers import fan_in, squared_cosine
 from experiments.layers.norms import stores_statistics
 from experiments.measuring.evaluate import Evaluation
 from experiments.measuring.measure import OwnNoise, TrainModePass
+from experiments.measuring.moments import Moments
+from experiments.measuring.shown import normalised, rms
 from experiments.networks.network import Network, NormInput, Source
 from experiments.training.stack import ChunkNoise
 
@@ -57,12 +59,28 @@ def layer_columns(
                 "moving_var": moving[name],
                 "shift_ratio": ratio,
                 "shift_magnitude": theory.shift_magnitude(ratio),
+                **channel_columns(stack.get_submodule(name), train.norm_moments[name]),
             }
         if name in in_train_mode.own_noise:
             own = in_train_mode.own_noise[name]
             columns.update(own_noise_columns(own, norm_input, noise, train_var, columns))
         layers.append(columns)
     return layers
+
+
+def channel_columns(norm: nn.Module, test: Moments) -> dict[str, Tensor]:
+    """Return what the channels of a BN layer show of R and D, see `shown`, behind its stored statistics.
+
+    Each [members]: the rms over channels of D and of log R, and the R that is furthest from 1.
+    """
+    ratio, shift = normalised(norm, test.mean, test.variance)
+    logs = ratio.log()
+    worst = logs.abs().argmax(1, keepdim=True)
+    return {
+        "mean_shift": rms(shift),
+        "log_ratio_rms": rms(logs),
+        "worst_channel_ratio": ratio.gather(1, worst)[:, 0],
+    }
 
 
 def own_noise_columns(

@@ -13,6 +13,7 @@ from experiments.checks import (
     COUNT,
     FOLDER,
     SECTION,
+    SWITCH,
     Rule,
     check_section,
     is_whole,
@@ -73,6 +74,13 @@ class Measure:
 
     draws: int = ruled(COUNT)
     flips: int = ruled(Rule("a whole number of at least 0", lambda value: is_whole(value) and value >= 0))
+    interventions: bool = ruled(SWITCH)
+
+
+WITHOUT_KEY = {
+    "flips": 0,
+    "interventions": True,
+}  # what a section meant that was written before a key was there
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,7 @@ def make_job(config: Mapping[str, Any]) -> Job:
             "recipe.precision", recipe.precision, f"float32, because {model.name} has no convolution"
         )
     logger = check_logger_config(config["logger"])
-    measure = typed_section(Measure, "measure", {"flips": 0} | dict(config["measure"]))
+    measure = typed_section(Measure, "measure", WITHOUT_KEY | dict(config["measure"]))
     cut = typed_section(Cut, "job", WHOLE | dict(config["job"] or {}))
     members = expand_members(config["members"], recipe.lr, recipe.weight_decay)
     if cut.shards > len(members):

@@ -11,24 +11,27 @@ from analysis.theory.noises import FAMILIES, NO_NOISE, family
 
 KIND = ["placement", "noise", "strength"]
 ORDER = {word: place for place, word in enumerate([NO_NOISE.name, *PLACEMENTS, *FAMILIES])}
+LEAST_SEEDS = 3  # two give an interval 13 standard errors wide on either side, which says nothing
 LONGEST = 20  # rows; a longer table leaves families of noise out, which the report shows
 HEADINGS = {
-    "shift_ratio": "shift ratio",
+    "shift_ratio": "shift\nratio",
     "local_ratio": "local",
-    "local_ratio_exact": "theory",
-    "test_error": "test error %",
-    "test_error_adjusted": "adjusted %",
+    "local_ratio_exact": "exact\nlaw",
+    "ratio_paper": "Eq\n8/12",
+    "test_error": "test\nerror %",
+    "test_error_adjusted": "adjusted\n%",
 }
 
 
 def print_summary(members: pd.DataFrame, layers: pd.DataFrame) -> None:
-    """Print a study's two tables as one: measured against theory, per placement, noise and strength."""
+    """Print a study's two tables as one: measured beside the formulas, per placement, noise and strength."""
     means = summary_means(members, layers)
     kept = shortened(means)
     console = Console(highlight=False)
     console.print(
-        "Means over widths, BN layers and seeds, ± 95 % over seeds. shift ratio: variance at test / variance "
-        "stored by BN. local: by the layer's own noise alone; theory: the exact law for that."
+        "Means over widths, seeds and the BN layers with noise of their own (all, where none has any), ± 95 % "
+        "over seeds. shift ratio: variance at test / variance stored by BN. local: by the layer's own noise "
+        "alone; exact law and the paper's Eq 8 or 12: for that, at the measured moments."
     )
     console.print(summary_lines(kept))
     if left_out := len(means) - len(kept):
@@ -43,9 +46,14 @@ def summary_means(members: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each kind of noise, the baseline first, and for each network where the study varies it.
 
     Columns: those that say which, and each of HEADINGS, a mean over all that is not said; NAME_high is the upper
-    end of its 95 % interval over seeds, by Student's t. Members that did not finish have no measurements.
+    end of its 95 % interval over seeds, by Student's t, from three seeds on. All ratios are over the same layers,
+    those with noise of their own (all, where none has any); `ratio_paper` is nan where it says nothing of one.
+    Members that did not finish have no measurements.
     """
     keys = [*(column for column in NETWORK if members[column].nunique() > 1), *KIND]
+    layers = layers[layers.local_ratio.notna() | layers.placement.isin(["none", "after_last_bn"])]
+    said = layers.assign(said=layers.ratio_paper.notna()).groupby(keys, dropna=False).said
+    layers = layers.assign(ratio_paper=layers.ratio_paper.where(said.transform("all")))
     means = members.groupby(keys, dropna=False).size().rename("members").to_frame()
     for name in HEADINGS:
         table = members if name in members else layers
@@ -54,7 +62,8 @@ def summary_means(members: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
         mean, count = over_seeds.mean(), over_seeds.count()
         means[name] = mean
         if name in ("shift_ratio", "test_error"):
-            means[f"{name}_high"] = mean + stdtrit(count - 1, 0.975) * over_seeds.std() / count**0.5
+            half = stdtrit(count - 1, 0.975) * over_seeds.std() / count**0.5
+            means[f"{name}_high"] = mean + half.where(count >= LEAST_SEEDS)
     in_order = lambda column: column.map(ORDER) if column.name in KIND[:2] else column  # noqa: E731
     return means.reset_index().sort_values(keys, key=in_order, ignore_index=True)
 

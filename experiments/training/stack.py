@@ -67,7 +67,7 @@ class ChunkNoise:
         members: Sequence[Member],
         device: torch.device,
     ):
-        self.sites = stack.sites()
+        self.sites, self.shapes = stack.sites(), shapes
         noises = {
             name: SiteNoise(name, site.placement, shapes[name], members, device)
             for name, site in self.sites.items()

@@ -24,7 +24,7 @@ class Plan:
         seeds: how many.
         shift: shift ratio of a layer under dropout is 1 - shift[placement] x rate.
         cost: percentage points of test error that dropout of rate 1 adds, by placement.
-        won_back: share of that cost that BN adjustment wins back.
+        won_back: share of that cost that BN adjustment wins back, in test error and, before_bn, in training error.
         cost_of_shift: points of test error for each unit of mean shift magnitude above 1, besides `cost`.
         spread: standard deviation of one member's test error around its seed's.
         widths: of the networks; the narrow one shifts more by `of_width` x rate.
@@ -72,6 +72,11 @@ def study(plan: Plan, random: np.random.Generator, **columns: object) -> Study:
     members["train_error_train_mode"] = 2 + of_seed + random.normal(0, plan.spread, n)
     members["train_error_eval_mode"] = members["train_error_train_mode"] + cost * (place == 0)
     members["train_error_eval_mode"] += random.normal(0, plan.spread, n)
+    members["train_error_adjusted"] = (
+        members["train_error_eval_mode"]
+        - plan.won_back * cost * (place == 0)
+        + random.normal(0, plan.spread, n)
+    )
     layers = pd.concat([members.assign(layer_index=index) for index in (1, 2)], ignore_index=True)
     noise = np.exp(random.normal(0, 0.05 * plan.spread, 2 * n))
     layers["shift_ratio"] = np.tile(ratio, 2) * noise
@@ -84,15 +89,25 @@ def study(plan: Plan, random: np.random.Generator, **columns: object) -> Study:
     return Study("planted", members, layers)
 
 
-def planted_shares(seeds=range(6), *, transplant=0.25, removal=0.4, gap=8.0) -> pd.DataFrame:
-    """Members in which shift explains so much of a gap that grows with the rate; adjusting adds 0.3 by itself."""
+def planted_costs(
+    seeds=range(6), *, means=6.0, variances=2.0, interaction=0.0, twin_shift=1.0, every=0.3, spread=0.05
+) -> pd.DataFrame:
+    """Members whose wrong stored means and variances cost so many points at rate 1, and `every` without noise.
+
+    All of it grows with the rate. `interaction` comes with both together, so that half of it counts to either;
+    `twin_shift` is what the coarse shift costs the noise-free twin. Seeds spread by `spread` around every cost.
+    """
     members, _ = synthetic.tables(widths=(16, 64), seeds=seeds, noises=("dropout",))
     random = np.random.default_rng(1)
     base = members["seed"].map({seed: random.normal(3, 0.5) for seed in seeds})
-    cost = (
-        (members["noise"] != "none") * members["strength"] * gap * np.exp(random.normal(0, 0.2, len(members)))
-    )
-    members["test_error"] = base + cost
-    members["test_error_adjusted"] = base + (1 - removal) * cost + 0.3
-    members["test_error_transplanted"] = (base + transplant * cost).where(members["noise"] != "none")
+    noisy = members["noise"] != "none"
+    rate = members["strength"] * np.exp(random.normal(0, spread, len(members)))
+    right = base + 4 * rate
+    members["test_error_both_right"] = members["test_error_adjusted"] = right
+    members["test_error_variances_right"] = right + means * rate + every
+    members["test_error_means_right"] = right + variances * rate
+    members["test_error_frozen"] = right + (means + variances + interaction) * rate + every
+    members["test_error"] = members["test_error_frozen"] + random.normal(0, spread, len(members))
+    for part, key in ((0.25, "variances"), (1.0, "shift"), (0.75, "means"), (0.1, "random")):
+        members[f"test_error_twin_{key}"] = (base + part * twin_shift * rate).where(noisy)
     return members

@@ -59,9 +59,16 @@ def tables(
 
 
 def _errors(width: int, noise_variance: float, random: np.random.Generator) -> dict:
+    """Errors of one member. Of what its shift costs, wrong means are a quarter and wrong variances the rest."""
     error = (1.2 + 8 / width) * np.exp(random.normal(0, 0.15)) + 20 * noise_variance**1.5 / np.sqrt(width)
     errors = {"test_error": error, "test_error_adjusted": 0.9 * error + random.normal(0, 0.05)}
-    return errors | {"test_error_transplanted": 0.8 * error if noise_variance else None}
+    frozen, right = 0.99 * error, 0.9 * error
+    shown = {"variances": 0.75, "shift": 1.0, "means": 0.25, "random": 0.1}  # share of what the shift costs
+    cells = {"frozen": 1.0, "means_right": 0.75, "variances_right": 0.25, "both_right": 0.0}
+    errors |= {f"test_error_{cell}": right + part * (frozen - right) for cell, part in cells.items()}
+    errors |= {f"test_error_coarse_{key}": right + part * (frozen - right) for key, part in shown.items()}
+    of_twin = {f"test_error_twin_{key}": 2 + 3 * part * noise_variance for key, part in shown.items()}
+    return errors | (of_twin if noise_variance else dict.fromkeys(of_twin))
 
 
 def _layers_of_one(identity: dict, random: np.random.Generator) -> list[dict]:
@@ -86,7 +93,10 @@ def _layers_of_one(identity: dict, random: np.random.Generator) -> list[dict]:
             row |= {"input_mean": c, "input_var": v}
         shift = local * upstream**-0.2 * np.exp(random.normal(0, 0.01))
         upstream *= local
-        rows.append(row | {"shift_ratio": shift, "shift_magnitude": max(shift, 1 / shift)})
+        row |= {"shift_ratio": shift, "shift_magnitude": max(shift, 1 / shift)}
+        moved = 0.01 + 0.05 * variance * (index - 1)  # means move from the second layer on
+        row |= {"mean_shift": moved, "mean_shift_frozen": moved - 0.005}
+        rows.append(row | {"log_ratio_rms": abs(np.log(shift)) + 0.02})
     return rows
 
 
@@ -104,7 +114,7 @@ def diverge(
     """The same study where the members `which` (a boolean for each) diverged: empty errors, layers of nonsense."""
     members, layers = members.copy(), layers.copy()
     members.loc[which, "status"] = "diverged"
-    members.loc[which, ["test_error", "test_error_adjusted", "test_error_transplanted"]] = np.nan
+    members.loc[which, [name for name in members if name.startswith("test_error")]] = np.nan
     name = ["width", "placement", "noise", "strength", "seed"]
     lost = pd.MultiIndex.from_frame(layers[name]).isin(pd.MultiIndex.from_frame(members.loc[which, name]))
     layers.loc[lost, "shift_ratio"] = 1e9

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analysis.origins import edited_tables, notes, origins, read_provenance
+from analysis.origins import edited_tables, notes, origins, read_provenance, sweep_of, typed_command
 from experiments.study.merge import merge_tables
 from tests.analysis import synthetic
 from tests.experiments.study.small_study import finish, make
@@ -73,3 +73,27 @@ def test_records_that_cannot_be_read_say_nothing(merged, text):
         path.write_text(text)
     assert origins(merged)["commit"].tolist() == ["unknown"]
     assert notes(merged) == []
+
+
+@pytest.mark.parametrize(
+    "text", ['{"command": null}', '{"command": "python"}', '{"command": ["python", "x.py"]}', "{"]
+)
+def test_a_command_that_was_not_recorded_is_empty_and_the_sweep_is_the_folder_s_name(tmp_path, text):
+    (tmp_path / "environment.json").write_text(text)
+    assert typed_command(tmp_path) == ""
+    assert sweep_of(tmp_path) == tmp_path.name
+
+
+def test_a_command_is_what_somebody_else_would_type(tmp_path):
+    words = [
+        "/home/me/python",
+        "-m",
+        "experiments.run",
+        "+sweep=width",
+        "output=/home/me/out",
+        "members.seed=[0, 1]",
+    ]
+    (tmp_path / "environment.json").write_text(json.dumps({"command": [*words, "data.root=/home/me/data"]}))
+    expected = "python -m experiments.run +sweep=width 'members.seed=[0, 1]' data.root=PATH/data"
+    assert typed_command(tmp_path) == expected
+    assert sweep_of(tmp_path) == "width"

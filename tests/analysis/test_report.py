@@ -73,6 +73,8 @@ def test_the_page_holds_the_numbers_of_the_tables(full):
         (layers["placement"] == "before_bn") & (layers["noise"] == "dropout") & (layers["strength"] == 0.5)
     )
     assert f"{layers.loc[wanted, 'shift_ratio'].mean():.3f}" in page.text
+    assert "shift ratiolocalexact lawEq 8/12" in page.text
+    assert f"{layers.loc[wanted, 'ratio_paper'].mean():.3f}" in page.text
     wanted = (members["placement"] == "none") & (members["width"] == 64)
     assert f"{members.loc[wanted, 'test_error'].mean():.2f}" in page.text
     assert "435 of 435 networks finished" in page.text

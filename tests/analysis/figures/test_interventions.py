@@ -6,12 +6,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.error_shares import error_shares
-from analysis.figures import cascade, learning_rate, matched_noise, normalisers, transplant, width_law
+from analysis.figures import cascade, learning_rate, matched_noise, normalisers, shift_cost, style, width_law
+from analysis.schema import IDENTITY
 from analysis.select import CannotAnswerError
 from analysis.tables import Study
 from tests.analysis import synthetic
-from tests.analysis.planted import planted_shares
+from tests.analysis.planted import planted_costs
 
 
 def study(**options) -> Study:
@@ -23,41 +23,98 @@ def panel(figure: Figure, title: str) -> Axes:
     return axes
 
 
-def quantity(points: pd.DataFrame, **wanted) -> pd.Series:
+def rows(table: pd.DataFrame, **wanted) -> pd.DataFrame:
     for column, value in wanted.items():
-        points = points[points[column] == value]
-    return points["mean"]
+        table = table[table[column] == value]
+    return table
 
 
-# --- transplant
+def quantity(points: pd.DataFrame, **wanted) -> pd.Series:
+    return rows(points, **wanted)["mean"]
 
 
-def test_transplant_draws_the_shares():
-    members = planted_shares(transplant=0.25, removal=0.4)
-    drawing = transplant.draw(Study("planted", members, members.iloc[:0]))
-    bars = panel(drawing.figure, "before_bn, width 16").patches
-    heights = [
-        bar.get_extents().transformed(bar.axes.transData.inverted()).height for bar in bars if bar.axes
-    ]
-    assert heights == pytest.approx([25] * 4 + [40] * 4)
-    assert "transplant 25 % [25, 25], removal 40 % [40, 40]" in drawing.finding
+# --- what the shift costs
 
 
-def test_transplant_says_where_there_is_nothing_to_explain():
-    members = planted_shares(seeds=range(3))
-    noisy = members["noise"] != "none"
-    members.loc[noisy, "test_error"] = 3 + np.random.default_rng(0).normal(0, 3, noisy.sum())
-    drawing = transplant.draw(Study("planted", members, members.iloc[:0]))
-    known = error_shares(members).query("quantity == 'transplant'")["share"].notna().sum()
-    texts = [text for axes in drawing.figure.axes for text in axes.texts if "no clear" in text.get_text()]
-    assert len(texts) == 24 - known
+def planted(**plan) -> Study:
+    members = planted_costs(**plan)
+    return Study("planted", members, members.iloc[:0])
 
 
-def test_transplant_needs_transplants():
-    members, layers = synthetic.tables()
-    without = Study("before", members.assign(test_error_transplanted=np.nan), layers)
-    with pytest.raises(CannotAnswerError, match="test_error_transplanted is empty"):
-        transplant.draw(without)
+def test_shift_cost_draws_means_and_variances_gross_and_net():
+    """Planted at rate 1: 6 points by wrong means, 2 by wrong variances, and 0.3 by means without noise too."""
+    drawing = shift_cost.draw(planted(interaction=1.0, spread=0))
+    axes, clean = drawing.figure.axes[:2]
+    titles = ["width 16, noisy weights", "width 16, clean weights"]
+    assert [axes.get_title(), clean.get_title()] == titles
+    assert axes.get_ylabel().startswith("before_bn, dropout")
+    rates = np.array([0.1, 0.3, 0.5, 0.7])
+    drawn = {
+        (line.get_color(), line.get_markerfacecolor()): np.asarray(line.get_ydata(), dtype=float)
+        for line in axes.get_lines()
+        if line.get_marker() == "o"
+    }
+    for colour, cost, every in (
+        (shift_cost.MEANS, 6.5, 0.3),  # the interaction counts half to each
+        (shift_cost.VARIANCES, 2.5, 0.0),
+        (style.DARK, 9.0, 0.3),
+    ):
+        assert drawn[colour, colour] == pytest.approx(cost * rates + every)
+        assert drawn[colour, "white"] == pytest.approx(cost * rates)
+    twin = {line.get_color(): line.get_ydata() for line in clean.get_lines() if line.get_marker() == "o"}
+    right = quantity(drawing.points, placement="before_bn", width=16, quantity="twin_shift").to_numpy()
+    assert twin[style.DARK] == pytest.approx(right)
+
+
+def test_shift_cost_says_points_and_no_share():
+    drawing = shift_cost.draw(planted(interaction=1.0, spread=0))
+    said = (
+        "before_bn, drop rate 0.5, width 16: the shift costs +4.80 [+4.80, +4.80] (net +4.50 [+4.50, +4.50])"
+    )
+    assert said in drawing.finding
+    assert "interaction +0.50" in drawing.finding
+    for text in (drawing.finding, drawing.reading):
+        assert "%" not in text.replace("95 %", "")
+        assert "share" not in text
+
+
+def test_shift_cost_decides_means_and_variances_by_the_margin():
+    """Means planted to harm at every rate, variances to help at all but the least, where they cost 0.1 points."""
+    finding = shift_cost.draw(planted(means=6.0, variances=-1.0, spread=0)).finding
+    assert "told from 0 in 24 of 24 settings" in finding
+    assert "the means: harms in 24; the variances: helps in 18, neither in 6." in finding
+
+
+def test_shift_cost_says_where_there_is_nothing_to_explain():
+    study = planted(means=0.0, variances=0.0, every=0.0, spread=0)
+    frozen = study.members["test_error_frozen"] + np.random.default_rng(0).normal(0, 1, len(study.members))
+    drawing = shift_cost.draw(Study("planted", study.members.assign(test_error_frozen=frozen), study.layers))
+    totals = drawing.points[drawing.points["quantity"] == "total"]
+    holds_0 = (totals["low"] <= 0) & (totals["high"] >= 0)
+    assert holds_0.sum() > len(totals) / 2
+    assert f"told from 0 in {(~holds_0).sum()} of {len(totals)} settings" in drawing.finding
+    of_row = totals.assign(holds_0=holds_0).groupby("placement")["holds_0"]
+    shown = totals[~of_row.transform("all")] if not holds_0.all() else totals
+    bands = sum(len(axes.patches) for axes in drawing.figure.axes)
+    assert bands == 2 * (holds_0[shown.index]).sum()  # in both panels, of noisy and of clean weights
+
+
+def test_shift_cost_cuts_no_interval():
+    drawing = shift_cost.draw(planted(seeds=range(2), means=90.0, variances=-40.0, spread=0.5))
+    low, high = drawing.figure.axes[0].get_ylim()
+    assert low < drawing.points["low"].min()
+    assert high > drawing.points["high"].max() > 100
+
+
+def test_shift_cost_of_one_seed_is_told_from_nothing():
+    assert "no cost is told from 0" in shift_cost.draw(planted(seeds=range(1))).finding
+
+
+def test_shift_cost_needs_interventions():
+    members, layers = synthetic.tables(widths=(16,), seeds=(0, 1))
+    without = members[[name for name in members if name in ("test_error", "test_error_adjusted", *IDENTITY)]]
+    with pytest.raises(CannotAnswerError, match="no interventions"):
+        shift_cost.draw(Study("before", without.drop(columns="test_error_adjusted"), layers))
 
 
 # --- matched noise
@@ -118,12 +175,29 @@ def test_cascade_is_what_local_leaves():
         [synthetic.tables(depth=depth, widths=(32,))[1] for depth in (2, 6)], ignore_index=True
     )
     points = cascade.draw(Study("depths", pd.DataFrame(), layers)).points
-    assert set(points["depth"]) == {2, 6}
-    keys = ["placement", "depth", "layer_index"]
+    assert set(points["network"]) == {"depth 2", "depth 6"}
+    keys = ["placement", "network", "layer_index"]
     by = points.pivot(index=keys, columns="quantity", values="mean")
     assert (by["local_ratio"] * by["cascade"]).to_numpy() == pytest.approx(by["shift_ratio"].to_numpy())
     # The first layer of before_weight has no noise of its own: all of its shift comes from elsewhere.
     assert set(quantity(points, placement="before_weight", layer_index=1, quantity="local_ratio")) == {1.0}
+
+
+def test_cascade_pools_no_widths_models_or_learning_rates():
+    _, narrow = synthetic.tables(widths=(16, 64), noises=("dropout",))
+    _, other = synthetic.tables(widths=(16,), noises=("dropout",), model="preresnet")
+    layers = pd.concat([narrow.assign(lr=0.1), other.assign(lr=0.3)], ignore_index=True)
+    drawing = cascade.draw(Study("networks", pd.DataFrame(), layers))
+    assert set(drawing.points["network"]) == {"mlp, width 16", "mlp, width 64", "preresnet, width 16"}
+    here = {"placement": "before_bn", "strength": 0.5, "layer_index": 3, "model": "mlp", "width": 64}
+    expected = np.exp(np.log(rows(layers, **here)["shift_ratio"]).mean())
+    at = {"placement": "before_bn", "network": "mlp, width 64", "layer_index": 3}
+    assert quantity(drawing.points, **at, quantity="shift_ratio").item() == pytest.approx(expected)
+    assert "mlp, width 16 0." in drawing.finding
+    assert panel(drawing.figure, "before_weight, preresnet, width 16")
+    rates = pd.concat([narrow.assign(lr=0.1), narrow.assign(lr=0.3)], ignore_index=True)
+    networks = cascade.draw(Study("rates", pd.DataFrame(), rates)).points["network"]
+    assert set(networks) == {f"width {width}, lr {lr}" for width in (16, 64) for lr in (0.1, 0.3)}
 
 
 def test_cascade_leaves_out_dead_layers():

@@ -76,21 +76,21 @@ def test_an_error_in_the_transplants_is_said_and_the_same_command_makes_up_for_i
     study = tmp_path / "out" / "first_look"
     members, _ = tables(study)
     assert (members.status == "ok").all()
-    assert members.test_error_transplanted.isna().all()
+    assert members.test_error_twin_shift.isna().all()
     assert not list(study.glob("jobs/*/done.json"))
 
     assert run(*tiny).status == 0
     for table, whole in zip(tables(study), tables(tmp_path / "out" / "whole"), strict=True):
         drop = [column for column in TIMES if column in table]
         pd.testing.assert_frame_equal(table.drop(columns=drop), whole.drop(columns=drop), check_exact=True)
-    assert tables(study)[0].test_error_transplanted.notna().sum() == 4
+    assert tables(study)[0].test_error_twin_shift.notna().sum() == 4
 
 
 def test_a_job_without_the_transplants_that_it_could_have_is_not_done(run, tmp_path, tiny, monkeypatch):
     monkeypatch.setattr("experiments.jobs.job.add_transplanted_errors", lambda *arguments: None)
     ended = run(*tiny)
     assert ended.status == 1
-    assert "4 members have no test_error_transplanted" in ended.err
+    assert "4 members have no test_error_twin_shift" in ended.err
     assert not list(tmp_path.glob("out/first_look/jobs/*/done.json"))
 
 
@@ -119,7 +119,7 @@ def test_a_diverged_member_is_a_row_and_its_neighbours_do_not_notice(run, tmp_pa
         beside = table[table.lr == 0.1].reset_index(drop=True)
         drop = [column for column in ("job", "reason", *TIMES) if column in table]
         pd.testing.assert_frame_equal(
-            beside.drop(columns=drop), alone.drop(columns=drop), rtol=1e-3, atol=1e-5
+            beside.drop(columns=drop), alone.drop(columns=drop), rtol=1e-3, atol=1e-5, check_dtype=False
         )
 
 

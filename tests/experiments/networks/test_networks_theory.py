@@ -32,7 +32,7 @@ from tests.experiments.networks.small_networks import (
     recorded_inputs,
     small_network,
 )
-from tests.experiments.small import RECIPE, built, small_job
+from tests.experiments.small import RECIPE, built, double_network, small_data, small_job
 from tests.photographs import pieces
 
 # --- local_ratio by brute force
@@ -169,6 +169,21 @@ def test_exact_law_holds_in_every_network(key, placement, noise, strength, photo
         ratio, exact = columns["local_ratio"].item(), columns["local_ratio_exact"].item()
         assert ratio == pytest.approx(exact, rel=0.01), columns["layer_name"]
         assert exact < 0.97, "a shift worth predicting"
+
+
+def test_the_distance_from_the_exact_law_is_monte_carlo_error_and_falls_with_the_draws():
+    """Like one over the root of the draws: an eighth with 64 times as many. A law that is off would stay off."""
+    noisy = [
+        member(place, "dropout", 0.5, seed) for place in ("before_bn", "before_weight") for seed in range(4)
+    ]
+    data = small_data(dtype=torch.double)
+
+    def distance(draws: int) -> float:
+        layers = measured_columns(double_network, noisy, data, batch=100, draws=draws)
+        off = [row["local_ratio"] / row["local_ratio_exact"] - 1 for row in layers if "local_ratio" in row]
+        return torch.cat(off).abs().nanmedian().item()
+
+    assert distance(128) < distance(2) / 4
 
 
 @pytest.mark.parametrize(

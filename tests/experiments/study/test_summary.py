@@ -30,7 +30,7 @@ def tables(seeds: int, status: str = "ok") -> tuple[pd.DataFrame, pd.DataFrame]:
     ]
     members = pd.DataFrame(rows)
     layers = members.drop(columns=["status"]).assign(layer_index=1, shift_ratio=0.75, local_ratio=0.5)
-    layers = layers.assign(local_ratio_exact=0.625, layer_name="bn", shift_magnitude=4 / 3)
+    layers = layers.assign(local_ratio_exact=0.625, ratio_paper=0.375, layer_name="bn", shift_magnitude=4 / 3)
     if status != "ok":
         layers = layers.head(0)
     return members, layers
@@ -38,24 +38,14 @@ def tables(seeds: int, status: str = "ok") -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_the_table_at_the_end_fits_80_columns_and_names_every_number(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    members, layers = tables(seeds=2)
+    members, layers = tables(seeds=3)
     print_summary(members, layers)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
+    assert [heading in " ".join(lines) for heading in ("exact", "law", "8/12")] == [True] * 3
     (row,) = [line.split() for line in lines if line.startswith("before_weight dropout 0.5")]
-    # half of Student's t interval over test errors 2 and 3: 12.706 * 0.5
-    assert row == [
-        "before_weight",
-        "dropout",
-        "0.5",
-        "0.750",
-        "±0.000",
-        "0.500",
-        "0.625",
-        "2.5",
-        "±6.4",
-        "1.5",
-    ]
+    # half of Student's t interval over test errors 2, 3 and 4: 4.303 / sqrt(3)
+    assert " ".join(row) == "before_weight dropout 0.5 0.750 ±0.000 0.500 0.625 0.375 3.0 ±2.5 1.5"
     assert lines[-1] == f"{len(members)} members ok"
 
 
@@ -64,7 +54,7 @@ def test_a_long_table_is_cut_to_the_first_families_and_says_so(capsys):
     print_summary(members, layers)
     out = capsys.readouterr().out
     assert len([line for line in out.splitlines() if " dropout " in line]) == 12
-    assert "± " not in out.split("seeds.")[1]  # a single seed has no interval
+    assert "±" not in out.split("seeds.")[1]  # a single seed has no interval
     assert "uout 0.1" in out
     assert "gaussian 3" not in out
     assert "and 12 rows of gaussian: see the report" in out
@@ -96,6 +86,19 @@ def test_means_are_over_seeds_of_means_over_layers_and_widths():
         _, high = stats.t.interval(0.95, 3, np.mean(seeds), stats.sem(seeds))
         assert means.loc[kind, "shift_ratio"] == pytest.approx(np.mean(seeds))
         assert means.loc[kind, "shift_ratio_high"] == pytest.approx(high)
+
+
+def test_two_seeds_have_no_interval(capsys):
+    print_summary(*tables(seeds=2))
+    assert "±" not in capsys.readouterr().out.split("seeds.")[1]
+
+
+def test_shift_ratio_is_over_the_layers_that_local_is_over():
+    members, layers = tables(seeds=3)
+    quiet = layers.assign(layer_index=2, shift_ratio=1.0, local_ratio=None, ratio_paper=None)
+    means = summary_means(members, pd.concat([layers, quiet])).set_index(["placement", "noise", "strength"])
+    assert means.loc[("before_weight", "dropout", 0.5), "shift_ratio"] == 0.75
+    assert means.loc[("none", "none", 0.0), "shift_ratio"] == 0.875  # none has noise: all layers
 
 
 def test_networks_that_a_study_varies_have_rows_of_their_own():

@@ -1,0 +1,141 @@
+"""Verdicts of a study on every claim and question, and their table."""
+
+import math
+import re
+from dataclasses import dataclass, field
+from functools import cache
+
+import pandas as pd
+
+from analysis.claims.evidence import Evidence, evidence
+from analysis.claims.published import published
+from analysis.claims.statements import CLAIMS, QUESTIONS, Claim
+from analysis.claims.verdict import (
+    MOST_SEEDS,
+    SIGNIFICANCE,
+    CannotTestError,
+    Decision,
+    Part,
+    Word,
+    combine,
+    decide,
+)
+from analysis.tables import Study
+
+OWN_COMMAND = "the study's own command"
+_SEEDS_AND_STUDY = re.compile(r" (?:'(?:study|members\.seed)=[^']*'|(?:study|members\.seed)=\S*)")
+RULE = (
+    "Each claim is decided by itself: any of its numbers is wrongly decided in at most 5 % of studies (Holm). "
+    f"Over {len(CLAIMS)} claims up to {len(CLAIMS) * SIGNIFICANCE:.1g} false decisions are expected."
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study says of a claim.
+
+    Attributes:
+        claim: the claim.
+        word: the verdict.
+        decisions: its numbers.
+        missing: what the study lacks to decide all of it.
+        commands: what would supply it.
+    """
+
+    claim: Claim
+    word: Word
+    decisions: list[Decision]
+    missing: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+
+
+def verdicts(study: Study, command: str = OWN_COMMAND) -> list[Verdict]:
+    """A study's verdict on every claim of the paper, then on every question of ours.
+
+    `command` is the one that made the study: a larger study of the same is what adds seeds.
+    """
+    found = evidence(study)
+    larger = f"{_SEEDS_AND_STUDY.sub('', command)} study={study.name}_more_seeds"
+    return [verdict_on(claim, found, larger) for claim in (*CLAIMS, *QUESTIONS)]
+
+
+def verdict_on(claim: Claim, found: Evidence, larger: str = OWN_COMMAND) -> Verdict:
+    """The verdict on one claim; `larger` is the command of a larger study, but for its seeds."""
+    parts, obstacles = attempt(claim, found)
+    decisions = decide(parts)
+    missing = [*dict.fromkeys(obstacle.missing for obstacle in obstacles)]
+    commands = [*dict.fromkeys(obstacle.command for obstacle in obstacles if obstacle.command)]
+    seeds = [decision.seeds_needed for decision in decisions if decision.word is Word.UNDECIDED]
+    if seeds:
+        most = max(number or math.inf for number in seeds)
+        needed = f"about {most}" if most <= MOST_SEEDS else f"more than {MOST_SEEDS}"
+        missing.append(f"too few seeds; at these effects and spreads {needed} seeds would decide")
+        if most <= MOST_SEEDS:
+            commands.append(f'{larger} "members.seed=[$(seq -s, 0 {most - 1})]"')
+    word = combine(decisions, complete=not obstacles)
+    return Verdict(claim, word, decisions, missing, commands)
+
+
+def attempt(claim: Claim, found: Evidence) -> tuple[list[Part], list[CannotTestError]]:
+    """The parts of a claim that the evidence can estimate, and why it cannot estimate the others."""
+    parts: list[Part] = []
+    obstacles: list[CannotTestError] = []
+    for prediction in claim.predictions:
+        try:
+            parts += prediction(found)
+        except CannotTestError as obstacle:
+            obstacles.append(obstacle)
+    return parts, obstacles
+
+
+@cache
+def on_paper(claim: Claim) -> str:
+    """What the claim's predictions make of the paper's own published numbers, in a sentence."""
+    parts, _ = attempt(claim, published())
+    met = [
+        f"{part.name} {part.estimate.value:+.3g}{' ' * bool(part.unit)}{part.unit} ({part.prediction}"
+        f"{'' if part.holds else ': not met'})"
+        for part in parts
+    ]
+    return "; ".join([*met, *([f"not published: {claim.not_in_paper}"] if claim.not_in_paper else [])])
+
+
+def verdict_table(found: list[Verdict]) -> pd.DataFrame:
+    """A row per part of every claim, or per claim without any: what claims.csv holds.
+
+    Columns: claim, statement, verdict; part, prediction, effect, unit, low, high (95 % interval of this number
+    alone), low_simultaneous, high_simultaneous (all parts of the claim at once), seeds, least_seeds (with fewer
+    this test can decide nothing), members, minimum_detectable_effect, p_holm, outcome (of this part); figures
+    (that show it), sweep (meant for it), published, on_paper (the same predictions on the paper's numbers),
+    missing, command.
+    """
+    rows = []
+    for verdict in found:
+        claim = verdict.claim
+        head = {"claim": claim.name, "statement": claim.statement, "verdict": str(verdict.word)}
+        tail = {"figures": " ".join(claim.figures), "sweep": claim.sweep, "published": claim.published}
+        tail |= {
+            "on_paper": on_paper(claim),
+            "missing": "; ".join(verdict.missing),
+            "command": "; ".join(verdict.commands),
+        }
+        rows += [head | _part_cells(decision) | tail for decision in verdict.decisions] or [head | tail]
+    return pd.DataFrame(rows, columns=[*_HEAD, *_PART, *_TAIL])
+
+
+_HEAD = ["claim", "statement", "verdict"]
+_PART = [
+    *["part", "prediction", "effect", "unit", "low", "high", "low_simultaneous", "high_simultaneous"],
+    *["seeds", "least_seeds", "members", "minimum_detectable_effect", "p_holm", "outcome"],
+]
+_TAIL = ["figures", "sweep", "published", "on_paper", "missing", "command"]
+
+
+def _part_cells(decision: Decision) -> dict:
+    part, contrast = decision.part, decision.part.contrast
+    cells = [
+        *(part.name, part.prediction, contrast.estimate.value, part.unit, decision.low, decision.high),
+        *(decision.low_simultaneous, decision.high_simultaneous, contrast.estimate.n, decision.least_seeds),
+        *(contrast.members, decision.minimum_detectable, decision.p_value, decision.answer),
+    ]
+    return dict(zip(_PART, cells, strict=True))
