@@ -67,11 +67,10 @@ def run_chunk(
     layers = layer_columns(stack, noise, in_train_mode, train_set, moving)
     at_once = partial(samples_at_once, shapes=noise.shapes)
     if moving:
-        draws = job.measure.draws
-        add_columns(layers, population_shift(stack, members, noise, at_once(in_train, copies=draws), draws))
-        add_columns(
-            layers, predicted_shift(stack, members, at_once(in_train), at_once(measured.train_labels))
-        )
+        draws, labels = job.measure.draws, measured.train_labels
+        batch, labels_of_batch = (at_once(of_all, copies=draws) for of_all in (in_train, labels))
+        add_columns(layers, population_shift(stack, members, noise, batch, labels_of_batch, draws))
+        add_columns(layers, predicted_shift(stack, members, at_once(in_train), at_once(labels)))
 
     if moving and job.measure.interventions:
         found = intervene(

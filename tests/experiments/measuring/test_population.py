@@ -12,9 +12,9 @@ from experiments.networks.network import Network
 from experiments.study.rows import Row
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members
 from tests.experiments.networks.small_networks import CPU, images, member, small_network
-from tests.experiments.small import loaded, small_data, small_job
+from tests.experiments.small import loaded, small_job
 
-INPUTS, DRAWS = images(30), 2
+INPUTS, LABELS, DRAWS = images(30), torch.arange(30) % 10, 2
 MEMBERS = [
     member("before_bn", "dropout", 0.5, seed=0),
     member("before_weight", "gaussian", 0.8, seed=1),
@@ -55,12 +55,11 @@ def by_hand(key: str, of: Member) -> dict[str, tuple[float, float]]:
     run()
     shifts = {}
     for name, norm in norms.items():
-        rows, stored = rows_of(name), norm.running_var[0] + 1e-5  # type: ignore[index]
-        moved = (rows.mean(1) - norm.running_mean[0]) / stored.sqrt()  # type: ignore[index]
-        shifts[name] = (
-            ((rows.var(1) + 1e-5).sum() / stored.sum()).item(),
-            moved.square().mean().sqrt().item(),
-        )
+        rows, stored = rows_of(name), norm.running_var[0]  # type: ignore[index]
+        moved = (rows.mean(1) - norm.running_mean[0]) / (stored + 1e-5).sqrt()  # type: ignore[index]
+        # Of a population: both variances divided by the count.
+        ratio = rows.var(1, correction=0).sum() / (stored.sum() * (1 - 1 / rows.shape[1]))
+        shifts[name] = ratio.item(), moved.square().mean().sqrt().item()
     return shifts
 
 
@@ -68,7 +67,7 @@ def by_hand(key: str, of: Member) -> dict[str, tuple[float, float]]:
 def test_the_shift_behind_one_large_batch_is_that_of_a_pass_for_each_layer(key):
     stack, noise = noisy_stack(key, MEMBERS)
     before = {name: value.clone() for name, value in stack.state_dict().items()}
-    found = population_shift(stack, MEMBERS, noise, INPUTS, DRAWS)
+    found = population_shift(stack, MEMBERS, noise, INPUTS, LABELS, DRAWS)
     for index, of in enumerate(MEMBERS):
         for name, (ratio, moved) in by_hand(key, of).items():
             columns = found[name]
@@ -80,9 +79,9 @@ def test_the_shift_behind_one_large_batch_is_that_of_a_pass_for_each_layer(key):
 
 def test_the_numbers_do_not_depend_on_how_many_members_are_measured_at_once(monkeypatch):
     stack, noise = noisy_stack("mlp", MEMBERS)
-    together = population_shift(stack, MEMBERS, noise, INPUTS, DRAWS)
+    together = population_shift(stack, MEMBERS, noise, INPUTS, LABELS, DRAWS)
     monkeypatch.setattr("experiments.measuring.shown.WIDEST_BYTES", 1)
-    for name, columns in population_shift(stack, MEMBERS, noise, INPUTS, DRAWS).items():
+    for name, columns in population_shift(stack, MEMBERS, noise, INPUTS, LABELS, DRAWS).items():
         for key, values in columns.items():
             assert torch.equal(values, together[name][key])
 
@@ -133,8 +132,7 @@ def test_the_paper_s_ratio_is_that_of_a_large_batch_times_both_factors(layers):
 
 
 def test_without_stored_statistics_or_a_closure_there_is_no_prediction():
-    data = small_data()
     stack, _ = noisy_stack("convnet", MEMBERS)
-    assert predicted_shift(stack, MEMBERS, INPUTS, data.train_labels[:30]) == {}
+    assert predicted_shift(stack, MEMBERS, INPUTS, LABELS) == {}
     plain = stack_members(MEMBERS, lambda seed: small_network("mlp", seed, norm="group"))
-    assert predicted_shift(plain, MEMBERS, INPUTS, data.train_labels[:30]) == {}
+    assert predicted_shift(plain, MEMBERS, INPUTS, LABELS) == {}
