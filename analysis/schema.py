@@ -165,6 +165,15 @@ _COLUMNS = (
     Column("shift_ratio_frozen", NUMBER, "`shift_ratio` behind statistics re-estimated with noise on, weights "
            "frozen", may_be_empty=True),
     Column("mean_shift_frozen", NUMBER, "`mean_shift` behind them", may_be_empty=True),
+    Column("shift_ratio_population", NUMBER, "`shift_ratio` behind statistics of the whole training set as one "
+           "batch, with noise on and weights frozen", may_be_empty=True),
+    Column("mean_shift_population", NUMBER, "`mean_shift` behind them", may_be_empty=True),
+    Column("shift_ratio_predicted", NUMBER, "`shift_ratio_population` by the closure, from weights and data alone",
+           may_be_empty=True),
+    Column("mean_shift_predicted", NUMBER, "`mean_shift_population` by the closure", may_be_empty=True),
+    Column("finite_batch_factor", NUMBER, "`shift_ratio_frozen / shift_ratio_population`", may_be_empty=True),
+    Column("staleness_factor", NUMBER, "`shift_ratio / shift_ratio_frozen`: weights move while BN averages",
+           may_be_empty=True),
     Column("mean_shift_induced", NUMBER, "mean shift of the right means that the ratios `shift_ratio_frozen` of "
            "the layers before induce", may_be_empty=True),
     Column("mean_shift_induced_twin", NUMBER, "the same in the noise-free twin", may_be_empty=True),
@@ -226,6 +235,8 @@ _LAYERS = (
     "layer_index", "layer_name", "channels",
     "moving_var", "train_var", "test_var", "shift_ratio", "shift_magnitude",
     "mean_shift", "log_ratio_rms", "worst_channel_ratio",
+    "shift_ratio_population", "mean_shift_population", "shift_ratio_predicted", "mean_shift_predicted",
+    "finite_batch_factor", "staleness_factor",
     "shift_ratio_frozen", "mean_shift_frozen", "mean_shift_induced", "mean_shift_induced_twin",
     "local_ratio", "local_ratio_exact", "ratio_paper",
     "input_mean", "input_var", "input_corr", "fan_in", "cos2", "d_cos2",

@@ -20,13 +20,19 @@ from analysis.tables import Study
 from analysis.theory import shift_magnitude
 
 QUANTITIES = ["shift_ratio", "local_ratio", "local_ratio_exact"]
-MEAN_SHIFTS = ["mean_shift", "mean_shift_frozen"]  # studies of older versions lack them
+# Studies of older versions lack these.
+PREDICTED = "shift_ratio_predicted"
+MEAN_SHIFTS = ["mean_shift", "mean_shift_frozen"]
 
 READING = (
     "Each line is one strength, each point the mean over seeds with its 95 % interval; 1 means no shift. "
     "Filled: cumulative, from train to test mode. Open: local, only this layer's own noise switched off; the "
     "cross inside it is the exact law. What lies between filled and open is the cascade from the layers "
     "before."
+)
+READING_PREDICTED = (
+    " Dashed: the cumulative shift that the closure predicts from weights and training data, for a large batch "
+    "and weights at rest."
 )
 READING_MEANS = (
     " Below each: the mean shift, (mean at test - stored mean) / stored standard deviation, rms over "
@@ -43,8 +49,9 @@ READING_PAPER = (
 
 def points_of(layers: pd.DataFrame) -> pd.DataFrame:
     """Means of every BN layer with the interval over seeds: magnitudes of the shift ratios, and mean shifts."""
-    magnitudes = layers.assign(**{quantity: shift_magnitude(layers[quantity]) for quantity in QUANTITIES})
-    quantities = [*QUANTITIES, *(name for name in MEAN_SHIFTS if name in layers)]
+    ratios = [*QUANTITIES, *(name for name in (PREDICTED,) if name in layers)]
+    magnitudes = layers.assign(**{name: shift_magnitude(layers[name]) for name in ratios})
+    quantities = [*ratios, *(name for name in MEAN_SHIFTS if name in layers)]
     return means(magnitudes, quantities, ["placement", "width", "strength", "layer_index"])
 
 
@@ -59,6 +66,7 @@ def draw(study: Study) -> Drawing:
     published = published[published["strength"].isin(list(colours) if noise == "dropout" else [])]
     beside = not published.empty
     has_means = bool(points["quantity"].isin(MEAN_SHIFTS).any())
+    has_predicted = bool((points["quantity"] == PREDICTED).any())
     rows = 1 + has_means  # of a placement
     label = style.STRENGTH_LABEL[noise]
     with style.figure_style():
@@ -92,8 +100,8 @@ def draw(study: Study) -> Drawing:
                     panels[-1].set_axis_off()
         for panel in axes[-1, : len(widths)]:
             panel.set_xlabel("BN layer, 1 = shallowest")
-        style.legend_below(figure, _legend(colours, label, beside, has_means), columns=4)
-    reading = READING + READING_MEANS * has_means + READING_PAPER * beside
+        style.legend_below(figure, _legend(colours, label, beside, has_predicted, has_means), columns=4)
+    reading = READING + READING_PREDICTED * has_predicted + READING_MEANS * has_means + READING_PAPER * beside
     return Drawing(figure, points, reading, _finding(study.layers, noise, published))
 
 
@@ -119,6 +127,10 @@ def _draw_measured(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
         look = {"fmt": "o:", "color": colour, "mfc": "white", "ms": 7, "mew": 1.1, "lw": 1.1}
         style.error_bars(panel, local["layer_index"], local, **look)
         panel.plot(exact["layer_index"], exact["mean"], "x", color=colour, ms=4, zorder=5)
+        predicted = where(here, strength=strength, quantity=PREDICTED)
+        panel.plot(
+            predicted["layer_index"], predicted["mean"], "+--", color=style.DARK, lw=0.9, ms=5, zorder=6
+        )
 
 
 def _highest_mean_shift(points: pd.DataFrame) -> float:
@@ -159,13 +171,16 @@ def _draw_published(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
         panel.plot((mean.index.to_numpy() + 0.5) / 10, mean.to_numpy(), lw=2.2, color=colours[strength])
 
 
-def _legend(colours: dict, label: str, beside: bool, has_means: bool) -> list:
+def _legend(colours: dict, label: str, beside: bool, has_predicted: bool, has_means: bool) -> list:
     entries = [
         *(style.key(f"{label} {strength:g}", color=colour, lw=3) for strength, colour in colours.items()),
         style.key("cumulative", color=style.DARK, marker="o"),
         style.key("local", color=style.DARK, marker="o", mfc="white", ls=":", ms=7, mew=1.1),
         style.key("local, exact law", color=style.DARK, marker="x", ls="", ms=4),
     ]
+    entries += [
+        style.key("cumulative, predicted", color=style.DARK, marker="+", ls="--", ms=5)
+    ] * has_predicted
     entries += [style.key("paper: at least this", color=style.DARK, marker="^", ls="", ms=4)] * beside
     if has_means:
         entries += [

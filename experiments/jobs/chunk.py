@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -11,8 +12,15 @@ from experiments.measuring.adjust import adjust_stack
 from experiments.measuring.evaluate import evaluate
 from experiments.measuring.flips import find_flips
 from experiments.measuring.interventions import intervene
-from experiments.measuring.layer_columns import add_adjusted_columns, layer_columns, moving_variances
+from experiments.measuring.layer_columns import (
+    add_adjusted_columns,
+    add_columns,
+    layer_columns,
+    moving_variances,
+)
 from experiments.measuring.measure import measure_train_mode
+from experiments.measuring.population import add_factors, population_shift
+from experiments.measuring.predicted import predicted_shift
 from experiments.measuring.shown import samples_at_once
 from experiments.measuring.track import mode_errors
 from experiments.measuring.transplant import Twins, keep_twins
@@ -57,19 +65,25 @@ def run_chunk(
         validation_set = evaluate(stack, count, measured.validation_inputs, measured.validation_labels)
         errors["validation_error"] = validation_set.error
     layers = layer_columns(stack, noise, in_train_mode, train_set, moving)
+    at_once = partial(samples_at_once, shapes=noise.shapes)
+    if moving:
+        draws, labels = job.measure.draws, measured.train_labels
+        batch, labels_of_batch = (at_once(of_all, copies=draws) for of_all in (in_train, labels))
+        add_columns(layers, population_shift(stack, members, noise, batch, labels_of_batch, draws))
+        add_columns(layers, predicted_shift(stack, members, at_once(in_train), at_once(labels)))
 
     if moving and job.measure.interventions:
         found = intervene(
             stack,
             [member.seed for member in members],
             in_train_mode.norm_moments,
-            samples_at_once(in_train, noise.shapes),
+            at_once(in_train),
             noise.shapes,
             {"train": (in_train, measured.train_labels), "test": (in_test, measured.test_labels)},
         )
         errors |= found.members
-        for columns in layers:
-            columns |= found.layers.get(columns["layer_name"], {})
+        add_columns(layers, found.layers)
+        add_factors(layers)
         if twins is not None:
             keep_twins(twins, stack, members)
     adjust_stack(stack, count, in_train)

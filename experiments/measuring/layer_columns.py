@@ -1,6 +1,6 @@
 """The columns of layers.csv: what was measured of each normalisation layer, before and after BN adjustment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -145,6 +145,12 @@ def source_columns(own: OwnNoise, source: Source, noise: ChunkNoise, weights: Ma
     if not source.joins_shortcut:
         columns["ratio_paper"] = theory.ratio_before_weight(c, v, rho, weights["d_cos2"], noise_variance)
     return columns
+
+
+def add_columns(layers: Sequence[dict], found: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Add to each layer's columns those that were found of it, by its name."""
+    for columns in layers:
+        columns.update(found.get(columns["layer_name"], {}))
 
 
 def add_adjusted_columns(layers: list[dict], moving: dict[str, Tensor], train: Evaluation) -> None:

@@ -94,12 +94,13 @@ def rms(values: Tensor) -> Tensor:
     return values.square().mean(1).sqrt()
 
 
-def samples_at_once(inputs: Tensor, shapes: Mapping[str, Sequence[int]]) -> Tensor:
+def samples_at_once(inputs: Tensor, shapes: Mapping[str, Sequence[int]], copies: int = 1) -> Tensor:
     """Return the inputs over which moments are taken: all, or as many as a layer of these `shapes` can hold.
 
-    `shapes` are those of one sample at each noise site. Taken evenly: a folder's first images may be of one class.
+    `shapes` are those of one sample at each noise site, `copies` how often a sample is to be there. Taken evenly:
+    a folder's first images may be of one class.
     """
-    count = min(len(inputs), max(2, int(WIDEST_BYTES // (4 * _widest(shapes)))))
+    count = min(len(inputs), max(2, int(WIDEST_BYTES // (4 * _widest(shapes) * copies))))
     return inputs[torch.arange(count) * len(inputs) // count]
 
 

@@ -44,14 +44,17 @@ class MLP(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, *sample shape], samples of any shape flattened -> logits [..., batch, classes]."""
-        if self.sample_dims == 3:
-            x = x.movedim(
-                -3, -1
-            )  # the order in which images lie in memory, so that flattening copies nothing
-        x = x.flatten(-self.sample_dims)
+        x = self.vectors(x)
         for block in self.blocks:
             x = block(x)
         return self.classifier(self.after_last_bn(x))
+
+    def vectors(self, x: Tensor) -> Tensor:
+        """Return what the first block reads: x [..., batch, *sample shape] -> [..., batch, features]."""
+        if self.sample_dims == 3:
+            # the order in which images lie in memory, so that flattening copies nothing
+            x = x.movedim(-3, -1)
+        return x.flatten(-self.sample_dims)
 
     def norm_inputs(self) -> list[NormInput]:
         """Return what each block's norm reads: noise straight in, and noise through the block's linear layer."""

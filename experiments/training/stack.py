@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import stack_module_state
 
 from experiments.members import Member
-from experiments.networks.network import Network
+from experiments.networks.network import Network, NoiseSite
 from experiments.training.noise import SiteNoise
 
 
@@ -84,3 +84,23 @@ class ChunkNoise:
         finally:
             for name in self.active:
                 self.sites[name].factor = None
+
+    @contextmanager
+    def on_in_turn(self, step: int | str, batch: int) -> Iterator[None]:
+        """Switch on the noise that `on` does, each site's only while the site runs: for batches of very many."""
+
+        def draw(noise: SiteNoise):
+            return lambda site, _: setattr(site, "factor", noise.factor(step, batch))
+
+        def drop(site: NoiseSite, *_: object) -> None:
+            site.factor = None
+
+        hooks = []
+        for name, noise in self.active.items():
+            hooks.append(self.sites[name].register_forward_pre_hook(draw(noise)))
+            hooks.append(self.sites[name].register_forward_hook(drop))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()

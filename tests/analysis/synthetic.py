@@ -96,8 +96,18 @@ def _layers_of_one(identity: dict, random: np.random.Generator) -> list[dict]:
         row |= {"shift_ratio": shift, "shift_magnitude": max(shift, 1 / shift)}
         moved = 0.01 + 0.05 * variance * (index - 1)  # means move from the second layer on
         row |= {"mean_shift": moved, "mean_shift_frozen": moved - 0.005}
+        row |= _large_batch(shift, moved - 0.005, index)
         rows.append(row | {"log_ratio_rms": abs(np.log(shift)) + 0.02})
     return rows
+
+
+def _large_batch(shift: float, moved: float, index: int) -> dict:
+    """What the same layer shows behind one large batch, and the closure's prediction, which is off by 1 %."""
+    frozen, population = 1.02 * shift, shift
+    row = {"shift_ratio_frozen": frozen, "shift_ratio_population": population, "mean_shift_population": moved}
+    row |= {"finite_batch_factor": frozen / population, "staleness_factor": shift / frozen}
+    off = 1.01 if index % 2 else 0.99
+    return row | {"shift_ratio_predicted": off * population, "mean_shift_predicted": off * moved}
 
 
 def write(folder: Path, members: pd.DataFrame, layers: pd.DataFrame) -> Path:

@@ -172,6 +172,20 @@ def test_shift_per_layer_draws_magnitudes(study):
         assert exact[place] == pytest.approx(inverse.dropna().to_numpy(), rel=0.02)
 
 
+def test_shift_per_layer_draws_the_predicted_cumulative_curve(study):
+    drawing = shift_per_layer.draw(study)
+    drawn = heights(panel(drawing.figure, "before_bn, width 64"), marker="+", line="--")
+    here = rows(study.layers, noise="dropout", placement="before_bn", width=64)
+    for place, rate in enumerate([0.1, 0.3, 0.5, 0.7]):
+        of_rate = rows(here, strength=rate)
+        magnitude = np.maximum(of_rate["shift_ratio_predicted"], 1 / of_rate["shift_ratio_predicted"])
+        of_layer = magnitude.groupby(of_rate["layer_index"]).mean()
+        assert drawn[place] == pytest.approx(of_layer.to_numpy())
+    assert "closure predicts" in drawing.reading
+    old = Study("old", study.members, study.layers.drop(columns=["shift_ratio_predicted"]))
+    assert "closure" not in shift_per_layer.draw(old).reading
+
+
 def test_shift_per_layer_has_a_panel_of_mean_shifts(study):
     drawing = shift_per_layer.draw(study)
     axes = panel(drawing.figure, "before_weight, width 64: means")
@@ -244,6 +258,19 @@ def test_predicted_keeps_the_formulas_and_placements_apart(study):
         assert np.sort(drawn) == pytest.approx(np.sort(of_formula))
 
 
+def test_predicted_has_the_cumulative_shift_of_layers_behind_the_first(study):
+    drawing = predicted.draw(study)
+    drawn = np.concatenate(heights(panel(drawing.figure, "closure: cumulative"), marker="o"))
+    layers = study.layers[(study.layers["layer_index"] > 1) & (study.layers["noise"] != "none")]
+    measured = layers["shift_ratio_population"]
+    assert np.sort(drawn) == pytest.approx(np.sort(measured[np.log(measured).abs() > 0.1]))
+    # The planted predictions are off by 1 %.
+    (said,) = [part for part in drawing.finding.split("; ") if part.startswith("closure")]
+    assert said.startswith("closure: before_bn 1 %")
+    old = Study("old", study.members, study.layers.drop(columns=["shift_ratio_predicted"]))
+    assert "closure" not in predicted.draw(old).finding
+
+
 def test_predicted_sees_an_error_of_what_weak_noise_adds():
     """Noise that adds 0.4 %, of which half is predicted: 0.2 % of the ratio, and 100 % of what was to be found."""
     members, layers = synthetic.tables(widths=(16,), placements=("before_bn",))
@@ -256,7 +283,8 @@ def test_predicted_sees_an_error_of_what_weak_noise_adds():
 
 def test_predicted_without_the_papers_formula_shows_the_exact_law_alone():
     members, layers = synthetic.tables(widths=(16,), seeds=(0,))
-    drawing = predicted.draw(Study("shortcuts", members, layers.assign(ratio_paper=np.nan)))
+    lacking = layers.assign(ratio_paper=np.nan, shift_ratio_predicted=np.nan)
+    drawing = predicted.draw(Study("shortcuts", members, lacking))
     assert len(drawing.figure.axes) == 2
     assert "Eq 12" not in drawing.finding
 

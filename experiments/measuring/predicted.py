@@ -1,0 +1,44 @@
+"""The cumulative shift that theory predicts of a trained stack's BN layers, by the kind of its network.
+
+A further kind is one more function in `CLOSURES`. Networks of no kind there have no prediction.
+"""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from analysis.theory.closure import Block, Noise, Prediction, predict_mlp
+from analysis.theory.noises import family
+from experiments.measuring.shown import storing_norms
+from experiments.members import Member
+from experiments.networks.mlp import MLP
+from experiments.networks.network import Network
+
+# A stack, its members' noises, samples [N, *sample shape] and their labels [N] -> a prediction for each BN layer.
+Closure = Callable[..., list[Prediction]]
+
+
+def predicted_shift(
+    stack: Network, members: Sequence[Member], inputs: Tensor, labels: Tensor
+) -> dict[str, dict[str, Tensor]]:
+    """Return `shift_ratio_predicted` and `mean_shift_predicted` [members] by the name of the BN layer.
+
+    inputs [N, *sample shape] with labels [N] are those whose shift is predicted. Nothing is returned of networks
+    that store no statistics, or whose kind no closure knows.
+    """
+    norms, predict = storing_norms(stack), CLOSURES.get(type(stack))
+    if not norms or predict is None:
+        return {}
+    noises = [Noise(family(member.noise), member.strength, member.placement) for member in members]
+    return {
+        name: {"shift_ratio_predicted": shift.shift_ratio, "mean_shift_predicted": shift.mean_shift}
+        for name, shift in zip(norms, predict(stack, noises, inputs, labels), strict=True)
+    }
+
+
+def _of_mlp(stack: MLP, noises: Sequence[Noise], inputs: Tensor, labels: Tensor) -> list[Prediction]:
+    blocks = [Block(block.linear.weight, block.norm.weight, block.norm.bias) for block in stack.blocks]  # type: ignore[union-attr]
+    return predict_mlp(stack.vectors(inputs), labels, blocks, noises, stack.blocks[0].norm.eps)  # type: ignore[union-attr]
+
+
+CLOSURES: dict[type[Network], Closure] = {MLP: _of_mlp}
