@@ -22,6 +22,7 @@ from analysis.tables import Study
 from analysis.theory import noise_variance, ratio_nominal
 
 THEORIES = {"local_ratio_exact": "-", "ratio_paper": ":"}
+DEEPEST = {"shift_ratio": "deepest", "shift_ratio_predicted": "deepest_predicted"}  # column -> quantity
 
 READING = (
     "Each point is the mean over the BN layers with noise of their own (under after_last_bn none has any:"
@@ -29,12 +30,23 @@ READING = (
     " off, which is what theory speaks of. Open: cumulative, what BN meets at test time, when the noise "
     "upstream is gone too. Below 1, BN divides by too much."
 )
+READING_DEEPEST = (
+    " Diamonds: the cumulative ratio of the deepest BN layer alone. Dash-dotted: as the closure predicts it "
+    "from weights and training data, for a large batch and weights at rest."
+)
 
 
 def points_of(layers: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the BN layers, with the interval over seeds, of every quantity in the figure."""
+    """Mean over the BN layers, with the interval over seeds, of every quantity in the figure.
+
+    Those of `DEEPEST` are of the deepest layer alone, and there only where the closure has a prediction.
+    """
     by = ["placement", "width", "strength", "noise_variance"]
-    return means(layers, ["local_ratio", "shift_ratio", *THEORIES], by)
+    points = means(layers, ["local_ratio", "shift_ratio", *THEORIES], by)
+    if "shift_ratio_predicted" not in layers:  # studies of older versions lack it
+        return points
+    deepest = where(layers, layer_index=layers["layer_index"].max()).dropna(subset=["shift_ratio_predicted"])
+    return pd.concat([points, means(deepest.rename(columns=DEEPEST), [*DEEPEST.values()], by)])
 
 
 def draw(study: Study) -> Drawing:
@@ -43,6 +55,7 @@ def draw(study: Study) -> Drawing:
     layers = behind_noise(layers)
     points = require(points_of(layers), "BN layer with a measured shift")
     placements, widths = placements_in(points), values_in(points, "width")
+    has_deepest = bool(points["quantity"].isin(DEEPEST.values()).any())
     label = style.STRENGTH_LABEL[noise]
     with style.figure_style():
         title = f"Variance shift against the {label}"
@@ -57,8 +70,8 @@ def draw(study: Study) -> Drawing:
             panel.set_xlabel(label)
         axes[0, 0].set_xlim(0, 1.06 * points["strength"].max())
         style.ratio_axis(axes[0, 0], points["mean"])
-        style.legend_below(figure, _legend(), columns=2)
-    return Drawing(figure, points, READING, _finding(layers, label))
+        style.legend_below(figure, _legend(has_deepest), columns=2)
+    return Drawing(figure, points, READING + READING_DEEPEST * has_deepest, _finding(layers, label))
 
 
 def _draw_panel(panel: Axes, here: pd.DataFrame, noise: str, placement: str) -> None:
@@ -70,7 +83,7 @@ def _draw_panel(panel: Axes, here: pd.DataFrame, noise: str, placement: str) -> 
     variances = np.array([noise_variance(noise, strength) for strength in strengths])
     nominal = np.ones_like(variances) if placement == "after_last_bn" else ratio_nominal(variances)
     panel.plot(strengths, nominal, **style.NOMINAL_LINE)
-    for theory, line in THEORIES.items():
+    for theory, line in {**THEORIES, DEEPEST["shift_ratio_predicted"]: "-."}.items():
         predicted = where(here, quantity=theory)
         if not predicted.empty:
             panel.plot(strengths, ratio_curve(predicted, variances), color=colour, ls=line, alpha=0.8)
@@ -79,17 +92,28 @@ def _draw_panel(panel: Axes, here: pd.DataFrame, noise: str, placement: str) -> 
         measured = where(here, quantity=quantity)
         x = measured["strength"] + side * dodge
         style.error_bars(panel, x, measured, fmt="o", color=colour, mfc=face, mew=1.2)
+    deepest = where(here, quantity=DEEPEST["shift_ratio"])
+    if not deepest.empty:
+        style.error_bars(panel, deepest["strength"], deepest, fmt="D", color=colour, mfc="white", ms=4, mew=1)
 
 
-def _legend() -> list:
+def _legend(has_deepest: bool) -> list:
     point = {"color": style.DARK, "ls": "", "marker": "o", "mew": 1.2}
-    return [
+    entries = [
         style.key("local: only this layer's noise off", **point),
         style.key("cumulative: all noise off", mfc="white", **point),
         style.key("exact law at the measured moments", color=style.DARK),
         style.key("the paper's Eq 8 or 12 at the measured moments", color=style.DARK, ls=":"),
         style.key("nominal: Eq 8 with c = 0 (1 under after_last_bn)", **style.NOMINAL_LINE),
     ]
+    if has_deepest:
+        entries += [
+            style.key(
+                "deepest BN layer, cumulative", mfc="white", **point | {"marker": "D", "ms": 4, "mew": 1}
+            ),
+            style.key("deepest BN layer, the closure", color=style.DARK, ls="-."),
+        ]
+    return entries
 
 
 def _finding(layers: pd.DataFrame, label: str) -> str:

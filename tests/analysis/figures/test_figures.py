@@ -67,7 +67,31 @@ def test_shift_vs_rate_draws_the_means_with_their_intervals(study):
         assert drawn == pytest.approx(here.groupby("strength")[quantity].mean().to_numpy())
     seeds = here.groupby(["strength", "seed"])["local_ratio"].mean()
     expected = [mean_interval(seeds[rate])[1:3] for rate in (0.1, 0.3, 0.5, 0.7)]
-    assert bars(axes)[4:] == pytest.approx(np.array(expected))
+    assert bars(axes)[4:8] == pytest.approx(np.array(expected))
+
+
+def test_shift_vs_rate_draws_the_closure_of_the_deepest_layer_over_what_that_layer_shows(study):
+    drawing = shift_vs_rate.draw(study)
+    axes = panel(drawing.figure, "before_weight, width 64")
+    here = rows(study.layers, noise="dropout", placement="before_weight", width=64, layer_index=3)
+    shown = here.groupby("strength")[["shift_ratio", "shift_ratio_predicted"]].mean()
+    (diamonds,) = heights(axes, marker="D")
+    assert diamonds == pytest.approx(shown["shift_ratio"].to_numpy())
+    (curve,) = [line for line in axes.get_lines() if line.get_linestyle() == "-."]
+    at = np.interp([0.1, 0.3, 0.5, 0.7], np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata()))
+    assert at == pytest.approx(shown["shift_ratio_predicted"].to_numpy(), abs=2e-3)
+    assert "closure" in drawing.reading
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["empty", "no column"])
+def test_shift_vs_rate_without_a_prediction_is_as_it_was(study, is_there):
+    bare = study.layers.drop(columns="shift_ratio_predicted")
+    layers = bare.assign(shift_ratio_predicted=np.nan) if is_there else bare
+    drawing = shift_vs_rate.draw(Study("bare", study.members, layers))
+    axes = panel(drawing.figure, "before_bn, width 64")
+    assert not heights(axes, marker="D")
+    assert {line.get_linestyle() for line in axes.get_lines()}.isdisjoint({"-."})
+    assert "closure" not in drawing.reading
 
 
 def test_shift_vs_rate_averages_only_layers_behind_noise(study):
