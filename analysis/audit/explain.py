@@ -69,6 +69,9 @@ def _layer(row: pd.Series) -> str:
             parts.append(f"its own noise alone, {feeds}, makes it x{row['local_ratio']:.3g}")
         else:
             parts.append(f"all noise off makes it x{row['noise_ratio']:.3g} ({feeds})")
+        if math.isfinite(row["shift_ratio_predicted"]):
+            closure = f"closure predicts x{row['shift_ratio_predicted']:.3g}"
+            parts.append(f"{closure}, measured x{row['shift_ratio']:.3g}")
     words = {
         "lag": "train mode has {} of the stored one",
         "upstream": "what earlier layers stored makes it {}",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.audit.batches import AuditError, Forward, call, join_leftovers, size_of, tensors_in
+from analysis.audit.chain import known_chain
 from analysis.audit.follow import Follower
 from analysis.audit.forward import Layer, Look, Moments, Runner
 from analysis.audit.moments import SampleSums
@@ -34,6 +35,9 @@ class Measurement:
     has_noise: bool
     always_on: list[str]  # names of noise that is on in eval mode too
     has_eval_batches: bool
+    predicted: dict[
+        str, float
+    ]  # by the closure, the shift ratio of BN layers by name; empty for most networks
 
 
 @torch.no_grad()
@@ -46,6 +50,7 @@ def measure(
     """
     model = unwrapped(model)
     layers = {name: Layer(name, norm) for name, norm in norm_layers(model).items()}
+    chain = known_chain(model) if forward is None else None
     count = samples = 0
     with (
         unchanged(model, batches, eval_batches) as state,
@@ -54,6 +59,8 @@ def measure(
         state.generators.seed(seed)
         passes = Passes(model, layers, forward or call, state)
         for count, batch in enumerate(join_leftovers(batches), 1):
+            if chain is not None:
+                chain.note(batch)
             if (count - 1) % FOLLOWED == 0:
                 passes.follow(batch)
             else:
@@ -73,6 +80,7 @@ def measure(
         passes.has_noise,
         list(passes.always_on),
         eval_batches is not None,
+        {} if chain is None else chain.predicted(),
     )
     measurement.layers.sort(key=passes.depth)
     check_measured(model, measurement.layers)

@@ -194,6 +194,7 @@ def audit(
         alarm: the causes of `CAUSES` beyond doubt and beyond 2 % of variance or 0.1 standard deviations of
             mean, comma-separated, or "". At most 1 audit in 100 of a sound network has any (Bonferroni over
             layers and measurements).
+        shift_ratio_predicted: by the closure, of a network that is a chain which it knows, see `chain`
         Empty (nan) where a column has no meaning.
 
     Raises:
@@ -211,6 +212,7 @@ def audit(
     ]
     table = pd.DataFrame(rows)
     table.insert(0, "layer_index", range(1, len(table) + 1))
+    table["shift_ratio_predicted"] = table["layer_name"].map(measurement.predicted).astype(float)
     table.attrs |= {
         "batches": measurement.batches,
         "samples": measurement.samples,
