@@ -14,7 +14,7 @@ class Claim:
     """A claim of the paper, or a question of ours.
 
     Attributes:
-        name: C1 to C13, or Q1, Q2.
+        name: C1 to C13, or Q1 to Q3.
         statement: what the paper says.
         published: the paper's own number for it.
         predictions: each a function from evidence to numbers with the ranges that they are predicted to lie in; it
@@ -178,5 +178,14 @@ QUESTIONS = [
         "normalisers",
         ("normalisers",),
         not_in_paper="the paper has networks with BN only",
+    ),
+    Claim(
+        "Q3",
+        "The cumulative shift of a BN layer is predictable from weights and data: within 2 % in the median.",
+        "the paper's formulas speak of a layer's own noise alone",
+        (theory.cumulative_shift_is_predicted,),
+        "variance_shift",
+        ("predicted", "shift_per_layer", "shift_vs_rate"),
+        not_in_paper="the paper publishes no weights",
     ),
 ]

@@ -46,6 +46,8 @@ def study(
     layers["fan_in"] *= layers["width"] / 16
     layers["local_ratio"] = layers["shift_ratio"].where(layers["noise"] != "none")
     layers["ratio_paper"] = (1 / (1 + layers["noise_variance"])).where(layers["noise"] != "none")
+    layers["local_ratio_exact"] = layers["shift_ratio_predicted"] = layers["ratio_paper"]
+    layers["shift_ratio_population"] = layers["shift_ratio"]
     return Study("null", members, layers)
 
 

@@ -219,6 +219,28 @@ def test_what_the_noise_costs_in_train_mode_does_not_hide_what_stored_statistics
     assert found["C7b"].decisions[0].part.estimate.value == pytest.approx(1.48, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("predicted", "word"), [("shift_ratio_predicted", "supported"), ("local_ratio_exact", "refuted")]
+)
+def test_whether_the_cumulative_shift_is_predicted(predicted, word):
+    """Planted are predictions that are off by 1 %; the local law instead leaves out what earlier layers do."""
+    members, layers = synthetic.tables(widths=(16, 64))
+    verdict = by_name(Study("planted", members, layers.assign(shift_ratio_predicted=layers[predicted])))["Q3"]
+    assert verdict.word == word
+    (decision,) = verdict.decisions
+    if word == "supported":
+        assert decision.part.estimate.value == pytest.approx(1, abs=0.01)
+    assert decision.part.estimate.n == 5
+
+
+def test_a_study_without_predictions_is_told_what_gives_them():
+    members, layers = synthetic.tables(widths=(16,))
+    for bare in (layers.drop(columns="shift_ratio_predicted"), layers.assign(shift_ratio_predicted=np.nan)):
+        verdict = by_name(Study("old", members, bare))["Q3"]
+        assert verdict.word == "not testable"
+        assert verdict.commands == ["python -m experiments.run +sweep=variance_shift"]
+
+
 def test_little_data():
     study = planted.study(planted.Plan(seeds=6), np.random.default_rng(5))
     small = study.members.copy()
@@ -317,6 +339,7 @@ def test_every_claim_is_there_once_and_its_table_has_a_row_each():
         "C13",
         "Q1",
         "Q2",
+        "Q3",
     ]
     table = verdict_table(verdicts(Study("synthetic", *synthetic.tables())))
     assert list(dict.fromkeys(table["claim"])) == NAMES
