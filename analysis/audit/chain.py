@@ -46,9 +46,13 @@ class Chain:
             return
         labels = labels_of(batch)
         inputs = batch[0] if isinstance(batch, tuple | list) and len(batch) == 2 else None
-        features = self._linears[0].in_features
-        is_known = isinstance(inputs, Tensor) and inputs.dim() > 1 and inputs.shape[1:].numel() == features
-        if not is_known or labels is None or labels.shape != inputs.shape[:1]:
+        if (
+            not isinstance(inputs, Tensor)
+            or labels is None
+            or labels.shape != inputs.shape[:1]
+            or inputs.dim() < 2
+            or inputs.shape[1:].numel() != self._linears[0].in_features
+        ):
             self._labels = None
             return
         self._inputs.append(inputs.detach().flatten(1).float().cpu().clone())
