@@ -22,7 +22,6 @@ TITLES = {
     "Eq 12": "the paper's Eq 12",
     CLOSURE: "closure: cumulative",
 }
-MANY = 500  # dots beyond which an SVG holds them as a picture, so that the page stays light enough to mail
 PERCENTS = [-100, -10, -1, 0, 1, 10, 100, 1000]
 
 READING = (
@@ -96,7 +95,7 @@ def _draw_formula(above: Axes, below: Axes, points: pd.DataFrame) -> None:
     for placement in placements_in(points):
         here = where(points, placement=placement)
         look = {"color": style.PLACEMENT_COLOUR[placement], "marker": "o", "ms": 3, "mew": 0, "alpha": 0.5}
-        look |= {"ls": "", "rasterized": len(points) > MANY}
+        look |= {"ls": "", "rasterized": True}  # thousands of dots
         above.plot(here["predicted"], here["measured"], **look)
         below.plot(here["predicted"], 100 * here["error_added"], **look)
         said.append(f"{placement}, {len(here)} BN layers, median |error|:\nratio {_medians(here)}")

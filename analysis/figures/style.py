@@ -163,10 +163,16 @@ def legend_below(figure: Figure, entries: list[Line2D], columns: int | None = No
 
 
 def settle(figure: Figure) -> None:
-    """Lay the panels out now, once for all files that the figure is written to: it takes as long as drawing."""
+    """Lay the panels out now, once for all files that the figure is written to: it takes as long as drawing.
+
+    The solver's last digits change from run to run, and with them the bytes of an SVG: positions are rounded.
+    """
     with figure_style():
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    for panel in figure.axes:
+        left, bottom, width, height = (round(float(value), 6) for value in panel.get_position().bounds)
+        panel.set_position((left, bottom, width, height))
 
 
 def svg_bytes(figure: Figure) -> bytes:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.claims import CLAIMS, QUESTIONS
 from analysis.report import write_report
 from tests.analysis import synthetic
 from tests.analysis.browser import Browser, needs_browser
@@ -40,7 +41,8 @@ def test_every_image_loads_and_the_console_is_silent(browser):
 
 def test_the_verdicts_come_first_and_their_links_lead_to_figures(browser):
     assert browser.evaluate("document.querySelector('main').firstElementChild.id") == "verdicts"
-    assert browser.evaluate("document.querySelectorAll('table.verdicts tbody tr').length") == 14
+    rows = "document.querySelectorAll('table.verdicts tbody tr[id]').length"
+    assert browser.evaluate(rows) == len(CLAIMS) + len(QUESTIONS)
     linked = (
         "[...document.querySelectorAll('.verdicts a')].map(a => document.getElementById(a.hash.slice(1)))"
     )
@@ -51,7 +53,7 @@ def test_the_verdicts_come_first_and_their_links_lead_to_figures(browser):
 
 
 def test_a_click_or_a_key_sorts_a_table_by_value(browser):
-    table, strength, error = "digits-mlp-depth-3-batch-norm", 2, 7
+    table, strength, error = "digits-mlp-depth-3-batch-norm", 2, 8
     heading = f"document.querySelectorAll('#{table} table.sortable th')[{error}]"
     before = browser.evaluate(COLUMN.format(table=table, n=error))
     browser.evaluate(f"{heading}.querySelector('button').click()")

@@ -92,6 +92,8 @@ def test_without_members_or_layers_every_figure_says_why(chart):
 def test_equal_tables_give_equal_bytes():
     small = synthetic.tables(widths=(16,), seeds=(0, 1))
     first, second = (shift_per_layer.draw(Study("same", *small)).figure for _ in range(2))
+    style.settle(first)
+    style.settle(second)
     assert style.svg_bytes(first) == style.svg_bytes(second)
     assert style.png_bytes(first) == style.png_bytes(second)
 
