@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.schema import MEMBER_KEY
+from .schema import MEMBER_KEY
 
 TARGETS = {"population": "shift_ratio_population", "frozen": "shift_ratio_frozen", "moving": "shift_ratio"}
 SHIFTS, CASCADES, MEANS_SHIFT = 0.1, 0.02, 0.05

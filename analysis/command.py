@@ -6,6 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+# The name this package is imported by: analysis in a checkout, variance_shift installed.
+PACKAGE = __name__.partition(".")[0]
+
 
 class PathError(ValueError):
     """A path on the command line that cannot be used."""

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.claims import CLAIMS, QUESTIONS, RULE, Claim, Verdict, Word, on_paper, verdicts
-from analysis.claims.ledger import OWN_COMMAND
-from analysis.command import check_paths, exit_status
-from analysis.files import written_together
-from analysis.interventions import TOGETHER, effects, harm_or_help
-from analysis.origins import notes, sweep_of, typed_command
-from analysis.render import TEMPLATES, render
-from analysis.schema import IDENTITY, RECIPE
-from analysis.select import KIND
-from analysis.stats import mean_estimate
-from analysis.tables import Study, StudyError, read_environment, read_study
+from .claims import CLAIMS, QUESTIONS, RULE, Claim, Verdict, Word, on_paper, verdicts
+from .claims.ledger import OWN_COMMAND
+from .command import PACKAGE, check_paths, exit_status
+from .files import written_together
+from .interventions import TOGETHER, effects, harm_or_help
+from .origins import notes, sweep_of, typed_command
+from .render import TEMPLATES, render
+from .schema import IDENTITY, RECIPE
+from .select import KIND
+from .stats import mean_estimate
+from .tables import Study, StudyError, read_environment, read_study
 
 FINDINGS = Path(__file__).parent / "FINDINGS.md"
 MADE_UP = ["gaussian"]  # data sets that are drawn, not collected
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
 def write_findings(arguments: list[str] | None) -> int:
     """Write the findings of the studies that the arguments name; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.findings", description="Write down what studies found, claim by claim."
+        prog=f"python -m {PACKAGE}.findings", description="Write down what studies found, claim by claim."
     )
     parser.add_argument(
         "studies", type=Path, nargs="+", help="folders of studies, or of single jobs: outputs/*"

@@ -23,8 +23,8 @@ where KEY is `variances`, `shift`, `means` or `random`.
 
 import pandas as pd
 
-from analysis.schema import IDENTITY, NETWORK, RECIPE
-from analysis.stats import LEVEL
+from .schema import IDENTITY, NETWORK, RECIPE
+from .stats import LEVEL
 
 TOGETHER = 1 - (1 - LEVEL) / 2  # level of each of two intervals that cover together with 95 %
 MATTERS = 0.2  # percentage points of test error that matter: the least gain that the paper speaks of

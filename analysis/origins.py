@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.files import regular_file
+from .files import regular_file
 
 FILES = ["environment.json", "jobs/*/config.yaml"]
 VERSIONS = ["commit", "changes", "packages", "data"]  # in which the jobs of a study should agree

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import jinja2
 
-from analysis.command import check_paths, exit_status
-from analysis.origins import notes
-from analysis.tables import StudyError
+from .command import PACKAGE, check_paths, exit_status
+from .origins import notes
+from .tables import StudyError
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -41,7 +41,7 @@ def page_command(
 
     `write(study, out)` writes the page and returns its path.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m analysis.{name}", description=description)
+    parser = argparse.ArgumentParser(prog=f"python -m {PACKAGE}.{name}", description=description)
     parser.add_argument("study", type=Path, help=study_help)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write (default: the folder report inside the study)"

@@ -7,13 +7,13 @@ claims.csv. The page is composed of sections, see `analysis.sections`.
 import sys
 from pathlib import Path
 
-from analysis.beside.setting import paper_study
-from analysis.files import written_together
-from analysis.origins import notes
-from analysis.render import TEMPLATES, page_command, render
-from analysis.sections import CLOSING, EVIDENCE, OPENING, Source
-from analysis.sections.section import open_questions
-from analysis.tables import read_study
+from .beside.setting import paper_study
+from .files import written_together
+from .origins import notes
+from .render import TEMPLATES, page_command, render
+from .sections import CLOSING, EVIDENCE, OPENING, Source
+from .sections.section import open_questions
+from .tables import read_study
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.command import exit_status
-from analysis.theory.noises import FAMILIES, NO_NOISE
+from .command import exit_status
+from .theory.noises import FAMILIES, NO_NOISE
 
 Cell = str | int | float
 

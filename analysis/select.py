@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from analysis.schema import PLACEMENTS
-from analysis.stats import over_seeds
-from analysis.theory.noises import FAMILIES
+from .schema import PLACEMENTS
+from .stats import over_seeds
+from .theory.noises import FAMILIES
 
 # A kind of noise; network, recipe, width, kind and seed together name a member.
 KIND = ["placement", "noise", "strength"]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.schema import NETWORK, PLACEMENTS
-from analysis.select import KIND, behind_noise
-from analysis.stats import over_seeds
-from analysis.tables import Study
-from analysis.theory.noises import FAMILIES, NO_NOISE
+from .schema import NETWORK, PLACEMENTS
+from .select import KIND, behind_noise
+from .stats import over_seeds
+from .tables import Study
+from .theory.noises import FAMILIES, NO_NOISE
 
 LEAST_SEEDS = 3  # two give an interval 13 standard errors wide on either side, which says nothing
 ORDER = {word: place for place, word in enumerate([NO_NOISE.name, *PLACEMENTS, *FAMILIES])}

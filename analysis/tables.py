@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis.files import regular_file
-from analysis.schema import COLUMNS, IDENTITY, NETWORK, NUMBER, RECIPE, TABLES, WHOLE, Column, kind_of
+from .command import PACKAGE
+from .files import regular_file
+from .schema import COLUMNS, IDENTITY, NETWORK, NUMBER, RECIPE, TABLES, WHOLE, Column, kind_of
 
 _MEND = "remove the job's folder and run the study's command again"
 
@@ -90,7 +91,7 @@ def read_study(folder: Path) -> Study:
         raise StudyError(f"{folder}: no such folder; name a study, for example outputs/variance_shift")
     if (folder / "modes.csv").exists() and not (folder / "members.csv").exists():
         raise StudyError(
-            f"{folder}: a mode study, without networks; its page: python -m analysis.modes {folder}"
+            f"{folder}: a mode study, without networks; its page: python -m {PACKAGE}.modes {folder}"
         )
     members, layers = (_read_table(folder / name) for name in ("members.csv", "layers.csv"))
     if members.empty:

@@ -23,12 +23,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from analysis.audit import AuditError, accuracy, adjust, audit, compare, diagnosis
-from analysis.audit.batches import check_batches, reason
-from analysis.audit.page import short_table, write_files
-from analysis.audit.preserve import unchanged
-from analysis.audit.repair import Metric
-from analysis.command import check_paths, exit_status
+from ..command import check_paths, exit_status
+from . import AuditError, accuracy, adjust, audit, compare, diagnosis
+from .batches import check_batches, reason
+from .page import short_table, write_files
+from .preserve import unchanged
+from .repair import Metric
 
 KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "out")
 ACCURACY = "Accuracy, per cent"

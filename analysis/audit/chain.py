@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from analysis.audit.batches import labels_of
-from analysis.theory.closure import Block, Noise, predict_mlp
-from analysis.theory.noises import FAMILIES
+from ..theory.closure import Block, Noise, predict_mlp
+from ..theory.noises import FAMILIES
+from .batches import labels_of
 
 # No two begin with the same letter.
 KNOWN = (nn.Flatten, nn.Identity, nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout)

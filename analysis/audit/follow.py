@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from analysis.audit.batches import map_tensors, tensors_in
-from analysis.audit.sources import (
+from .batches import map_tensors, tensors_in
+from .sources import (
     GENERATORS,
     LEAVES_TORCH,
     Draws,
@@ -26,7 +26,7 @@ from analysis.audit.sources import (
     relative_variance,
     sharing,
 )
-from analysis.audit.trails import ByTensor, Link, Trail, follow
+from .trails import ByTensor, Link, Trail, follow
 
 
 class Follower(TorchFunctionMode):

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from analysis.audit.batches import AuditError, Forward, reason, tensors_in
-from analysis.audit.moments import GroupedMoments
-from analysis.audit.preserve import Snapshot
-from analysis.audit.sources import is_noise_site
-from analysis.audit.trails import Trail
+from .batches import AuditError, Forward, reason, tensors_in
+from .moments import GroupedMoments
+from .preserve import Snapshot
+from .sources import is_noise_site
+from .trails import Trail
 
 THOROUGH = 16  # after one pass in this many all bits of the model are compared
 

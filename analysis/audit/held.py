@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from analysis.audit.generators import is_generator
+from .generators import is_generator
 
 _AT_WORK = (
     *(type(threading.Lock()), type(threading.RLock()), threading.Thread, threading.local),

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
-from analysis.audit.batches import AuditError
+from .batches import AuditError
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

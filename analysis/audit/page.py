@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.audit.explain import diagnosis
-from analysis.figures import style
-from analysis.files import written_together
-from analysis.render import render
+from ..figures import style
+from ..files import written_together
+from ..render import render
+from .explain import diagnosis
 
 TEMPLATE = Path(__file__).parent / "audit_page.html.j2"
 

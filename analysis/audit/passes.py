@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis.audit.batches import AuditError, Forward, call, join_leftovers, size_of, tensors_in
-from analysis.audit.chain import known_chain
-from analysis.audit.follow import Follower
-from analysis.audit.forward import Layer, Look, Moments, Runner
-from analysis.audit.moments import SampleSums
-from analysis.audit.network import norm_layers, unwrapped
-from analysis.audit.preserve import Snapshot, unchanged
-from analysis.audit.sound import check_measured, check_stored
+from .batches import AuditError, Forward, call, join_leftovers, size_of, tensors_in
+from .chain import known_chain
+from .follow import Follower
+from .forward import Layer, Look, Moments, Runner
+from .moments import SampleSums
+from .network import norm_layers, unwrapped
+from .preserve import Snapshot, unchanged
+from .sound import check_measured, check_stored
 
 FOLLOWED = 16  # one batch in this many is followed
 

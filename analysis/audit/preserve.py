@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from analysis.audit.batches import AuditError, reason
-from analysis.audit.generators import Generators, is_generator
-from analysis.audit.held import CONTAINERS, container_of, has, held_by, slots_of
+from .batches import AuditError, reason
+from .generators import Generators, is_generator
+from .held import CONTAINERS, container_of, has, held_by, slots_of
 
 # The generators belong to the whole process, and modes and hooks to all who call the model.
 _ONE_AT_A_TIME = threading.RLock()

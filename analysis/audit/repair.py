@@ -8,12 +8,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from analysis import theory
-from analysis.audit.batches import AuditError, Forward, call, join_leftovers, labels_of, reason, scores_of
-from analysis.audit.forward import Caller, Layer, Modes, Moments, Runner
-from analysis.audit.network import norm_layers, unwrapped
-from analysis.audit.preserve import copied, unchanged
-from analysis.theory.noises import DROPOUT, FAMILIES, family, standard_normal
+from .. import theory
+from ..theory.noises import DROPOUT, FAMILIES, family, standard_normal
+from .batches import AuditError, Forward, call, join_leftovers, labels_of, reason, scores_of
+from .forward import Caller, Layer, Modes, Moments, Runner
+from .network import norm_layers, unwrapped
+from .preserve import copied, unchanged
 
 Metric = Callable[[nn.Module, Iterable[Any]], float]
 

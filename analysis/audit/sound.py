@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from analysis.audit.batches import AuditError
-from analysis.audit.forward import MODES, Layer
+from .batches import AuditError
+from .forward import MODES, Layer
 
 FAINT = 1e-6  # of a layer's variance without noise: less than that in train mode is nothing
 _MEND = "adjust(model, batches) re-estimates what is stored."

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis import theory
-from analysis.audit.batches import map_tensors
-from analysis.audit.trails import ByTensor
+from .. import theory
+from .batches import map_tensors
+from .trails import ByTensor
 
 DROPOUTS = {  # by name: what shares one factor; "" for noise that is more than a factor
     **dict.fromkeys(("dropout", "dropout_", "native_dropout"), "element"),

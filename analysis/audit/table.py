@@ -14,9 +14,10 @@ import pandas as pd
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from analysis.audit.batches import Forward
-from analysis.audit.forward import Layer
-from analysis.audit.moments import (
+from ..theory import shift_magnitude
+from .batches import Forward
+from .forward import Layer
+from .moments import (
     GroupedMoments,
     Offset,
     Ratio,
@@ -26,8 +27,7 @@ from analysis.audit.moments import (
     quotient,
     ratio,
 )
-from analysis.audit.passes import measure
-from analysis.theory import shift_magnitude
+from .passes import measure
 
 FALSE_ALARM = 0.01  # chance that an audit of a sound network raises any alarm
 TOLERANCE = 0.02  # a variance off by less than 2 % is no alarm even where it is certain

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis.theory.layers import (
+from ..theory.layers import (
     Convolution,
     response_without_bias,
     squared_response,

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis import paper
-from analysis.beside.measured import (
+from .. import paper
+from ..stats import Interval, mean_interval
+from ..theory.noises import family
+from .measured import (
     DISCUSSED_RATE,
     NAME,
     PAPER_PLACEMENTS,
@@ -25,9 +27,7 @@ from analysis.beside.measured import (
     members_of,
     placement_contrast,
 )
-from analysis.beside.setting import PaperStudy
-from analysis.stats import Interval, mean_interval
-from analysis.theory.noises import family
+from .setting import PaperStudy
 
 
 @dataclass(frozen=True)

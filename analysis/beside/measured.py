@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from analysis import paper
-from analysis.beside.setting import PaperStudy, names_in
-from analysis.schema import PLACEMENTS
-from analysis.select import where
-from analysis.stats import Interval, mean_interval, over_seeds, paired_difference, per_seed
-from analysis.theory import shift_magnitude
+from .. import paper
+from ..schema import PLACEMENTS
+from ..select import where
+from ..stats import Interval, mean_interval, over_seeds, paired_difference, per_seed
+from ..theory import shift_magnitude
+from .setting import PaperStudy, names_in
 
 NAME = ["dataset", "network"]
 CELL = [*NAME, "placement", "strength"]

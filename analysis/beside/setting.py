@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.tables import Study, read_config
+from ..tables import Study, read_config
 
 DATASETS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "image_folder": "ImageNet"}
 NETWORKS = {  # our model.name: the paper's name; those of ImageNet share a name, see `_network`

@@ -6,8 +6,8 @@ the same predictions to the paper's own numbers. Test data chooses nothing that 
 beforehand, a learning rate is chosen on the validation split, a best strength on other seeds.
 """
 
-from analysis.claims.ledger import RULE, Verdict, on_paper, verdict_table, verdicts
-from analysis.claims.statements import CLAIMS, QUESTIONS, Claim
-from analysis.claims.verdict import Word
+from .ledger import RULE, Verdict, on_paper, verdict_table, verdicts
+from .statements import CLAIMS, QUESTIONS, Claim
+from .verdict import Word
 
 __all__ = ["CLAIMS", "QUESTIONS", "RULE", "Claim", "Verdict", "Word", "on_paper", "verdict_table", "verdicts"]

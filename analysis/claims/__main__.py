@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.claims import CLAIMS, RULE, Verdict, Word, verdict_table, verdicts
-from analysis.claims.evidence import is_tuned
-from analysis.claims.ledger import OWN_COMMAND
-from analysis.claims.verdict import Decision
-from analysis.command import check_paths, exit_status
-from analysis.files import written_together
-from analysis.origins import notes, typed_command
-from analysis.tables import StudyError, read_study
+from ..command import PACKAGE, check_paths, exit_status
+from ..files import written_together
+from ..origins import notes, typed_command
+from ..tables import StudyError, read_study
+from . import CLAIMS, RULE, Verdict, Word, verdict_table, verdicts
+from .evidence import is_tuned
+from .ledger import OWN_COMMAND
+from .verdict import Decision
 
 COLOUR = {
     Word.SUPPORTED: "green",
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 def judge_study(arguments: list[str] | None) -> int:
     """Test the claims on the study that the arguments name; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.claims", description="Test the paper's claims on a study."
+        prog=f"python -m {PACKAGE}.claims", description="Test the paper's claims on a study."
     )
     parser.add_argument("study", type=Path, help="the study's folder, for example outputs/variance_shift")
     parser.add_argument(

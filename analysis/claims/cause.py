@@ -10,11 +10,11 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
-from analysis.claims.evidence import MAIN_STUDY, CannotTestError, Evidence
-from analysis.claims.shift import COST, LITTLE
-from analysis.claims.verdict import SIGNIFICANCE, Contrast, Part, more
-from analysis.select import KIND
-from analysis.stats import PermutedEstimate, holm
+from ..select import KIND
+from ..stats import PermutedEstimate, holm
+from .evidence import MAIN_STUDY, CannotTestError, Evidence
+from .shift import COST, LITTLE
+from .verdict import SIGNIFICANCE, Contrast, Part, more
 
 CONCORDANCE = 0.1  # a tau below this is none
 CELL = ["placement", "noise", "noise_variance"]

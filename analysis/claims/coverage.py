@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from analysis.claims.evidence import Evidence, evidence
-from analysis.schema import PLACEMENTS
-from analysis.select import KIND
-from analysis.stats import LEVEL, seed_mean
-from analysis.tables import StudyError, read_study
+from ..command import PACKAGE
+from ..schema import PLACEMENTS
+from ..select import KIND
+from ..stats import LEVEL, seed_mean
+from ..tables import StudyError, read_study
+from .evidence import Evidence, evidence
 
 SEEDS = (5, 10, 20)
 LEAST = 40  # seeds from which to draw: with fewer, drawn ones are too alike
@@ -33,7 +34,7 @@ DRAWS = 400
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; return the exit status, 2 if there is no study with enough seeds."""
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.claims.coverage", description="Measure what intervals cover on real seeds."
+        prog=f"python -m {PACKAGE}.claims.coverage", description="Measure what intervals cover on real seeds."
     )
     parser.add_argument("study", type=Path, help=f"the folder of a study with {LEAST} seeds or more")
     options = parser.parse_args(arguments)

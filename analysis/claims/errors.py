@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.claims.evidence import MAIN_STUDY, REFERENCE_RATE, CannotTestError, Evidence
-from analysis.claims.shift import COST
-from analysis.claims.verdict import SIGNIFICANCE, Contrast, Part, about, less, more
+from .evidence import MAIN_STUDY, REFERENCE_RATE, CannotTestError, Evidence
+from .shift import COST
+from .verdict import SIGNIFICANCE, Contrast, Part, about, less, more
 
 GAIN = 0.1  # half the least gain that the paper reports as one (0.2 points, Tables 5 and 6)
 PAPER_STRENGTHS = (0.1, 0.5)  # the range of rates and betas in Tables 4 and 6

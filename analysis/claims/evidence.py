@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.claims.verdict import CannotTestError, Contrast
-from analysis.interventions import effects
-from analysis.schema import IDENTITY, NETWORK, RECIPE
-from analysis.select import KIND
-from analysis.stats import independent_difference, seed_mean
-from analysis.tables import Study
+from ..interventions import effects
+from ..schema import IDENTITY, NETWORK, RECIPE
+from ..select import KIND
+from ..stats import independent_difference, seed_mean
+from ..tables import Study
+from .verdict import CannotTestError, Contrast
 
 REFERENCE_RATE = 0.5  # which the paper discusses; nothing measured chooses it
 TUNED = "lr"  # chosen per kind of noise where the study varies it and has a validation split

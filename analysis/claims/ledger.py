@@ -7,10 +7,11 @@ from functools import cache
 
 import pandas as pd
 
-from analysis.claims.evidence import Evidence, evidence
-from analysis.claims.published import published
-from analysis.claims.statements import CLAIMS, QUESTIONS, Claim
-from analysis.claims.verdict import (
+from ..tables import Study
+from .evidence import Evidence, evidence
+from .published import published
+from .statements import CLAIMS, QUESTIONS, Claim
+from .verdict import (
     MOST_SEEDS,
     SIGNIFICANCE,
     CannotTestError,
@@ -20,7 +21,6 @@ from analysis.claims.verdict import (
     combine,
     decide,
 )
-from analysis.tables import Study
 
 OWN_COMMAND = "the study's own command"
 _SEEDS_AND_STUDY = re.compile(r" (?:'(?:study|members\.seed)=[^']*'|(?:study|members\.seed)=\S*)")

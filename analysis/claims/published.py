@@ -10,10 +10,10 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from analysis import paper
-from analysis.claims.evidence import EFFECTS, Evidence
-from analysis.schema import NETWORK
-from analysis.theory.noises import family
+from .. import paper
+from ..schema import NETWORK
+from ..theory.noises import family
+from .evidence import EFFECTS, Evidence
 
 PANEL = ["dataset", "network"]
 KEYS = [*PANEL, "placement", "noise", "strength"]

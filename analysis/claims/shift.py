@@ -6,9 +6,9 @@ twice the variance. Margins are fixed by the paper's own numbers.
 
 import pandas as pd
 
-from analysis.claims.evidence import MAIN_STUDY, CannotTestError, Evidence, joined
-from analysis.claims.verdict import Part, about, more
-from analysis.select import is_same_variance
+from ..select import is_same_variance
+from .evidence import MAIN_STUDY, CannotTestError, Evidence, joined
+from .verdict import Part, about, more
 
 SHIFT = 0.015  # the most that the paper's networks show without dropout (Figure 4): less is none
 LITTLE = 0.1  # 'about none' at drop rate 0.1, where the paper's own networks reach 0.07 (Figure 4)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from analysis.claims import cause, errors, shift, theory
-from analysis.claims.evidence import Evidence
-from analysis.claims.verdict import Part
+from . import cause, errors, shift, theory
+from .evidence import Evidence
+from .verdict import Part
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from analysis.claims.evidence import MAIN_STUDY, CannotTestError, Evidence
-from analysis.claims.verdict import Part, less, more
-from analysis.closure_errors import SHIFTS, TARGETS, closure_errors
+from ..closure_errors import SHIFTS, TARGETS, closure_errors
+from .evidence import MAIN_STUDY, CannotTestError, Evidence
+from .verdict import Part, less, more
 
 PERCENT = 5.0  # 'holds in a layer': within this; and a local shift below this is none to predict
 GROWTH = 0.1  # an exponent of d cos^2 below which cos^2 falls like 1/d; the paper's Figure 3 has 0.29 to 0.79

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from analysis.interventions import harm_or_help
-from analysis.stats import LEVEL, Estimate, detectable_errors, holm
+from ..interventions import harm_or_help
+from ..stats import LEVEL, Estimate, detectable_errors, holm
 
 SIGNIFICANCE = 1 - LEVEL
 MOST_SEEDS = 200  # beyond this many, no number of seeds is suggested

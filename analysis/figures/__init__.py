@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from analysis.figures import (
+from ..tables import Study
+from . import (
     cascade,
     collapse,
     error_vs_rate,
@@ -18,8 +19,7 @@ from analysis.figures import (
     width,
     width_law,
 )
-from analysis.figures.drawing import Drawing
-from analysis.tables import Study
+from .drawing import Drawing
 
 
 class Chart(NamedTuple):

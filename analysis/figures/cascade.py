@@ -4,10 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.schema import RECIPE
-from analysis.select import (
+from ..schema import RECIPE
+from ..select import (
     example_strength,
     means,
     of_one_family,
@@ -16,8 +14,10 @@ from analysis.select import (
     values_in,
     where,
 )
-from analysis.stats import Interval, mean_interval, per_seed
-from analysis.tables import Study
+from ..stats import Interval, mean_interval, per_seed
+from ..tables import Study
+from . import style
+from .drawing import Drawing
 
 SHAPE = ["data", "model", "depth", "width"]  # what tells networks apart, and the recipe where that does not
 QUANTITIES = {  # column -> label, look

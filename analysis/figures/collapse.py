@@ -6,10 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures import style
-from analysis.figures.curves import added, ratio_curve
-from analysis.figures.drawing import Drawing
-from analysis.select import (
+from ..select import (
     behind_noise,
     is_same_variance,
     means,
@@ -19,10 +16,13 @@ from analysis.select import (
     values_in,
     where,
 )
-from analysis.stats import over_seeds, paired_difference, per_seed
-from analysis.tables import Study
-from analysis.theory import ratio_nominal
-from analysis.theory.noises import DROPOUT, FAMILIES
+from ..stats import over_seeds, paired_difference, per_seed
+from ..tables import Study
+from ..theory import ratio_nominal
+from ..theory.noises import DROPOUT, FAMILIES
+from . import style
+from .curves import added, ratio_curve
+from .drawing import Drawing
 
 AGREE = 0.02  # shifts of two families that lie no further apart count as equal
 POINT = ["placement", "width", "noise", "strength", "noise_variance"]  # what a mark is a mean of

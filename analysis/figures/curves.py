@@ -9,7 +9,7 @@ strength that was measured, and interpolated between them.
 import numpy as np
 import pandas as pd
 
-from analysis.theory import ratio_nominal
+from ..theory import ratio_nominal
 
 
 def added(ratio):

@@ -4,10 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.schema import PLACEMENTS
-from analysis.select import (
+from ..schema import PLACEMENTS
+from ..select import (
     example_strength,
     means,
     noises_in,
@@ -16,8 +14,10 @@ from analysis.select import (
     values_in,
     where,
 )
-from analysis.stats import Interval, mean_interval, per_seed
-from analysis.tables import Study
+from ..stats import Interval, mean_interval, per_seed
+from ..tables import Study
+from . import style
+from .drawing import Drawing
 
 QUANTITIES = ["test_error", "test_error_adjusted"]
 

@@ -3,10 +3,8 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.claims.evidence import evidence
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.select import (
+from ..claims.evidence import evidence
+from ..select import (
     CannotAnswerError,
     means,
     of_one_family,
@@ -15,8 +13,10 @@ from analysis.select import (
     values_in,
     where,
 )
-from analysis.stats import Interval, mean_interval, over_seeds, per_seed
-from analysis.tables import Study
+from ..stats import Interval, mean_interval, over_seeds, per_seed
+from ..tables import Study
+from . import style
+from .drawing import Drawing
 
 READING = (
     "Upper rows: error on the validation part against the maximum learning rate, a line a strength, the "

@@ -3,9 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.select import (
+from ..select import (
     CannotAnswerError,
     behind_noise,
     noises_in,
@@ -13,8 +11,10 @@ from analysis.select import (
     require,
     where,
 )
-from analysis.stats import mean_interval, over_seeds, per_seed
-from analysis.tables import Study
+from ..stats import mean_interval, over_seeds, per_seed
+from ..tables import Study
+from . import style
+from .drawing import Drawing
 
 QUANTITIES = {  # column -> title, unit
     "local_ratio": ("local shift", style.RATIO_LABEL),

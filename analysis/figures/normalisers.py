@@ -3,10 +3,8 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.interventions import effects
-from analysis.select import (
+from ..interventions import effects
+from ..select import (
     CannotAnswerError,
     example_strength,
     of_one_family,
@@ -15,8 +13,10 @@ from analysis.select import (
     values_in,
     where,
 )
-from analysis.stats import over_seeds
-from analysis.tables import Study
+from ..stats import over_seeds
+from ..tables import Study
+from . import style
+from .drawing import Drawing
 
 LOOK = {  # normaliser -> colour, marker
     "batch": (style.DARK, "o"),

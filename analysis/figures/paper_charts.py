@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from analysis.beside.setting import PaperStudy
-from analysis.figures import paper_cos2, paper_flips, paper_modes, paper_shift
-from analysis.figures.drawing import Drawing
+from ..beside.setting import PaperStudy
+from . import paper_cos2, paper_flips, paper_modes, paper_shift
+from .drawing import Drawing
 
 
 class Comparison(NamedTuple):

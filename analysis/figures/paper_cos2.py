@@ -4,14 +4,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from analysis import paper
-from analysis.beside.measured import means_of_table1, measured_convolutions
-from analysis.beside.setting import PaperStudy, names_in
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.paper.findings import CLAIMED_COS2_RANGE
-from analysis.select import require, where
-from analysis.stats import over_seeds
+from .. import paper
+from ..beside.measured import means_of_table1, measured_convolutions
+from ..beside.setting import PaperStudy, names_in
+from ..paper.findings import CLAIMED_COS2_RANGE
+from ..select import require, where
+from ..stats import over_seeds
+from . import style
+from .drawing import Drawing
 
 READING = (
     "Networks trained without noise. Top: cos^2 of each convolution, the mean over its filters; bold "

@@ -3,10 +3,10 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import paper
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.select import placements_in, values_in, where
+from .. import paper
+from ..select import placements_in, values_in, where
+from . import style
+from .drawing import Drawing
 
 STRENGTH = 0.5  # the only one with adjusted errors (Table 3)
 LOOK = {

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.beside.setting import PaperStudy
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.select import KIND, example_strength, require, where
-from analysis.stats import mean_interval
+from ..beside.setting import PaperStudy
+from ..select import KIND, example_strength, require, where
+from ..stats import mean_interval
+from . import style
+from .drawing import Drawing
 
 CLASSES = {  # of the data sets with few enough to name
     "CIFAR10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],

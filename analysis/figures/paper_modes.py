@@ -2,16 +2,16 @@
 
 import pandas as pd
 
-from analysis import paper
-from analysis.beside.setting import PaperStudy, names_in
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.select import (
+from .. import paper
+from ..beside.setting import PaperStudy, names_in
+from ..select import (
     CannotAnswerError,
     values_in,
     where,
 )
-from analysis.stats import over_seeds, paired_difference, per_seed
+from ..stats import over_seeds, paired_difference, per_seed
+from . import style
+from .drawing import Drawing
 
 MODES = {"train_mode": "train_error_train_mode", "eval_mode": "train_error_eval_mode"}
 LINES = {"train_mode": "-", "eval_mode": (0, (3, 1.5))}

@@ -5,13 +5,13 @@ from collections.abc import Collection
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import paper
-from analysis.beside.measured import CELL, measured_layers
-from analysis.beside.setting import PaperStudy, names_in
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.select import example_strength, placements_in, require, where
-from analysis.stats import mean_interval, over_seeds, per_seed
+from .. import paper
+from ..beside.measured import CELL, measured_layers
+from ..beside.setting import PaperStudy, names_in
+from ..select import example_strength, placements_in, require, where
+from ..stats import mean_interval, over_seeds, per_seed
+from . import style
+from .drawing import Drawing
 
 READING = (
     "Bold: our networks, the mean over seeds with its 95 % interval. Thin: the paper's published curves "

@@ -3,12 +3,12 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.closure_errors import SHIFTS, TARGETS, closure_errors
-from analysis.figures import style
-from analysis.figures.curves import added
-from analysis.figures.drawing import Drawing
-from analysis.select import placements_in, require, where
-from analysis.tables import Study
+from ..closure_errors import SHIFTS, TARGETS, closure_errors
+from ..select import placements_in, require, where
+from ..tables import Study
+from . import style
+from .curves import added
+from .drawing import Drawing
 
 FORMULAS = {  # name -> column, the placements that it speaks of
     "exact law": ("local_ratio_exact", ["before_bn", "before_weight"]),

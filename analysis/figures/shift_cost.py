@@ -5,10 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.interventions import MATTERS, TOGETHER, effects, harm_or_help
-from analysis.select import (
+from ..interventions import MATTERS, TOGETHER, effects, harm_or_help
+from ..select import (
     CannotAnswerError,
     example_strength,
     means,
@@ -18,8 +16,10 @@ from analysis.select import (
     values_in,
     where,
 )
-from analysis.stats import mean_estimate, per_seed
-from analysis.tables import Study
+from ..stats import mean_estimate, per_seed
+from ..tables import Study
+from . import style
+from .drawing import Drawing
 
 MEANS, VARIANCES, OTHER = "#0072b2", "#d55e00", "#999999"
 WEIGHTS = {  # whose weights -> effect -> label, colour

@@ -3,10 +3,8 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import paper
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.select import (
+from .. import paper
+from ..select import (
     example_strength,
     means,
     of_one_family,
@@ -15,9 +13,11 @@ from analysis.select import (
     values_in,
     where,
 )
-from analysis.stats import mean_interval, per_seed
-from analysis.tables import Study
-from analysis.theory import shift_magnitude
+from ..stats import mean_interval, per_seed
+from ..tables import Study
+from ..theory import shift_magnitude
+from . import style
+from .drawing import Drawing
 
 QUANTITIES = ["shift_ratio", "local_ratio", "local_ratio_exact"]
 # Studies of older versions lack these.

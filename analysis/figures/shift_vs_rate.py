@@ -4,10 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures import style
-from analysis.figures.curves import ratio_curve
-from analysis.figures.drawing import Drawing
-from analysis.select import (
+from ..select import (
     behind_noise,
     example_strength,
     means,
@@ -17,9 +14,12 @@ from analysis.select import (
     values_in,
     where,
 )
-from analysis.stats import mean_interval, per_seed
-from analysis.tables import Study
-from analysis.theory import noise_variance, ratio_nominal
+from ..stats import mean_interval, per_seed
+from ..tables import Study
+from ..theory import noise_variance, ratio_nominal
+from . import style
+from .curves import ratio_curve
+from .drawing import Drawing
 
 THEORIES = {"local_ratio_exact": "-", "ratio_paper": ":"}
 DEEPEST = {"shift_ratio": "deepest", "shift_ratio_predicted": "deepest_predicted"}  # column -> quantity

@@ -19,8 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.command import one_line
-from analysis.theory.noises import FAMILIES
+from ..command import one_line
+from ..theory.noises import FAMILIES
 
 # Two sets of colours that stay apart under every common colour blindness; a word keeps its own everywhere.
 PLACEMENT_COLOUR = {"before_bn": "#d55e00", "before_weight": "#0072b2", "after_last_bn": "#009e73"}

@@ -3,9 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
-from analysis.select import (
+from ..select import (
     CannotAnswerError,
     behind_noise,
     example_strength,
@@ -15,8 +13,10 @@ from analysis.select import (
     values_in,
     where,
 )
-from analysis.stats import mean_interval, paired_difference, per_seed
-from analysis.tables import Study
+from ..stats import mean_interval, paired_difference, per_seed
+from ..tables import Study
+from . import style
+from .drawing import Drawing
 
 PANELS = {  # quantity -> title, unit
     "local_ratio": ("local shift", style.RATIO_LABEL),

@@ -4,10 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures import style
-from analysis.figures.curves import added
-from analysis.figures.drawing import Drawing
-from analysis.select import (
+from ..select import (
     CannotAnswerError,
     example_strength,
     means,
@@ -16,9 +13,12 @@ from analysis.select import (
     values_in,
     where,
 )
-from analysis.stats import mean_interval, paired_difference, per_seed
-from analysis.tables import Study
-from analysis.theory import ratio_before_weight
+from ..stats import mean_interval, paired_difference, per_seed
+from ..tables import Study
+from ..theory import ratio_before_weight
+from . import style
+from .curves import added
+from .drawing import Drawing
 
 TERMS = ["fan_in", "cos2", "input_corr", "moments"]
 LABELS = {

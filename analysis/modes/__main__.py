@@ -5,8 +5,8 @@ Writes DIR/index.html, which needs no other file and no network, and every figur
 
 import sys
 
-from analysis.modes.statement_page import write_page
-from analysis.render import page_command
+from ..render import page_command
+from .statement_page import write_page
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.figures import style
-from analysis.figures.drawing import Drawing
+from ..figures import style
+from ..figures.drawing import Drawing
 
 GAPS = {
     "mean": ("#0072b2", "o", "mean, % of a standard deviation"),

@@ -3,15 +3,15 @@
 from itertools import groupby
 from pathlib import Path
 
-from analysis.figures.drawing import Drawing
-from analysis.files import Files, written_together
-from analysis.modes.statement_charts import STATEMENT_CHARTS, StatementChart
-from analysis.modes.statements import Statement, read_statements
-from analysis.render import render
-from analysis.schema import VERDICTS
-from analysis.sections.provenance import provenance
-from analysis.sections.section import Section, draw_panel, open_questions
-from analysis.select import CannotAnswerError
+from ..figures.drawing import Drawing
+from ..files import Files, written_together
+from ..render import render
+from ..schema import VERDICTS
+from ..sections.provenance import provenance
+from ..sections.section import Section, draw_panel, open_questions
+from ..select import CannotAnswerError
+from .statement_charts import STATEMENT_CHARTS, StatementChart
+from .statements import Statement, read_statements
 
 TEMPLATE = Path(__file__).parent / "statement_page.html.j2"
 

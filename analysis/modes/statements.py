@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.files import regular_file
-from analysis.schema import TABLES, VERDICTS
-from analysis.tables import StudyError
+from ..files import regular_file
+from ..schema import TABLES, VERDICTS
+from ..tables import StudyError
 
 TABLE = "modes.csv"
 

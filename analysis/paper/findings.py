@@ -6,7 +6,7 @@ report can print it and a test can check it.
 
 import pandas as pd
 
-from analysis.paper import error_rates, figure3, figure4_mean_magnitude, paper_values
+from . import error_rates, figure3, figure4_mean_magnitude, paper_values
 
 CLAIMED_COS2_RANGE = (0.01, 0.10)  # what the paper says cos^2 lies in
 NETWORK = ["dataset", "network"]

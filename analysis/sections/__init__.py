@@ -7,8 +7,8 @@ figure to a section that is here, add a `Chart` to its list in `analysis/figures
 
 from collections.abc import Callable
 
-from analysis.sections import interventions, networks, paper, provenance, verdicts
-from analysis.sections.section import Panel, Section, Source
+from . import interventions, networks, paper, provenance, verdicts
+from .section import Panel, Section, Source
 
 __all__ = ["CLOSING", "EVIDENCE", "OPENING", "Panel", "Section", "Source"]
 

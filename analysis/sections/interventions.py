@@ -1,7 +1,7 @@
 """Figures that set networks or members against each other on purpose: what changes when one thing is changed?"""
 
-from analysis.figures import STUDY_CHARTS
-from analysis.sections.section import Section, Source, draw_panels
+from ..figures import STUDY_CHARTS
+from .section import Section, Source, draw_panels
 
 
 def sections(source: Source) -> list[Section]:

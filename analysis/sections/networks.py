@@ -2,10 +2,10 @@
 
 import re
 
-from analysis.figures import CHARTS
-from analysis.sections.section import Section, Source, draw_panels
-from analysis.summary import summary_table
-from analysis.tables import Study
+from ..figures import CHARTS
+from ..summary import summary_table
+from ..tables import Study
+from .section import Section, Source, draw_panels
 
 
 def sections(source: Source) -> list[Section]:

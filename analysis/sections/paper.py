@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from analysis.beside.comparison import beside_tables
-from analysis.beside.setting import PaperStudy, setting_rows
-from analysis.figures import PAPER_CHARTS
-from analysis.figures.paper_charts import COMPARISONS
-from analysis.paper.findings import statements
-from analysis.sections.section import Panel, Section, Source, draw_panel, draw_panels
+from ..beside.comparison import beside_tables
+from ..beside.setting import PaperStudy, setting_rows
+from ..figures import PAPER_CHARTS
+from ..figures.paper_charts import COMPARISONS
+from ..paper.findings import statements
+from .section import Panel, Section, Source, draw_panel, draw_panels
 
 
 def sections(source: Source) -> list[Section]:

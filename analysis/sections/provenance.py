@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from analysis.origins import origins, read_provenance
-from analysis.sections.section import Section, Source
-from analysis.tables import member_label
+from ..origins import origins, read_provenance
+from ..tables import member_label
+from .section import Section, Source
 
 
 def sections(source: Source) -> list[Section]:

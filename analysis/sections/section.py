@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from analysis.beside.setting import PaperStudy
-from analysis.figures import Chart, style
-from analysis.figures.drawing import Drawing
-from analysis.files import Files
-from analysis.select import CannotAnswerError
-from analysis.tables import Study
+from ..beside.setting import PaperStudy
+from ..figures import Chart, style
+from ..figures.drawing import Drawing
+from ..files import Files
+from ..select import CannotAnswerError
+from ..tables import Study
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from collections import Counter
 
-from analysis.claims import CLAIMS, RULE, Claim, Word, on_paper, verdict_table, verdicts
-from analysis.claims.evidence import is_tuned
-from analysis.claims.ledger import OWN_COMMAND
-from analysis.origins import typed_command
-from analysis.sections.section import Panel, Section, Source
+from ..claims import CLAIMS, RULE, Claim, Word, on_paper, verdict_table, verdicts
+from ..claims.evidence import is_tuned
+from ..claims.ledger import OWN_COMMAND
+from ..origins import typed_command
+from .section import Panel, Section, Source
 
 
 def sections(source: Source, evidence: list[Section]) -> list[Section]:

@@ -13,7 +13,7 @@ input, `analysis.theory.layers` computes; what depends on the family of the nois
 import math
 from typing import Any, TypeAlias
 
-from analysis.theory.noises import family
+from .noises import family
 
 Quantity: TypeAlias = Any  # a float, a numpy array, a pandas column or a tensor: anything with arithmetic
 

@@ -47,7 +47,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from analysis.theory.noises import NO_NOISE, NoiseFamily
+from .noises import NO_NOISE, NoiseFamily
 
 # Hermite terms of a covariance. With 30 the ratios of trained networks change by less than 1e-4 of themselves, and
 # by 1e-3 where width 16, depth 8 and strong noise leave one of 1e-4.
