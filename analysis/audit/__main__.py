@@ -26,9 +26,10 @@ from torch import nn
 from ..command import check_paths, exit_status
 from . import AuditError, accuracy, adjust, audit, compare, diagnosis
 from .batches import check_batches, reason
-from .page import short_table, write_files
+from .page import write_files
 from .preserve import unchanged
 from .repair import Metric
+from .shown import short_table
 
 KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "out")
 ACCURACY = "Accuracy, per cent"

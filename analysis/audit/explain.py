@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from .table import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE
+from .alarms import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE
 
 SHOWN = 5  # layers that are explained one by one
 FEW_UPDATES = 50

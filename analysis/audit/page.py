@@ -11,28 +11,9 @@ from ..figures import style
 from ..files import written_together
 from ..render import render
 from .explain import diagnosis
+from .shown import short_table
 
 TEMPLATE = Path(__file__).parent / "audit_page.html.j2"
-
-PAGE_COLUMNS = {
-    "layer_name": "layer",
-    "channels": "channels",
-    "moving_var": "stored variance",
-    "train_var": "train",
-    "test_var": "eval",
-    "shift_ratio": "shift",
-    "interval": "95 % interval",
-    "mean_shift": "mean",
-    "noise_ratio": "noise",
-    "lag_ratio": "lag",
-    "upstream_ratio": "upstream",
-    "data_ratio": "data",
-    "local_ratio": "local",
-    "local_ratio_exact": "local, exact",
-    "own_noise": "its own noise",
-    "alarm": "alarm",
-}
-
 
 _ALARM = "#d55e00"
 _CAUSE_LOOK = {
@@ -57,7 +38,7 @@ def write_files(
     Raises OSError if the folder cannot be written.
     """
     with written_together(out) as files:
-        figure = shift_figure(table, title)
+        figure = plot(table, title)
         style.settle(figure)
         svg = style.svg_bytes(figure)
         files |= {
@@ -69,7 +50,7 @@ def write_files(
     return [out / name for name in files]
 
 
-def shift_figure(table: pd.DataFrame, title: str) -> Figure:
+def plot(table: pd.DataFrame, title: str = "") -> Figure:
     """Draw the shift of every BN layer in depth order, like the paper's Figure 1, with the causes below."""
     with style.figure_style():
         figure, grid = style.panels(
@@ -113,17 +94,6 @@ def _finish(axes: Axes, label: str) -> None:
     axes.yaxis.set_minor_formatter("{x:g}" if max(high, 1.25) / min(low, 0.8) < 8 else "")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def short_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what a person reads of the table, as text."""
-    ends = zip(table["shift_ratio_low"], table["shift_ratio_high"], strict=True)
-    intervals = ["not measured" if pd.isna(low) else f"{low:.3g} to {high:.3g}" for low, high in ends]
-    columns = table.assign(interval=intervals)[list(PAGE_COLUMNS)]
-    columns = columns.dropna(axis=1, how="all")
-    for column in columns.select_dtypes("float"):
-        columns[column] = columns[column].map(lambda value: "" if pd.isna(value) else f"{value:.3g}")
-    return columns.rename(columns=PAGE_COLUMNS)
 
 
 def _html(table: pd.DataFrame, title: str, svg: bytes, comparison: pd.DataFrame | None, metric: str) -> str:

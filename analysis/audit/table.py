@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..theory import shift_magnitude
+from .alarms import CAUSES, EVIDENCE, FALSE_ALARM, TESTS, is_alarm
 from .batches import Forward
 from .forward import Layer
 from .moments import (
@@ -28,15 +29,7 @@ from .moments import (
     ratio,
 )
 from .passes import measure
-
-FALSE_ALARM = 0.01  # chance that an audit of a sound network raises any alarm
-TOLERANCE = 0.02  # a variance off by less than 2 % is no alarm even where it is certain
-MEAN_TOLERANCE = 0.1  # nor is a mean off by less than 0.1 standard deviations
-CAUSES = ("noise", "lag", "upstream", "data")
-# Behind other noisy layers, switching all noise off can leave a variance as it was while a layer's own adds to it.
-_ALSO = {"noise": ("local_ratio",)}
-EVIDENCE = {cause: (f"{cause}_ratio", f"{cause}_mean", *_ALSO.get(cause, ())) for cause in CAUSES}
-TESTS = sum(map(len, EVIDENCE.values()))  # per layer
+from .shown import AuditTable
 
 
 def variances(
@@ -142,16 +135,6 @@ def is_adjusted(layer: Layer, error: tuple[float, float], level: float) -> bool:
     return is_nearer and not is_alarm(clean, level) and not is_alarm(mean, level)
 
 
-def is_alarm(estimate: Ratio | Offset, level: float) -> bool:
-    """Whether an estimate is off by more than the tolerance, beyond doubt at this level."""
-    low, high = estimate.interval(level)
-    if math.isnan(low):
-        return False
-    if isinstance(estimate, Offset):
-        return low > MEAN_TOLERANCE
-    return (high < 1 or low > 1) and shift_magnitude(estimate.value) > 1 + TOLERANCE
-
-
 def audit(
     model: nn.Module,
     batches: Iterable[Any],
@@ -210,7 +193,7 @@ def audit(
         _row(layer, own, earlier, level)
         for layer, own, earlier in zip(measurement.layers, errors, before, strict=True)
     ]
-    table = pd.DataFrame(rows)
+    table = AuditTable(rows)
     table.insert(0, "layer_index", range(1, len(table) + 1))
     table["shift_ratio_predicted"] = table["layer_name"].map(measurement.predicted).astype(float)
     table.attrs |= {

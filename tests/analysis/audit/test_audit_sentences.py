@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from analysis.audit import AuditError, accuracy, adjust, audit, compare, diagnosis
 from analysis.audit.__main__ import main
-from analysis.audit.page import short_table
+from analysis.audit.shown import short_table
 from tests.analysis.audit.audit_models import mlp, trained, vectors
 
 MODULE = """
