@@ -7,7 +7,7 @@
 `build` is called without arguments and returns the model; `batches` returns the training batches, or is them.
 Prints the table and the diagnosis, and writes audit.csv, audit.png, audit.svg and audit.html to out (default
 outputs/audit). With class labels in the batches, of samples or pixels, it also shows the accuracy before and after
-`adjust`; a metric of your own is called as metric(model, batches) and returns a number. Both are taken on
+`adjust`; a metric of your own is called as metric(model, batches) and returns a number, of which higher is better. Both are taken on
 eval_data where it is given. Only the modules named here are imported. Exit status 2 for input that cannot be used,
 130 for Ctrl-C.
 """
@@ -30,6 +30,7 @@ from .page import write_files
 from .preserve import unchanged
 from .repair import Metric
 from .shown import short_table
+from .tried import Trial
 
 KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "out")
 ACCURACY = "Accuracy, per cent"
@@ -52,11 +53,16 @@ def run_audit(arguments: list[str]) -> int:
     batches = _batches("data", settings["data"])
     eval_batches = _batches("eval_data", settings["eval_data"]) if "eval_data" in settings else None
     metric = _metric(settings["metric"]) if "metric" in settings else accuracy
-    table = audit(model, batches(), eval_batches() if eval_batches else None)
+    table = audit(model, batches(), eval_batches() if eval_batches else None, metric=None)
     comparison = None
     if (table["moving_var"].notna() & (table["calls"] > 0)).any():  # there is something to adjust
         comparison = _before_and_after(model, batches, eval_batches or batches, metric)
     metric_name = settings.get("metric", ACCURACY)
+    if comparison is not None:
+        where = "on the evaluation batches" if eval_batches else "on the training batches"
+        table.attrs["tried"] = Trial(
+            f"{settings.get('metric', 'accuracy')} {where}", *comparison["eval_mode"]
+        )
     written = write_files(table, Path(settings["out"]), settings["target"], comparison, metric_name)
     _print(table, comparison, metric_name)
     print("\nWritten: " + ", ".join(map(str, written)))

@@ -2,6 +2,8 @@
 
 import math
 
+import pandas as pd
+
 from ..theory import shift_magnitude
 from .moments import Offset, Ratio
 
@@ -23,3 +25,9 @@ def is_alarm(estimate: Ratio | Offset, level: float) -> bool:
     if isinstance(estimate, Offset):
         return low > MEAN_TOLERANCE
     return (high < 1 or low > 1) and shift_magnitude(estimate.value) > 1 + TOLERANCE
+
+
+def is_adjusting_advised(table: pd.DataFrame) -> bool:
+    """Whether a layer of the table has an alarm that other stored statistics would end."""
+    causes = {cause for alarm in table["alarm"] for cause in alarm.split(",")}
+    return bool(causes & {"noise", "lag", "upstream"})

@@ -4,7 +4,8 @@ import math
 
 import pandas as pd
 
-from .alarms import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE
+from .alarms import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE, is_adjusting_advised
+from .tried import Trial
 
 SHOWN = 5  # layers that are explained one by one
 FEW_UPDATES = 50
@@ -153,16 +154,15 @@ def _data(table: pd.DataFrame) -> str:
 def _advice(table: pd.DataFrame) -> list[str]:
     lines = []
     noise, lag, data = (_with(table, cause) for cause in ("noise", "lag", "data"))
+    if is_adjusting_advised(table):
+        lines.append(_now(table.attrs.get("tried"), "" if noise.empty else " without noise"))
     if not noise.empty:
-        lines.append("  - Now: adjust(model, training_batches) re-estimates the statistics without noise.")
         names = list(dict.fromkeys(name for own in noise["own_noise"] if own for name in own.split(", ")))
         moved = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         lines.append(
-            f"  - When you train again: move {moved or 'the noise'} behind the last BN layer, or replace "
-            "it by weaker noise with replace_noise(model, 'uout', 0.0033) (the paper's Uout, beta 0.1)."
+            f"  - When you train again: move {moved or 'the noise'} behind the last BN layer, or put "
+            "weaker noise into a copy: model = replace_noise(model, 'uout', 0.0033) (the paper's Uout, beta 0.1)."
         )
-    elif not lag.empty or not _with(table, "upstream").empty:
-        lines.append("  - Now: adjust(model, training_batches) re-estimates the statistics.")
     if not lag.empty:
         lines.append(
             "  - For statistics that keep up: more updates, larger batches, or a momentum of 0.1 or less."
@@ -177,6 +177,16 @@ def _advice(table: pd.DataFrame) -> list[str]:
             f"  - {name} is random in eval mode too: if only training shall have it, switch it by self.training."
         )
     return lines
+
+
+def _now(tried: Trial | None, how: str) -> str:
+    """The advice to adjust, or not to, as it came out when it was tried."""
+    adjusting = f"adjust(model, training_batches) re-estimates the statistics{how}, in place"
+    if tried is None:
+        return f"  - Now: {adjusting}. Whether that helps was not tried: it takes labels, see metric."
+    if tried.helps:
+        return f"  - Now: {adjusting}. Tried and undone, it helps: {tried}."
+    return f"  - Do not adjust: tried and undone, it gives {tried}."
 
 
 def _remarks(table: pd.DataFrame) -> list[str]:

@@ -184,12 +184,13 @@ def compare(
         for mode in ("train", "eval"):
             with unchanged(model, batches):
                 Modes(model).set(norms_train=mode == "train", noise_on=mode == "train")
-                row[f"{mode}_mode"] = _value_of(metric, model, batches)
+                row[f"{mode}_mode"] = value_of(metric, model, batches)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _value_of(metric: Metric, model: nn.Module, batches: Iterable[Any]) -> float:
+def value_of(metric: Metric, model: nn.Module, batches: Iterable[Any]) -> float:
+    """Return the metric of a model in its present mode; raise AuditError where it fails."""
     try:
         return float(metric(model, batches))
     except AuditError:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..theory import shift_magnitude
-from .alarms import CAUSES, EVIDENCE, FALSE_ALARM, TESTS, is_alarm
+from .alarms import CAUSES, EVIDENCE, FALSE_ALARM, TESTS, is_adjusting_advised, is_alarm
 from .batches import Forward
 from .forward import Layer
 from .moments import (
@@ -29,7 +29,9 @@ from .moments import (
     ratio,
 )
 from .passes import measure
+from .repair import Metric, accuracy
 from .shown import AuditTable
+from .tried import try_adjusting
 
 
 def variances(
@@ -141,6 +143,7 @@ def audit(
     eval_batches: Iterable[Any] | None = None,
     *,
     forward: Forward | None = None,
+    metric: Metric | None = accuracy,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Measure the variance shift of every BN layer of a model; what the model holds is put back, see `preserve`.
@@ -151,6 +154,9 @@ def audit(
             labels last), dicts (keyword arguments). Read once. 500 samples give intervals of a few per cent.
         eval_batches: what eval mode is used on, to tell apart data that differ from training.
         forward: `forward(model, batch)`, where calling the model is not as plain as that.
+        metric: `metric(model, batches)`, higher is better; by default the accuracy in per cent. Where adjusting
+            would be advised, it is tried first, on `eval_batches` if there are any: another three passes. None
+            leaves it out, and so do batches that can be read only once or have no class labels.
         seed: of torch, numpy and Python during the audit: the same seed gives the same numbers.
 
     Returns:
@@ -203,6 +209,8 @@ def audit(
         "always_on": measurement.always_on,
         "has_eval_batches": measurement.has_eval_batches,
     }
+    if metric is not None and is_adjusting_advised(table):
+        table.attrs["tried"] = try_adjusting(model, batches, eval_batches, metric, forward)
     return table
 
 
