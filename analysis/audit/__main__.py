@@ -8,8 +8,8 @@
 Prints the table and the diagnosis, and writes audit.csv, audit.png, audit.svg and audit.html to out (default
 outputs/audit). With class labels in the batches, of samples or pixels, it also shows the accuracy before and after
 `adjust`; a metric of your own is called as metric(model, batches) and returns a number, of which higher is better.
-Both are taken on eval_data where it is given. Only the modules named here are imported. Exit status 2 for input that
-cannot be used, 130 for Ctrl-C.
+Both are taken on eval_data where it is given. Only the modules named here are imported. Exit status 2 for input
+that cannot be used, 130 for Ctrl-C.
 """
 
 import importlib
