@@ -24,7 +24,7 @@ from experiments.checks import ConfigError
 from experiments.members import Member
 from experiments.settings.config import Job, make_job, split_job
 from experiments.settings.launchers import check_launch, check_launcher, is_parallel, launcher_overrides
-from experiments.settings.options import CONF, explain, reason_of
+from experiments.settings.options import CONF, explain, groups, reason_of
 
 MOST_JOBS = 100_000  # of one command, which composes each before the first runs
 
@@ -61,7 +61,7 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
         for override in overrides:
             if override.key_or_group == "hydra/launcher":
                 check_launcher(str(override.value()))
-        plain = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+        plain = [line for override in overrides if (line := _single(override)) is not None]
         settings, mode, launcher, swept_in_file = _hydra_settings(plain)
         # Hydra asks a launcher only for sweeps, be it of one job.
         several = multirun or mode == RunMode.MULTIRUN or is_parallel(launcher)
@@ -123,6 +123,14 @@ def _parse(argument: str) -> Override:
         raise ConfigError(
             f"{argument}: nothing that Hydra can read as KEY=VALUE ({reason.strip()})"
         ) from error
+
+
+def _single(override: Override) -> str | None:
+    """Return an override of one value; of a swept group, whose keys others may set, the first; else None."""
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    is_group = override.key_or_group in groups() and not override.is_hydra_override()
+    return f"{override.get_key_element()}={_swept_values(override)[0]}" if is_group else None
 
 
 def _hydra_settings(overrides: list[str]) -> tuple[DictConfig, RunMode | None, Mapping[str, Any], list[str]]:

@@ -71,8 +71,7 @@ def test_adjusting_that_harms_is_advised_against(sound):
     said = diagnosis(audit(sound, foreign, BATCHES))
     assert (
         "  - Do not adjust: tried and undone, it gives accuracy on the evaluation batches "
-        f"from {before:.1f} to {after:.1f}"
-        in said
+        f"from {before:.1f} to {after:.1f}" in said
     )
     assert "  - Now: adjust" not in said
 

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf
 
+from experiments.checks import ConfigError
 from experiments.settings.config import make_job
 from tests.experiments.command_line import plan
 from tests.experiments.counting import count_calls
@@ -231,3 +232,16 @@ def test_planning_takes_as_long_for_each_seed_however_many_there_are(monkeypatch
         (job,) = plan(f"members.seed={list(range(seeds))}".replace(" ", "")).jobs
         assert len(job.members) == 5 * seeds
     assert looked_at[400] - looked_at[200] == 2 * (looked_at[200] - looked_at[100])
+
+
+def test_a_key_that_all_swept_data_sets_have_is_set_for_each():
+    jobs = plan("-m", "data=fashion_mnist,cifar10", "data.image_size=14").jobs
+    assert [(job.data.name, job.data.section["image_size"]) for job in jobs] == [
+        ("fashion_mnist", 14),
+        ("cifar10", 14),
+    ]
+
+
+def test_a_key_that_only_some_of_the_swept_data_sets_have_is_refused():
+    with pytest.raises(ConfigError, match=r"data.image_size=14: no key of the chosen data"):
+        plan("-m", "data=fashion_mnist,digits", "data.image_size=14")
