@@ -71,6 +71,8 @@ def plot(table: pd.DataFrame, title: str = "") -> Figure:
         above.plot(depth, table["shift_ratio"], "o-", color=style.DARK, label="shift, 95 % interval")
         above.plot(depth, table["local_ratio"], "o", mfc="none", color=style.GREY, label="local")
         above.plot(depth, table["local_ratio_exact"], "x", color=style.GREY, label="local, exact law")
+        if table["shift_ratio_predicted"].notna().any():
+            above.plot(depth, table["shift_ratio_predicted"], "+", ms=8, color=style.GREY, label="closure")
         off = table[table["alarm"] != ""]
         above.plot(off["layer_index"], off["shift_ratio"], "o", color=_ALARM, label="alarm")
         below.axhline(1, **style.NOMINAL_LINE)
