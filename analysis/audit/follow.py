@@ -40,6 +40,7 @@ class Follower(TorchFunctionMode):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.noise_names: dict[str, None] = {}  # names of all noise, in order
+        self.noisy: dict[str, set[nn.Module]] = {}  # by these names, the modules that call it
         self._ignored: frozenset[str] | None = None  # None: no noise is followed
         self._modules = dict(model.named_modules())
         self._names = {id(module): name for name, module in self._modules.items()}
@@ -52,6 +53,7 @@ class Follower(TorchFunctionMode):
     def follow(self, ignored: frozenset[str]) -> None:
         """Start anew, and follow all noise in the next pass but what is `ignored`: evaluation has it too."""
         self.noise_names, self.has_lost_draws, self._ignored = {}, False, ignored
+        self.noisy = {}
         self._trails, self._draws = ByTensor(), Draws()
 
     def __enter__(self):
@@ -151,6 +153,7 @@ class Follower(TorchFunctionMode):
 
     def _follows(self, label: str) -> bool:
         self.noise_names.setdefault(label)
+        self.noisy.setdefault(label, set()).add(self._calling[-1])
         return self._ignored is not None and label not in self._ignored
 
     def _enter(self, output: Tensor, quiet: Tensor | None, trail: Trail | None, link: Link) -> None:
