@@ -7,7 +7,7 @@ train pass does, and are left out on the others.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,14 +121,15 @@ class Passes:
         self._modes, self._generators = modes, state.generators
         self._run = Runner(model, layers.values(), modes, forward, state)
         self.findings, self.norms = Findings(undone=modes.undone), Norms()
+        self._others = candidates(model)
         self._has_hidden_noise = False
         self._order: dict[str, int] = {}
 
     def find_norms(self, batch: Any) -> None:
         """Find what works like BN and is none of torch's, and audit it too where its statistics can be told."""
-        if not (waiting := candidates(self.model)):
+        if not self._others:
             return
-        with tried(waiting) as norms:
+        with tried(self._others) as norms:
             self._run("train", batch, lambda *_: None)
         self.norms = norms
         for name, norm in norms.readable.items():
@@ -152,18 +153,14 @@ class Passes:
             stream.update(x)
 
         if mode == "eval" and not self._run.passes[mode]:
-            before = {name: buffers_of(module) for name, module in self._storing()}
+            before = {name: buffers_of(module) for name, module in self._others.items()}
             self._run(mode, batch, look, lambda: self._note_moving(before))
         else:
             self._run(mode, batch, look)
 
-    def _storing(self) -> Iterator[tuple[str, nn.Module]]:
-        yield from ((layer.name, layer.module) for layer in self.layers.values())
-        yield from self.norms.unreadable.items()
-
     def _note_moving(self, before: dict[str, dict[str, Tensor]]) -> None:
         self.findings.moving = {
-            name: names for name, module in self._storing() if (names := moved(module, before[name]))
+            name: names for name, module in self._others.items() if (names := moved(module, before[name]))
         }
 
     def train_to_plain(self, batch: Any) -> None:
@@ -218,7 +215,10 @@ class Passes:
         new_noise = {name: modules for name, modules in follower.noisy.items() if name not in always_on}
         if new_noise or drawn - drawn_plain or not train.agrees_with(plain):
             self._modes.switch_off(module for modules in new_noise.values() for module in modules)
-            clean = self._clean_pass(batch, plain, drawn_plain, start)
+            unknown = (
+                drawn - drawn_plain - ({"torch"} if new_noise else set())
+            )  # of numpy, Python or no known call
+            clean = self._hide(plain) if unknown else self._clean_pass(batch, plain, drawn_plain, start)
             if clean is not plain and not clean.agrees_with(plain) and not self.findings.always_on:
                 # Whatever differs from the plain pass must be the same each time, or it is noise without a name.
                 generators.give_back(after)
