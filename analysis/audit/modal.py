@@ -37,6 +37,12 @@ def by_mode(table: pd.DataFrame) -> list[str]:
             f"  Other norms: {_names(names)} {_verb(names, 'uses', 'use')} in eval mode what train mode "
             "stores, which cannot be read as a mean and a variance: not audited."
         )
+    if functional := found.get("functional"):
+        names = [f"{name or 'the model'} ({kind})" for name, kind in functional.items()]
+        lines.append(
+            f"  Norms within: {_names(names)} {_verb(names, 'calls', 'call')} torch's norm with buffers of "
+            f"{_verb(names, 'its', 'their')} own, which are not audited: that counts as different by the mode."
+        )
     if moving := found.get("moving"):
         buffers = list(dict.fromkeys(name for names in moving.values() for name in names))
         changes = _verb(list(moving), "changes", "change")

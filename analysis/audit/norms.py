@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.overrides import TorchFunctionMode
 
 from .batches import map_tensors, tensors_in
 from .preserve import Snapshot
@@ -89,6 +90,7 @@ class Norms:
 
     readable: dict[str, StoringModule] = field(default_factory=dict)
     unreadable: dict[str, nn.Module] = field(default_factory=dict)  # norms whose statistics cannot be told
+    functional: dict[str, nn.Module] = field(default_factory=dict)  # see `CallsOnBuffers`
     always_batch: set[str] = field(default_factory=set)  # BN that normalises by its batch in eval mode too
 
     @property
@@ -117,6 +119,35 @@ def candidates(model: nn.Module) -> dict[str, nn.Module]:
 
 def _torchs(module: _BatchNorm) -> Any:
     return nn.SyncBatchNorm.forward if isinstance(module, nn.SyncBatchNorm) else _BatchNorm.forward
+
+
+class CallsOnBuffers(TorchFunctionMode):
+    """Notes in `found`, by name, the modules with parts that call torch's batch_norm or instance_norm on buffers.
+
+    They cannot be tried alone, nor put in a mode without their parts.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.found: dict[str, nn.Module] = {}
+        self._owners = {
+            id(buffer): (name, module)
+            for name, module in model.named_modules()
+            if not isinstance(module, _NormBase) and next(module.children(), None) is not None
+            for buffer in module._buffers.values()
+            if buffer is not None and buffer.is_floating_point()
+        }
+
+    def __bool__(self) -> bool:
+        return bool(self._owners)
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Run an operation."""
+        if getattr(func, "__name__", "") in ("batch_norm", "instance_norm"):
+            for tensor in tensors_in((args[1:], kwargs or {})):
+                if (owner := self._owners.get(id(tensor))) is not None:
+                    self.found[owner[0]] = owner[1]
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -24,12 +24,14 @@ PAGE_COLUMNS = {
     "interval": "95 % interval",
     "mean_shift": "mean",
     "noise_ratio": "noise",
+    "branch_ratio": "by mode",
     "lag_ratio": "lag",
     "upstream_ratio": "upstream",
     "data_ratio": "data",
     "local_ratio": "local",
     "local_ratio_exact": "local, exact",
     "own_noise": "its own noise",
+    "keeps": "keeps mode",
     "alarm": "alarm",
 }
 
@@ -37,6 +39,7 @@ PAGE_COLUMNS = {
 _ALARM = "#d55e00"
 _CAUSE_LOOK = {
     "noise": ("#d55e00", "o"),
+    "branch": ("#56b4e9", "v"),
     "lag": ("#0072b2", "s"),
     "upstream": ("#009e73", "^"),
     "data": ("#cc6699", "D"),

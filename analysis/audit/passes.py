@@ -21,7 +21,7 @@ from .forward import Layer, Moments, Runner
 from .modes import Modes
 from .moments import SampleSums
 from .network import norm_layers, unwrapped
-from .norms import Norms, buffers_of, candidates, moved, tried
+from .norms import CallsOnBuffers, Norms, buffers_of, candidates, moved, tried
 from .places import Calls, parting
 from .preserve import Snapshot, unchanged
 from .sound import check_measured, check_stored
@@ -127,11 +127,13 @@ class Passes:
 
     def find_norms(self, batch: Any) -> None:
         """Find what works like BN and is none of torch's, and audit it too where its statistics can be told."""
-        if not self._others:
+        calls = CallsOnBuffers(self.model)
+        if not (self._others or calls):
             return
-        with tried(self._others) as norms:
+        with tried(self._others) as norms, calls:
             self._run("train", batch, lambda *_: None)
         self.norms = norms
+        norms.functional |= calls.found
         for name, norm in norms.readable.items():
             self.layers[name] = Layer(name, norm)
         for name in norms.always_batch:

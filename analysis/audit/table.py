@@ -251,6 +251,7 @@ def audit(
         "samples": measurement.samples,
         "has_eval_batches": measurement.has_eval_batches,
         "unreadable": {name: type(module).__name__ for name, module in norms.unreadable.items()},
+        "functional": {name: type(module).__name__ for name, module in norms.functional.items()},
         "per_sample": [name for name, norm in norms.readable.items() if norm.per_sample],
         **asdict(findings),
     }
@@ -264,8 +265,8 @@ def _is_in_use(layer: Layer) -> bool:
 
 def _is_telling(measurement: Measurement) -> bool:
     """Whether there is anything to say of a model without BN."""
-    found = measurement.findings
-    return bool(found.always_on or found.differs or found.moving or measurement.norms.unreadable)
+    found, norms = measurement.findings, measurement.norms
+    return bool(found.always_on or found.differs or found.moving or norms.unreadable or norms.functional)
 
 
 def _row(

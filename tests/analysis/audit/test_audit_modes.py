@@ -448,6 +448,30 @@ def test_a_norm_that_cannot_be_read_is_named_and_its_effect_shows_behind_it():
     assert "1 (LogScale) uses in eval mode" in diagnosis(audit(model[:3], vectors()))
 
 
+class Within(nn.Module):
+    """Norm and dropout as functions, in one forward with a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 32)
+        self.register_buffer("mu", torch.zeros(32))
+        self.register_buffer("v", torch.ones(32))
+
+    def forward(self, x):
+        x = F.batch_norm(self.layer(x), self.mu, self.v, training=self.training)
+        return F.dropout(x, 0.1, self.training)
+
+
+def test_a_functional_norm_amid_other_layers_is_named():
+    model = nn.Sequential(Within(), nn.Linear(32, 32), nn.BatchNorm1d(32))
+    before = state_of(model)
+    said = diagnosis(audit(model, vectors()))
+    assert "0 (Within) calls torch's norm with buffers of its own" in said
+    assert "random in eval mode" not in said
+    assert state_of(model) == before
+    assert "0 (Within) calls torch's norm" in diagnosis(audit(model[:2], vectors()))
+
+
 class ActNorm(nn.Module):
     """Takes its scale from the first batch in train mode."""
 
