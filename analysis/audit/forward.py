@@ -5,7 +5,7 @@ The look costs little: what the audit sums up of an input also serves to normali
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from .modes import MODES, Modes
 from .moments import GroupedMoments
 from .norms import StoringModule
 from .preserve import Snapshot
+from .sources import Quiet
 from .trails import Trail
 
 THOROUGH = 16  # after one pass in this many all bits of the model are compared
@@ -256,8 +257,9 @@ class Runner:
         self._modes.set(mode)
         if self.has_fast_path:
             torch.backends.mha.set_fastpath_enabled(mode not in ("train", "clean"))
+        quiet = Quiet() if mode == "clean" and self._modes.has_quiet_calls else nullcontext()
         try:
-            with look_at_inputs(self.layers, look):
+            with look_at_inputs(self.layers, look), quiet:
                 output = self._caller(batch, MODES[mode])
         finally:
             if self.has_fast_path:

@@ -3,7 +3,7 @@
 From train to eval mode there are three steps, and each changes one thing alone:
 
     train    as `model.train()` leaves it
-    clean    noise off: modules that were seen to make noise are as after `model.eval()`
+    clean    noise off: modules that were seen to make noise are as after `model.eval()`, or their calls are quiet
     plain    everything is as after `model.eval()`, but norms still are as in train mode
     eval     as `model.eval()` leaves it; `fresh` is the same, on the evaluation batches
 """
@@ -82,6 +82,7 @@ class Modes:
         self._norms = {id(norm) for norm in norms}
         self._frozen: set[int] = set()
         self._quiet: set[int] = set()
+        self.has_quiet_calls = False  # in `clean`, noisy calls of torch have to run without their noise
         self._has_hidden_noise = False
         self._by_mode: dict[str, list[tuple[dict[str, Any], bool]]] = {}
 
@@ -122,16 +123,24 @@ class Modes:
             self._flags[id(norm)] = self._flags[id(norm)]._replace(train=True)
         self._by_mode.clear()
 
-    def switch_off(self, modules: Iterable[nn.Module]) -> bool:
-        """Note modules that make noise in train mode; return whether that is news."""
-        before = len(self._quiet)
-        self._quiet.update(map(id, modules))
+    def switch_off(self, modules: Iterable[nn.Module], only_calls: bool) -> None:
+        """Note modules that make noise in train mode; `only_calls`: by calls of torch that `Quiet` knows.
+
+        Of a module of the user's that has parts only these calls are switched off, for it may do more by its mode.
+        """
+        for module in modules:
+            is_one_thing = (
+                type(module).__module__.startswith("torch.") or next(module.children(), None) is None
+            )
+            if only_calls and not is_one_thing:
+                self.has_quiet_calls = True
+            else:
+                self._quiet.add(id(module))
         self._by_mode.clear()
-        return len(self._quiet) > before
 
     def switch_all_off(self) -> None:
         """Let `clean` be `plain`: there is noise of which nobody knows where it is made."""
-        self._has_hidden_noise = True
+        self._has_hidden_noise, self.has_quiet_calls = True, False
         self._by_mode.clear()
 
     def set(self, mode: str) -> None:

@@ -216,7 +216,12 @@ class Passes:
         clean = train
         new_noise = {name: modules for name, modules in follower.noisy.items() if name not in always_on}
         if new_noise or drawn - drawn_plain or not train.agrees_with(plain):
-            self._modes.switch_off(module for modules in new_noise.values() for module in modules)
+            noisy = set().union(*new_noise.values())
+            others = noisy & follower.not_by_calls
+            if self.findings.always_on:  # whose calls must not be quiet
+                others, self._modes.has_quiet_calls = noisy, False
+            self._modes.switch_off(others, only_calls=False)
+            self._modes.switch_off(noisy - others, only_calls=True)
             unknown = (
                 drawn - drawn_plain - ({"torch"} if new_noise else set())
             )  # of numpy, Python or no known call

@@ -336,6 +336,17 @@ def test_a_branch_beside_noise_is_told_from_it():
     assert "it begins in 4" in diagnosis(table.reset_index())
 
 
+def test_a_branch_is_told_from_noise_in_the_same_forward():
+    def both(net, x):
+        return F.dropout(x / 3 if net.training else x, 0.5, net.training)
+
+    table = audit(trained(Net(both), vectors(), passes=3), vectors()).set_index("layer_name")
+    row = table.loc["n"]
+    assert set(row.alarm.split(",")) == {"noise", "branch"}
+    assert row.branch_ratio == pytest.approx(9, rel=1e-3)
+    assert row.noise_ratio == pytest.approx(row.local_ratio, rel=0.1)
+
+
 def test_an_auxiliary_head_that_training_alone_has_is_no_noise():
     class Inception(nn.Module):
         def __init__(self):
