@@ -2,14 +2,15 @@
 
     python -m analysis.audit target=package.module:build data=package.module:batches
         [checkpoint=weights.safetensors] [eval_data=package.module:batches]
-        [metric=package.module:function] [out=DIR]
+        [metric=package.module:function] [frozen=keep|adjust] [out=DIR]
 
 `build` is called without arguments and returns the model; `batches` returns the training batches, or is them.
 Prints the table and the diagnosis, and writes audit.csv, audit.png, audit.svg and audit.html to out (default
 outputs/audit). With class labels in the batches, of samples or pixels, it also shows the accuracy before and after
 `adjust`; a metric of your own is called as metric(model, batches) and returns a number, of which higher is better.
-Both are taken on eval_data where it is given. Only the modules named here are imported. Exit status 2 for input
-that cannot be used, 130 for Ctrl-C.
+Both are taken on eval_data where it is given. BN layers that stay in eval mode after model.train() are left alone
+by this, unless frozen=adjust. Only the modules named here are imported. Exit status 2 for input that cannot be
+used, 130 for Ctrl-C.
 """
 
 import importlib
@@ -28,11 +29,11 @@ from . import AuditError, accuracy, adjust, audit, compare, diagnosis
 from .batches import check_batches, reason
 from .page import write_files
 from .preserve import unchanged
-from .repair import Metric
+from .repair import FROZEN, Metric
 from .shown import short_table
 from .tried import Trial
 
-KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "out")
+KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "frozen", "out")
 ACCURACY = "Accuracy, per cent"
 
 
@@ -56,7 +57,8 @@ def run_audit(arguments: list[str]) -> int:
     table = audit(model, batches(), eval_batches() if eval_batches else None, metric=None)
     comparison = None
     if (table["moving_var"].notna() & (table["calls"] > 0)).any():  # there is something to adjust
-        comparison = _before_and_after(model, batches, eval_batches or batches, metric)
+        frozen = settings["frozen"]
+        comparison = _before_and_after(model, batches, eval_batches or batches, metric, frozen)
     metric_name = settings.get("metric", ACCURACY)
     if comparison is not None:
         where = "on the evaluation batches" if eval_batches else "on the training batches"
@@ -74,7 +76,7 @@ def read_settings(arguments: list[str]) -> dict[str, str]:
 
     Raises AuditError in one line that names the key, the value and what is allowed.
     """
-    settings = {"out": "outputs/audit"}
+    settings = {"out": "outputs/audit", "frozen": FROZEN[0]}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals or key not in KEYS:
@@ -85,6 +87,8 @@ def read_settings(arguments: list[str]) -> dict[str, str]:
     for key in ("target", "data"):
         if key not in settings:
             raise AuditError(f"{key} is missing: allowed is {key}=package.module:name")
+    if settings["frozen"] not in FROZEN:
+        raise AuditError(f"frozen={settings['frozen']}: allowed is {' or '.join(FROZEN)}")
     checkpoint = settings.get("checkpoint")
     if Path(settings["out"]).exists() and not Path(settings["out"]).is_dir():
         raise AuditError(
@@ -177,6 +181,7 @@ def _before_and_after(
     batches: Callable[[], Iterable[Any]],
     score_batches: Callable[[], Iterable[Any]],
     metric: Metric,
+    frozen: str,
 ) -> pd.DataFrame | None:
     """The metric before and after adjustment, which is undone; None without labels."""
 
@@ -187,7 +192,7 @@ def _before_and_after(
     if math.isnan(before["eval_mode"].item()):
         return None
     with unchanged(model):
-        after = compare({"after adjust": adjust(model, batches())}, [], again)
+        after = compare({"after adjust": adjust(model, batches(), frozen=frozen)}, [], again)
     return pd.concat([before, after], ignore_index=True)
 
 

@@ -10,7 +10,7 @@ from .moments import Offset, Ratio
 FALSE_ALARM = 0.01  # chance that an audit of a sound network raises any alarm
 TOLERANCE = 0.02  # a variance off by less than 2 % is no alarm even where it is certain
 MEAN_TOLERANCE = 0.1  # nor is a mean off by less than 0.1 standard deviations
-CAUSES = ("noise", "lag", "upstream", "data")
+CAUSES = ("noise", "branch", "lag", "upstream", "data")
 # Behind other noisy layers, switching all noise off can leave a variance as it was while a layer's own adds to it.
 _ALSO = {"noise": ("local_ratio",)}
 EVIDENCE = {cause: (f"{cause}_ratio", f"{cause}_mean", *_ALSO.get(cause, ())) for cause in CAUSES}
@@ -30,4 +30,4 @@ def is_alarm(estimate: Ratio | Offset, level: float) -> bool:
 def is_adjusting_advised(table: pd.DataFrame) -> bool:
     """Whether a layer of the table has an alarm that other stored statistics would end."""
     causes = {cause for alarm in table["alarm"] for cause in alarm.split(",")}
-    return bool(causes & {"noise", "lag", "upstream"})
+    return bool(causes & {"noise", "branch", "lag", "upstream"})

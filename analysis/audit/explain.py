@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from .alarms import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE, is_adjusting_advised
+from .modal import by_mode, mode_advice
 from .tried import Trial
 
 SHOWN = 5  # layers that are explained one by one
@@ -20,7 +21,8 @@ def diagnosis(table: pd.DataFrame) -> str:
 
     Returns:
         A few lines: the verdict; the layers with an alarm; a line for each of the three causes, also where one is
-        innocent; advice; remarks, among them why a layer was not measured.
+        innocent, and for each thing that depends on the mode in another way; advice; remarks, among them why a
+        layer was not measured.
     """
     alarmed = table[table["alarm"] != ""]
     sizes = sorted(((_size(row), -index) for index, (_, row) in enumerate(alarmed.iterrows())), reverse=True)
@@ -28,7 +30,8 @@ def diagnosis(table: pd.DataFrame) -> str:
     lines = [_verdict(table, worst), *(_layer(row) for _, row in worst.head(SHOWN).iterrows())]
     if len(worst) > SHOWN:
         lines.append(f"  ... and {_layers(len(worst) - SHOWN, 'more ')}, see the table.")
-    lines += ["", "Causes", _noise(table), _lag(table), _data(table)]
+    about_layers = [_noise(table), _lag(table), _data(table)] if len(table) else []
+    lines += ["", "Causes", *about_layers, *by_mode(table)]
     advice = _advice(table)
     lines += ["", "What to do", *advice] if advice else []
     remarks = _remarks(table)
@@ -41,7 +44,12 @@ def _verdict(table: pd.DataFrame, worst: pd.DataFrame) -> str:
         f"(alarms need more than {TOLERANCE:.0%} of variance or {MEAN_TOLERANCE} standard deviations of mean; at "
         f"most {FALSE_ALARM:.0%} of sound networks raise any; {table.attrs.get('samples', 0)} samples)"
     )
+    if table.empty:
+        return "The model has no BatchNorm layer, so no statistics are off; but its modes need a look, see Causes."
     reached = table[(table["calls"] > 0) | table["test_var"].notna()]
+    if len(reached) and (reached["keeps"] == "eval").all() and worst.empty:
+        many = _layers(len(reached), "BN ")
+        return f"No shift: all {many} are frozen, so train and eval agree in them; do not adjust {level}."
     if worst.empty and len(reached) and reached["moving_var"].isna().all():
         return f"No BN layer stores statistics, so eval mode uses each batch as train mode does {level}."
     left_out = int((table["shift_ratio_low"].isna() & (table["alarm"] == "")).sum())
@@ -74,6 +82,7 @@ def _layer(row: pd.Series) -> str:
             closure = f"closure predicts x{row['shift_ratio_predicted']:.3g}"
             parts.append(f"{closure}, measured x{row['shift_ratio']:.3g}")
     words = {
+        "branch": "it gets something else in train than in eval mode, {}",
         "lag": "train mode has {} of the stored one",
         "upstream": "what earlier layers stored makes it {}",
         "data": "evaluation data have {} of that of the training data",
@@ -101,8 +110,11 @@ def _noise(table: pd.DataFrame) -> str:
         return f"  Noise before BN: yes, {where}, x{size:.3g}{law} from {feeds}."
     if not table.attrs.get("has_noise", True):
         return "  Noise before BN: no, the network has none."
+    if set(table["keeps"]) == {"eval"}:
+        return "  Noise before BN: there is some, but all BN layers are frozen."
     if (table["own_noise"] + table["upstream_noise"] == "").all():
-        return "  Noise before BN: no, none comes before a BN layer."
+        alone = " that train mode has alone" if table.attrs.get("always_on") else ""
+        return f"  Noise before BN: no, none{alone} comes before a BN layer."
     if table["is_adjusted"].any():
         return "  Noise before BN: there is some, but what is stored is without it, as after an adjustment."
     return "  Noise before BN: there is some, but it moves no layer beyond doubt."
@@ -111,7 +123,7 @@ def _noise(table: pd.DataFrame) -> str:
 def _lag(table: pd.DataFrame) -> str:
     hit = _with(table, "lag")
     if hit.empty:
-        is_measured = table["lag_ratio_low"].notna().any()
+        is_measured = (table["lag_ratio_low"].notna() & (table["keeps"] == "")).any()
         agree = "no, they agree with these batches"
         return f"  Stored statistics that lag: {agree if is_measured else 'not measured'}."
     row = _most(hit, "lag_ratio", "lag_mean")
@@ -124,11 +136,11 @@ def _lag(table: pd.DataFrame) -> str:
 
 def _why_it_lags(row: pd.Series, table: pd.DataFrame) -> str:
     """The reason as far as the layer itself shows it: few updates, high momentum, small batches."""
-    updates, momentum = int(row["updates"]), row["momentum"]
+    updates, momentum = row["updates"], row["momentum"]
     if updates == 0 and row["calls"]:
         return ", because it was never updated: train first, or load a checkpoint that has the statistics"
     if 0 < updates < FEW_UPDATES:
-        return f", after only {updates} update{'s' * (updates > 1)}"
+        return f", after only {updates:g} update{'s' if updates > 1 else ''}"
     batch = table.attrs.get("samples", 0) / max(table.attrs.get("batches", 1), 1)
     averaged = (2 - momentum) / momentum if momentum else math.inf  # batches; see `table.stored_error`
     if averaged * batch < FEW_SAMPLES:
@@ -172,11 +184,7 @@ def _advice(table: pd.DataFrame) -> list[str]:
             "  - Compare the preprocessing of training and evaluation (scaling, cropping, augmentation) first; "
             "if the data must differ, adjust(model, evaluation_batches) fits BN to them."
         )
-    for name in table.attrs.get("always_on", []):
-        lines.append(
-            f"  - {name} is random in eval mode too: if only training shall have it, switch it by self.training."
-        )
-    return lines
+    return [*lines, *mode_advice(table)]
 
 
 def _now(tried: Trial | None, how: str) -> str:

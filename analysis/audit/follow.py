@@ -40,6 +40,10 @@ class Follower(TorchFunctionMode):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.noise_names: dict[str, None] = {}  # names of all noise, in order
+        self.noisy: dict[str, set[nn.Module]] = {}  # by these names, the modules that call it
+        self.not_by_calls: set[nn.Module] = (
+            set()
+        )  # modules with noise that is no single call of torch, see `Quiet`
         self._ignored: frozenset[str] | None = None  # None: no noise is followed
         self._modules = dict(model.named_modules())
         self._names = {id(module): name for name, module in self._modules.items()}
@@ -52,6 +56,7 @@ class Follower(TorchFunctionMode):
     def follow(self, ignored: frozenset[str]) -> None:
         """Start anew, and follow all noise in the next pass but what is `ignored`: evaluation has it too."""
         self.noise_names, self.has_lost_draws, self._ignored = {}, False, ignored
+        self.noisy, self.not_by_calls = {}, set()
         self._trails, self._draws = ByTensor(), Draws()
 
     def __enter__(self):
@@ -100,7 +105,7 @@ class Follower(TorchFunctionMode):
         label = (
             self._label(module) if isinstance(module, _DropoutNd) else f"{self._place()}: {call.description}"
         )
-        if not self._follows(label):
+        if not self._follows(label, by_call=True):
             return self._run(func, args, kwargs)
         if call.signal is None:
             quiet = tensors_in(self._run(func, call.quiet_args, call.quiet_kwargs))
@@ -149,8 +154,11 @@ class Follower(TorchFunctionMode):
                 shares = "element" if factor.shape == x.shape else ""
                 self._enter(output, x, self._trails.get(x), Link(label, float(factor.var()), shares, x))
 
-    def _follows(self, label: str) -> bool:
+    def _follows(self, label: str, by_call: bool = False) -> bool:
         self.noise_names.setdefault(label)
+        self.noisy.setdefault(label, set()).add(self._calling[-1])
+        if not by_call:
+            self.not_by_calls.add(self._calling[-1])
         return self._ignored is not None and label not in self._ignored
 
     def _enter(self, output: Tensor, quiet: Tensor | None, trail: Trail | None, link: Link) -> None:

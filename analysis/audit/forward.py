@@ -1,86 +1,27 @@
-"""One forward pass in train or eval mode, from the model as it was, while every BN layer's input is looked at.
+"""One forward pass in one of the modes, from the model as it was, while every BN layer's input is looked at.
 
 The look costs little: what the audit sums up of an input also serves to normalise the batch.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .batches import AuditError, Forward, reason, tensors_in
+from .modes import MODES, Modes
 from .moments import GroupedMoments
+from .norms import StoringModule
 from .preserve import Snapshot
-from .sources import is_noise_site
+from .sources import Quiet
 from .trails import Trail
 
 THOROUGH = 16  # after one pass in this many all bits of the model are compared
-
-
-class Mode(NamedTuple):
-    """Whether BN normalises by its batch, whether noise is on, and the mode in words."""
-
-    norms_train: bool
-    noise_on: bool
-    words: str
-
-
-MODES = {
-    "train": Mode(True, True, "train mode"),
-    "clean": Mode(True, False, "train mode with noise off"),
-    "eval": Mode(False, False, "eval mode"),
-    "fresh": Mode(False, False, "eval mode on the evaluation batches"),
-}
-
-
-class Modes:
-    """Puts the BN layers among a model's modules, and everything else, in train or eval mode.
-
-    BN in train mode keeps its statistics: `track_running_stats = False` makes a layer normalise by its batch and
-    leave alone what it stored. A SyncBatchNorm of a single process works as the plain layer that it then is, which
-    runs on a CPU too. The harness's own noise, which is data, is taken out where noise is off.
-    """
-
-    def __init__(self, model: nn.Module):
-        modules = list(model.modules())
-        norms = [module for module in modules if isinstance(module, _BatchNorm)]
-        # Attributes are set directly: nn.Module's way takes as long as a small layer.
-        self._norms = [norm.__dict__ for norm in norms]
-        self._storing = [norm.__dict__ for norm in norms if norm.running_var is not None]
-        self._others = [module.__dict__ for module in modules if not isinstance(module, _BatchNorm)]
-        self._sites = [module.__dict__ for module in modules if is_noise_site(module)]
-        is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        synchronised = () if is_distributed else norms
-        self._plain_forwards = [
-            (norm.__dict__, partial(_BatchNorm.forward, norm))
-            for norm in synchronised
-            if isinstance(norm, nn.SyncBatchNorm)
-        ]
-
-    def set(self, norms_train: bool, noise_on: bool) -> None:
-        """Set whether BN normalises by its batch, and whether noise and everything else is in train mode."""
-        for own in self._norms:
-            own["training"] = norms_train
-        for own in self._storing:
-            own["track_running_stats"] = not norms_train
-        for own, forward in self._plain_forwards:
-            own["forward"] = forward
-        for own in self._others:
-            own["training"] = noise_on
-        for own in self._sites:
-            own.pop("forward", None)
-            if not noise_on:
-                own["forward"] = _identity
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x
 
 
 class Caller:
@@ -159,11 +100,13 @@ class Layer:
     """One BN layer and what the passes showed of it. All moments are of its input."""
 
     name: str
-    norm: _BatchNorm
+    norm: _BatchNorm | StoringModule
     calls: int = 0  # per forward in train mode
-    # A stream of moments for each of `MODES`:
+    keeps: str = ""  # the mode that it is in after both `train()` and `eval()`, "train" or "eval"
+    # A stream of moments for each of `MODES`; `clean` and `plain` are used from where they differ, see `stream`.
     train: GroupedMoments = field(default_factory=GroupedMoments)
     clean: GroupedMoments = field(default_factory=GroupedMoments)
+    plain: GroupedMoments = field(default_factory=GroupedMoments)
     eval: GroupedMoments = field(default_factory=GroupedMoments)
     fresh: GroupedMoments = field(default_factory=GroupedMoments)
     # And of the followed batches alone, in train mode:
@@ -174,8 +117,24 @@ class Layer:
     own: dict[str, None] = field(default_factory=dict)  # names of its own noise, in order
     upstream: dict[str, None] = field(default_factory=dict)
     is_noisy: bool = False  # noise reaches it; where none does, the clean stream is the train stream
+    is_branched: bool = False  # the plain stream is not the clean one
     is_followed: bool = True  # every noise of its own could be followed to it
     has_law: bool = True  # and the exact law holds on the way
+
+    @property
+    def module(self) -> nn.Module:
+        """The module itself."""
+        return self.norm.module if isinstance(self.norm, StoringModule) else self.norm
+
+    def has_stream(self, mode: str) -> bool:
+        """Whether what it gets in a mode is not what it gets in the one before, from train to eval mode."""
+        return {"clean": self.is_noisy, "plain": self.is_branched}.get(mode, True)
+
+    def stream(self, mode: str) -> GroupedMoments:
+        """The moments of a mode, which may be those of one before it."""
+        if mode == "plain" and not self.is_branched:
+            mode = "clean"
+        return self.train if mode == "clean" and not self.is_noisy else getattr(self, mode)
 
     def note(self, x: Tensor, trail: Trail) -> None:
         """Note what following found out about its input x."""
@@ -207,21 +166,39 @@ def look_at_inputs(layers: Iterable[Layer], look: Look) -> Iterator[None]:
     A layer that normalises by its batch does so by the moments that `look` returns, if any: the same that torch's
     BN in train mode would find, which takes it several times as long on a CPU.
     """
-    forwards = [(layer, layer.norm.__dict__.get("forward")) for layer in layers]
+    forwards = []
+    for layer in layers:
+        own = layer.module.__dict__
+        with_look = _other_with_look if isinstance(layer.norm, StoringModule) else _forward_with_look
+        forwards.append((layer, own, own.get("forward"), with_look))
     try:
-        for layer, _ in forwards:
-            layer.norm.__dict__["forward"] = _forward_with_look(layer, look)
+        for layer, own, _, with_look in forwards:
+            own["forward"] = with_look(layer, look)
         yield
     finally:
-        for layer, forward in forwards:
-            layer.norm.__dict__.pop("forward", None)
+        for _, own, forward, _ in forwards:
+            own.pop("forward", None)
             if forward is not None:
-                layer.norm.__dict__["forward"] = forward
+                own["forward"] = forward
+
+
+def _other_with_look(layer: Layer, look: Look) -> Callable:
+    """The `forward` of a module that works like BN, which looks at its input first."""
+    norm: Any = layer.norm
+    forward, inference = norm.module.forward, torch.is_inference_mode_enabled()
+
+    def forward_with_look(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        with torch._C.DisableTorchFunction():
+            _look_within(inference, look, layer, norm.view(x))
+        return forward(x, *args, **kwargs)
+
+    return forward_with_look
 
 
 def _forward_with_look(layer: Layer, look: Look) -> Callable:
     """The layer's `forward`, which looks at its input first."""
-    norm, forward, inference = layer.norm, layer.norm.forward, torch.is_inference_mode_enabled()
+    norm: Any = layer.norm
+    forward, inference = norm.forward, torch.is_inference_mode_enabled()
     is_torchs = getattr(forward, "__func__", getattr(forward, "func", None)) is _BatchNorm.forward
 
     def forward_with_look(*args: Any, **kwargs: Any) -> Any:
@@ -259,19 +236,35 @@ class Runner:
 
     What a pass changes in the model, `state` takes back behind it. Random generators go on: from the same state
     they would give every batch the same noise.
+
+    Torch has a fast path for transformers that are in eval mode and need no gradient. Training never takes it, nor
+    do the passes in train mode here, even where parts of the model are in eval mode; the others take it if the
+    user allows it.
     """
 
-    def __init__(self, model: nn.Module, layers: Iterable[Layer], forward: Forward, state: Snapshot):
-        self._modes, self._caller = Modes(model), Caller(model, forward)
-        self._layers, self._state = list(layers), state
-        self._passes: Counter[str] = Counter()  # by mode
+    def __init__(
+        self, model: nn.Module, layers: Iterable[Layer], modes: Modes, forward: Forward, state: Snapshot
+    ):
+        self._modes, self._caller = modes, Caller(model, forward)
+        self.layers, self._state = list(layers), state
+        self.passes: Counter[str] = Counter()  # by mode
+        self.has_fast_path = torch.backends.mha.get_fastpath_enabled() and any(
+            isinstance(module, nn.MultiheadAttention) for module in model.modules()
+        )
 
-    def __call__(self, mode: str, batch: Any, look: Look) -> Any:
+    def __call__(self, mode: str, batch: Any, look: Look, before_restoring: Callable = lambda: None) -> Any:
         """Run a batch, `look` at the input of every layer, and return the output."""
-        settings = MODES[mode]
-        self._modes.set(settings.norms_train, settings.noise_on)
-        with look_at_inputs(self._layers, look):
-            output = self._caller(batch, settings.words)
-        self._state.restore(thorough=self._passes[mode] % THOROUGH == 0)
-        self._passes[mode] += 1
+        self._modes.set(mode)
+        if self.has_fast_path:
+            torch.backends.mha.set_fastpath_enabled(mode not in ("train", "clean"))
+        quiet = Quiet() if mode == "clean" and self._modes.has_quiet_calls else nullcontext()
+        try:
+            with look_at_inputs(self.layers, look), quiet:
+                output = self._caller(batch, MODES[mode])
+        finally:
+            if self.has_fast_path:
+                torch.backends.mha.set_fastpath_enabled(True)
+        before_restoring()
+        self._state.restore(thorough=self.passes[mode] % THOROUGH == 0)
+        self.passes[mode] += 1
         return output

@@ -18,6 +18,7 @@ TEMPLATE = Path(__file__).parent / "audit_page.html.j2"
 _ALARM = "#d55e00"
 _CAUSE_LOOK = {
     "noise": ("#d55e00", "o"),
+    "branch": ("#56b4e9", "v"),
     "lag": ("#0072b2", "s"),
     "upstream": ("#009e73", "^"),
     "data": ("#cc6699", "D"),

@@ -1,13 +1,14 @@
-"""Measuring a model's BN layers in three modes, batch by batch, without changing the model.
+"""Measuring a model's BN layers in all modes, batch by batch, without changing the model.
 
 Each batch runs once in each mode, so that a stream that can be read only once serves. On one batch in 16 the
-train pass is followed operation by operation, see `follow`; where no noise reaches a BN layer on these, the
-clean pass would show what the train pass does, and is left out on the others.
+train pass is followed operation by operation, see `follow`; where no noise reaches a BN layer on these, and
+nothing else differs between train and eval mode but the statistics, the passes between these would show what the
+train pass does, and are left out on the others.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,13 +17,32 @@ from torch import Tensor, nn
 from .batches import AuditError, Forward, call, join_leftovers, size_of, tensors_in
 from .chain import known_chain
 from .follow import Follower
-from .forward import Layer, Look, Moments, Runner
+from .forward import Layer, Moments, Runner
+from .modes import Modes
 from .moments import SampleSums
 from .network import norm_layers, unwrapped
+from .norms import CallsOnBuffers, Norms, buffers_of, candidates, moved, tried
+from .places import Calls, parting
 from .preserve import Snapshot, unchanged
 from .sound import check_measured, check_stored
 
 FOLLOWED = 16  # one batch in this many is followed
+
+
+@dataclass
+class Findings:
+    """What the passes showed beside the moments of the layers."""
+
+    has_noise: bool = False
+    # Noise that evaluation has too, by name, and whether its module is on after `eval()`.
+    always_on: dict[str, bool] = field(default_factory=dict)
+    undone: dict[str, str] = field(default_factory=dict)  # see `Modes`
+    differs: bool = False  # something is not the same in both modes, which is neither noise nor what norms do
+    branches: tuple[str, ...] = ()  # the modules in which that begins
+    has_fast_path: bool = False  # it is torch's fast path for transformers, or that too
+    moving: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # by norm, its buffers that change in eval mode too
 
 
 @dataclass
@@ -32,9 +52,9 @@ class Measurement:
     layers: list[Layer]
     batches: int
     samples: int
-    has_noise: bool
-    always_on: list[str]  # names of noise that is on in eval mode too
     has_eval_batches: bool
+    findings: Findings
+    norms: Norms  # what of the model works like BN, and is none of torch's
     predicted: dict[
         str, float
     ]  # by the closure, the shift ratio of BN layers by name; empty for most networks
@@ -50,21 +70,25 @@ def measure(
     """
     model = unwrapped(model)
     layers = {name: Layer(name, norm) for name, norm in norm_layers(model).items()}
-    chain = known_chain(model) if forward is None else None
     count = samples = 0
     with (
         unchanged(model, batches, eval_batches) as state,
         torch.compiler.set_stance("force_eager"),  # compiled code cannot be followed
     ):
+        modes = Modes(model)
+        state.restore(thorough=modes.has_own)
+        chain = known_chain(model) if forward is None and not modes.has_own else None
         state.generators.seed(seed)
-        passes = Passes(model, layers, forward or call, state)
+        passes = Passes(model, layers, modes, forward or call, state)
         for count, batch in enumerate(join_leftovers(batches), 1):
             if chain is not None:
                 chain.note(batch)
+            if count == 1:
+                passes.find_norms(batch)
             if (count - 1) % FOLLOWED == 0:
                 passes.follow(batch)
             else:
-                passes.train_and_clean(batch)
+                passes.train_to_plain(batch)
             if count == 1:
                 check_stored(layers.values())
             passes.eval("eval", batch)
@@ -77,9 +101,9 @@ def measure(
         list(layers.values()),
         count,
         samples,
-        passes.has_noise,
-        list(passes.always_on),
         eval_batches is not None,
+        passes.findings,
+        passes.norms,
         {} if chain is None else chain.predicted(),
     )
     measurement.layers.sort(key=passes.depth)
@@ -90,13 +114,32 @@ def measure(
 class Passes:
     """The passes of batches through a model, and what they showed of its noise."""
 
-    def __init__(self, model: nn.Module, layers: dict[str, Layer], forward: Forward, state: Snapshot):
+    def __init__(
+        self, model: nn.Module, layers: dict[str, Layer], modes: Modes, forward: Forward, state: Snapshot
+    ):
         self.model, self.layers = model, layers
-        self._run = Runner(model, layers.values(), forward, state)
-        self._generators = state.generators
-        self.has_noise = False
-        self.always_on: dict[str, None] = {}  # names of the noise that evaluation has too
+        self._modes, self._generators = modes, state.generators
+        self._run = Runner(model, layers.values(), modes, forward, state)
+        self.findings, self.norms = Findings(undone=modes.undone), Norms()
+        self._others = candidates(model)
+        self._has_hidden_noise = False
         self._order: dict[str, int] = {}
+
+    def find_norms(self, batch: Any) -> None:
+        """Find what works like BN and is none of torch's, and audit it too where its statistics can be told."""
+        calls = CallsOnBuffers(self.model)
+        if not (self._others or calls):
+            return
+        with tried(self._others) as norms, calls:
+            self._run("train", batch, lambda *_: None)
+        self.norms = norms
+        norms.functional |= calls.found
+        for name, norm in norms.readable.items():
+            self.layers[name] = Layer(name, norm)
+        for name in norms.always_batch:
+            self.layers[name].keeps = "train"
+        self._modes.add_norms(norms.modules)
+        self._run.layers = list(self.layers.values())
 
     def depth(self, layer: Layer) -> int:
         """The layer's place in the order of the forward pass; layers that nothing reaches come last."""
@@ -106,77 +149,192 @@ class Passes:
         """A pass in eval mode, for the stream `eval` or `fresh`."""
 
         def look(layer: Layer, x: Tensor) -> None:
-            getattr(layer, mode).update(x)
+            stream = getattr(layer, mode)
+            if not stream.batches and layer.norm.training:
+                layer.keeps = "train"
+            stream.update(x)
 
-        self._run(mode, batch, look)
+        if mode == "eval" and not self._run.passes[mode]:
+            before = {name: buffers_of(module) for name, module in self._others.items()}
+            self._run(mode, batch, look, lambda: self._note_moving(before))
+        else:
+            self._run(mode, batch, look)
 
-    def train_and_clean(self, batch: Any) -> None:
-        """The train pass, and the clean pass if noise reaches BN; a layer without noise counts once."""
-        train_moments: dict[str, list[Moments | None]] = defaultdict(list)
+    def _note_moving(self, before: dict[str, dict[str, Tensor]]) -> None:
+        self.findings.moving = {
+            name: names for name, module in self._others.items() if (names := moved(module, before[name]))
+        }
 
-        def look_train(layer: Layer, x: Tensor) -> Moments | None:
-            layer.train.update(x)
-            moments = layer.train.batch_moments()
-            if not layer.is_noisy:
-                train_moments[layer.name].append(moments)
-            return moments
+    def train_to_plain(self, batch: Any) -> None:
+        """The train pass, and those between it and eval mode that show something else."""
+        last: dict[str, list[Moments | None]] = {}  # of each layer's calls, in the last pass that was its own
+        for mode in ("train", "clean", "plain"):
+            if mode != "train" and not any(layer.has_stream(mode) for layer in self.layers.values()):
+                continue
+            now: dict[str, list[Moments | None]] = defaultdict(list)
 
-        def look_clean(layer: Layer, x: Tensor) -> Moments | None:
-            if layer.is_noisy:
-                layer.clean.update(x)
-                return layer.clean.batch_moments()
-            return train_moments[layer.name].pop(0) if train_moments[layer.name] else None
+            def look(layer: Layer, x: Tensor, mode=mode, now=now, last=last) -> Moments | None:
+                if layer.has_stream(mode):
+                    stream = layer.stream(mode)
+                    stream.update(x)
+                    moments = stream.batch_moments()
+                else:  # the same as before
+                    calls = last.get(layer.name, ())
+                    moments = calls[len(now[layer.name])] if len(now[layer.name]) < len(calls) else None
+                now[layer.name].append(moments)
+                return moments
 
-        self._run("train", batch, look_train)
-        if any(layer.is_noisy for layer in self.layers.values()):
-            self._run("clean", batch, look_clean)
+            self._run(mode, batch, look)
+            last = now
 
     def follow(self, batch: Any) -> None:
-        """The clean pass and the train pass with its noise followed."""
-        clean_sums: dict[str, list[SampleSums]] = defaultdict(list)
-        train_sums: dict[str, list[SampleSums]] = defaultdict(list)
-        reached = set()
-
-        def look_clean(layer: Layer, x: Tensor) -> Moments | None:
-            moments = layer.clean if layer.is_noisy else layer.train
-            clean_sums[layer.name].append(moments.sums_of(x).copy())
-            return moments.batch_moments()
-
-        def look_train(layer: Layer, x: Tensor) -> Moments | None:
-            self._order.setdefault(layer.name, len(self._order))
-            train_sums[layer.name].append(layer.train.sums_of(x).copy())
-            if trail := follower.trail(x):
-                reached.add(layer.name)
-                layer.note(x, trail)
-            return layer.train.batch_moments()
-
-        follower = Follower(self.model)
+        """The passes from train to eval mode, compared, and the train pass with its noise followed."""
+        follower, generators = Follower(self.model), self._generators
+        start = generators.states()
         with follower:
-            clean, drawn_clean = self._run_and_watch("clean", batch, look_clean)
-        self.always_on |= follower.noise_names
-        follower.follow(ignored=frozenset(self.always_on))
+            plain = self._pass("plain", batch)
+        always_on, drawn_plain = dict(follower.noise_names), generators.drawn_since(start)
+        self.findings.always_on |= {
+            name: any(map(self._modes.stays_on, modules)) for name, modules in follower.noisy.items()
+        }
+        follower.follow(ignored=frozenset(self.findings.always_on))
+        before = generators.states()
         with follower:
-            noisy, drawn = self._run_and_watch("train", batch, look_train)
+            train = self._pass("train", batch, follower)
+        drawn = generators.drawn_since(before)
+        after = generators.states()
+        if self._modes.freeze(
+            layer.module for layer in self.layers.values() if self._note_frozen(layer, train)
+        ):
+            generators.give_back(start)
+            plain = self._pass("plain", batch)
+        if self._run.has_fast_path:  # which nothing takes that is followed
+            generators.give_back(start)
+            slow, plain = plain, self._pass("plain", batch)
+            self.findings.has_fast_path |= not plain.agrees_with(slow)
+
+        clean = train
+        new_noise = {name: modules for name, modules in follower.noisy.items() if name not in always_on}
+        if new_noise or drawn - drawn_plain or not train.agrees_with(plain):
+            noisy = set().union(*new_noise.values())
+            others = noisy & follower.not_by_calls
+            if self.findings.always_on:  # whose calls must not be quiet
+                others, self._modes.has_quiet_calls = noisy, False
+            self._modes.switch_off(others, only_calls=False)
+            self._modes.switch_off(noisy - others, only_calls=True)
+            unknown = (
+                drawn - drawn_plain - ({"torch"} if new_noise else set())
+            )  # of numpy, Python or no known call
+            clean = self._hide(plain) if unknown else self._clean_pass(batch, plain, drawn_plain, start)
+            if clean is not plain and not clean.agrees_with(plain) and not self.findings.always_on:
+                # Whatever differs from the plain pass must be the same each time, or it is noise without a name.
+                generators.give_back(after)
+                again = self._pass("clean", batch) if new_noise else train
+                clean = clean if clean.is_same_as(again) else self._hide(plain)
+        generators.give_back(after)
+
         # Nobody sees where numbers go that numpy and Python draw, or torch without an operation that is known.
         followed = {"torch"} if follower.noise_names and not follower.has_lost_draws else set()
-        may_reach_all = bool(drawn - drawn_clean - followed) or follower.has_lost_draws
+        may_reach_all = bool(drawn - drawn_plain - followed) or follower.has_lost_draws
         for name, layer in self.layers.items():
-            layer.calls = max(layer.calls, len(train_sums[name]))
-            is_noisy = may_reach_all or name in reached or not _agree(train_sums[name], clean_sums[name])
+            layer.calls = max(layer.calls, len(train.sums[name]))
+            is_noisy = (
+                may_reach_all or name in train.reached or not _agree(train.sums[name], clean.sums[name])
+            )
             if is_noisy and not layer.is_noisy:
-                layer.is_noisy = True
                 layer.clean = layer.train.copy()  # both were the same until now
-            for sums in train_sums[name]:
-                layer.train.add(sums)
-            for sums in clean_sums[name] if layer.is_noisy else ():
-                layer.clean.add(sums)
+                layer.is_noisy = True
+            if not _agree(clean.sums[name], plain.sums[name]) and not layer.is_branched:
+                layer.plain = layer.stream("clean").copy()
+                layer.is_branched = True
+            for mode, found in (("train", train), ("clean", clean), ("plain", plain)):
+                if layer.has_stream(mode):
+                    for sums in found.sums[name]:
+                        getattr(layer, mode).add(sums)
         is_noisy = any(layer.is_noisy for layer in self.layers.values())
-        self.has_noise |= is_noisy or bool(follower.noise_names) or not _agree(noisy, clean)
+        self.findings.has_noise |= is_noisy or bool(follower.noise_names) or not train.agrees_with(clean)
+        if not self.findings.differs and not clean.agrees_with(plain):
+            self.findings.differs = True
+            self.findings.branches = self._branches(batch, start)
+            generators.give_back(after)
 
-    def _run_and_watch(self, mode: str, batch: Any, look: Look) -> tuple[Any, set[str]]:
-        """Run a pass; return its output and the libraries whose random generators it drew from."""
-        before = self._generators.states()
-        return self._run(mode, batch, look), self._generators.drawn_since(before)
+    def _clean_pass(self, batch: Any, plain: "_Pass", drawn_plain: set[str], start: list[Any]) -> "_Pass":
+        """The pass with noise off; the plain one where there is noise that cannot be switched off by itself.
+
+        It begins with the random numbers of the plain pass, so that noise that evaluation has too is the same.
+        """
+        if self._has_hidden_noise:
+            return plain
+        self._generators.give_back(start)
+        follower = Follower(self.model)
+        with follower:
+            clean = self._pass("clean", batch)
+        is_hidden = self._generators.drawn_since(start) - drawn_plain
+        is_hidden |= follower.noise_names.keys() - self.findings.always_on
+        return self._hide(plain) if is_hidden else clean
+
+    def _hide(self, plain: "_Pass") -> "_Pass":
+        """Note that there is noise of which nobody knows where it is made."""
+        self._has_hidden_noise = True
+        self._modes.switch_all_off()
+        return plain
+
+    def _pass(self, mode: str, batch: Any, follower: Follower | None = None) -> "_Pass":
+        """Run a pass whose sums are kept; `follower`: what it finds out of each layer's input is noted."""
+        found = _Pass()
+
+        def look(layer: Layer, x: Tensor) -> Moments | None:
+            stream = layer.stream(mode)
+            found.sums[layer.name].append(stream.sums_of(x).copy())
+            found.in_train_mode[layer.name] |= layer.norm.training
+            if follower is not None:
+                self._order.setdefault(layer.name, len(self._order))
+                if trail := follower.trail(x):
+                    found.reached.add(layer.name)
+                    layer.note(x, trail)
+            return stream.batch_moments()
+
+        found.output = self._run(mode, batch, look)
+        return found
+
+    def _note_frozen(self, layer: Layer, train: "_Pass") -> bool:
+        """Note whether a layer runs in eval mode in train mode too."""
+        stores = layer.norm.running_var is not None
+        is_frozen = stores and bool(train.sums[layer.name]) and not train.in_train_mode[layer.name]
+        if is_frozen:
+            layer.keeps = "eval"
+        return is_frozen
+
+    def _branches(self, batch: Any, start: list) -> tuple[str, ...]:
+        """The modules where train mode without noise and the plain mode part."""
+        calls = []
+        for mode in ("clean", "plain"):
+            self._generators.give_back(start)
+            calls.append(Calls(self.model))
+            with calls[-1].noted():
+                self._run(mode, batch, lambda *_: None)
+        return tuple(parting(*calls))
+
+
+class _Pass:
+    """What one pass showed."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, list[SampleSums]] = defaultdict(list)  # of each layer's calls
+        self.in_train_mode: dict[str, bool] = defaultdict(bool)  # whether it was, in any call
+        self.reached: set[str] = set()  # layers that noise reached which was followed
+        self.output: Any = None
+
+    def agrees_with(self, other: "_Pass") -> bool:
+        """Whether both are the same but for rounding."""
+        return _agree(self.output, other.output) and all(
+            _agree(sums, other.sums[name]) for name, sums in self.sums.items()
+        )
+
+    def is_same_as(self, other: "_Pass") -> bool:
+        """Whether both are the same, bit for bit."""
+        mine, others = (tensors_in([found.output, *found.sums.values()]) for found in (self, other))
+        return len(mine) == len(others) and all(map(torch.equal, mine, others))
 
 
 def _agree(first: Any, second: Any) -> bool:

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from .. import theory
 from ..theory.noises import DROPOUT, FAMILIES, family, standard_normal
 from .batches import AuditError, Forward, call, join_leftovers, labels_of, reason, scores_of
-from .forward import Caller, Layer, Modes, Moments, Runner
+from .forward import Caller, Layer, Moments, Runner
+from .modes import Modes
 from .network import norm_layers, unwrapped
+from .norms import candidates, tried
 from .preserve import copied, unchanged
 
+FROZEN = ("keep", "adjust")
 Metric = Callable[[nn.Module, Iterable[Any]], float]
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -94,44 +97,70 @@ def _replacement_for(module: nn.Module, noise: str, noise_variance: float | None
 
 
 @torch.no_grad()
-def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None = None) -> nn.Module:
+def adjust(
+    model: nn.Module, batches: Iterable[Any], *, forward: Forward | None = None, frozen: str = "keep"
+) -> nn.Module:
     """Give every BN layer the statistics of `batches` without noise, in place; return the model.
 
-    The paper's BN adjustment, joint: BN normalises by its batch and every noise is off, so that each layer's
-    statistics are taken behind layers that are adjusted already. (`torch.optim.swa_utils.update_bn` leaves the
-    noise on, and with it the shift.) Moments are pooled exactly over all samples of all batches, of any sizes, and
-    written at the end; one pass, constant memory, on the model's device. Counters grow by the number of batches;
-    everything else that the model holds is put back, see `preserve`, and after an error the statistics too.
+    The paper's BN adjustment, joint: BN normalises by its batch and everything else is as in eval mode, so that
+    each layer's statistics are taken behind layers that are adjusted already. (`torch.optim.swa_utils.update_bn`
+    leaves the noise on, and with it the shift.) Moments are pooled exactly over all samples of all batches, of any
+    sizes, and written at the end; one pass, constant memory, on the model's device. Counters grow by the number of
+    batches; everything else that the model holds is put back, see `preserve`, and after an error the statistics
+    too.
 
     Args:
-        model: any module with BN.
+        model: any module with BN, or with other modules that store running averages.
         batches: training data, in batches of the size of training; see `audit`.
         forward: `forward(model, batch)`, where calling the model is not as plain as that.
+        frozen: what becomes of layers that are in eval mode after `model.train()` too: "keep" leaves what they
+            store, and has them normalise by it; "adjust" treats them as all others.
 
     Raises:
         AuditError: in a plain sentence, if there is nothing to adjust or the model fails.
     """
+    if frozen not in FROZEN:
+        raise AuditError(f"frozen={frozen}: allowed is {' or '.join(FROZEN)}.")
     inner = unwrapped(model)
     layers = {
         name: Layer(name, norm) for name, norm in norm_layers(inner).items() if norm.running_var is not None
     }
-    if not layers:
+    others = candidates(inner)
+    if not (layers or others):
         raise AuditError(
             "All BN layers have track_running_stats=False: they store nothing that could be adjusted."
+            if norm_layers(inner)
+            else "The model has no BatchNorm layer, nor anything else that stores statistics: nothing to adjust."
         )
-    count = 0
+    count, kept = 0, set()
 
     def look(layer: Layer, x: Tensor) -> Moments | None:
+        if layer.name in kept:
+            return None
+        layer.module.__dict__["training"] = True  # also where a hook froze it
         layer.clean.update(x)
         return layer.clean.batch_moments()
 
     with unchanged(inner, batches) as state:
-        run = Runner(inner, layers.values(), forward or call, state)
-        for count, batch in enumerate(join_leftovers(batches), 1):  # noqa: B007
-            run("clean", batch, look)
+        modes = Modes(inner)
+        state.restore(thorough=modes.has_own)
+        run = Runner(inner, layers.values(), modes, forward or call, state)
+        for count, batch in enumerate(join_leftovers(batches), 1):
+            if count == 1:
+                with tried(others) as norms:
+                    kept = _frozen_layers(run, batch)
+                layers |= {name: Layer(name, norm) for name, norm in norms.readable.items()}
+                run.layers = list(layers.values())
+                modes.add_norms(norms.modules)
+                if frozen == "keep":
+                    modes.freeze(layers[name].module for name in kept)
+                else:
+                    modes.unfreeze(layers[name].module for name in kept)
+                    kept = set()
+            run("plain", batch, look)
     if not count:
         raise AuditError("There are no batches to run the model on; an iterator can be read only once.")
-    if not any(layer.clean.samples for layer in layers.values()):
+    if not (kept or any(layer.clean.samples for layer in layers.values())):
         raise AuditError("No batch reaches a BN layer that stores statistics: nothing was adjusted.")
     for layer in layers.values():
         if layer.clean.samples and not torch.isfinite(layer.clean.variance).all():
@@ -142,8 +171,20 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
         if layer.clean.samples:
             layer.norm.running_mean.copy_(layer.clean.mean)  # type: ignore[union-attr]
             layer.norm.running_var.copy_(layer.clean.variance)  # type: ignore[union-attr]
-            layer.norm.num_batches_tracked.add_(count)  # type: ignore[union-attr]
+            if layer.norm.num_batches_tracked is not None:
+                layer.norm.num_batches_tracked.add_(count)
     return model
+
+
+def _frozen_layers(run: Runner, batch: Any) -> set[str]:
+    """The names of layers that are in eval mode whenever train mode calls them."""
+    modes: dict[str, set[bool]] = {}
+
+    def look(layer: Layer, _: Tensor) -> None:
+        modes.setdefault(layer.name, set()).add(layer.norm.training)
+
+    run("train", batch, look)
+    return {name for name, seen in modes.items() if seen == {False}}
 
 
 @torch.no_grad()
@@ -167,6 +208,8 @@ def compare(
 ) -> pd.DataFrame:
     """A row per model with the metric in train mode and in eval mode; what the models hold is put back.
 
+    The modes are what the model's own `train()` and `eval()` make of it, but for BN's statistics, which stay.
+
     Args:
         models: by the name of their row, for example {"before": model, "after": adjusted}.
         batches: read once per model and mode, hence a list or a loader.
@@ -183,7 +226,7 @@ def compare(
         row: dict[str, str | float] = {"model": name}
         for mode in ("train", "eval"):
             with unchanged(model, batches):
-                Modes(model).set(norms_train=mode == "train", noise_on=mode == "train")
+                Modes(model).set(mode)
                 row[f"{mode}_mode"] = value_of(metric, model, batches)
         rows.append(row)
     return pd.DataFrame(rows)

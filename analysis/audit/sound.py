@@ -77,12 +77,12 @@ def check_measured(model: nn.Module, layers: list[Layer]) -> None:
                 continue
             if not math.isfinite(moments.layer_mean):
                 raise AuditError(
-                    f"NaN or infinite numbers reach the BN layer {layer.name} first, in {MODES[mode].words}."
+                    f"NaN or infinite numbers reach the BN layer {layer.name} first, in {MODES[mode]}."
                 )
             if not math.isfinite(moments.layer_variance):
                 raise AuditError(
                     f"Numbers too large to be squared reach the BN layer {layer.name} first, "
-                    f"in {MODES[mode].words}."
+                    f"in {MODES[mode]}."
                 )
         has_both = layer.train.samples and layer.clean.samples
         if has_both and layer.train.layer_variance < FAINT * layer.clean.layer_variance:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .. import theory
 from .batches import map_tensors
@@ -62,6 +63,17 @@ def noisy_call(func: Any, args: tuple, kwargs: dict) -> NoisyCall | None:
             return None
         return _switched_off(args, kwargs, "dropout between its layers", dropout=(5 + is_packed, 0.0))
     return None
+
+
+class Quiet(TorchFunctionMode):
+    """Runs noisy calls of torch without their noise."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Run an operation."""
+        call = noisy_call(func, args, kwargs or {})
+        if call is None:
+            return func(*args, **(kwargs or {}))
+        return func(*call.quiet_args, **call.quiet_kwargs) if call.signal is None else call.signal
 
 
 def _dropout(name: str, args: tuple, kwargs: dict) -> NoisyCall | None:

@@ -1,13 +1,16 @@
 """The audit's table: a row per BN layer, with intervals, causes and alarms.
 
-Three steps lead from what BN stored to what it gets in eval mode. Their ratios of variances multiply, their
-differences of means add: from stored to train mode (lag), from there to train mode without noise (noise), and from
-there to eval mode (upstream: what earlier layers stored). Evaluation data that differ come on top (data).
+Four steps lead from what BN stored to what it gets in eval mode. Their ratios of variances multiply, their
+differences of means add: from stored to train mode (lag), from there to train mode without noise (noise), from
+there to what differs by mode and is neither noise nor BN (branch), and from there to eval mode (upstream: what
+earlier layers stored). Evaluation data that differ come on top (data).
 """
 
 import itertools
 import math
 from collections.abc import Iterable
+from dataclasses import asdict
+from operator import or_
 from typing import Any
 
 import pandas as pd
@@ -16,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..theory import shift_magnitude
 from .alarms import CAUSES, EVIDENCE, FALSE_ALARM, TESTS, is_adjusting_advised, is_alarm
-from .batches import Forward
+from .batches import AuditError, Forward
 from .forward import Layer
 from .moments import (
     GroupedMoments,
@@ -28,18 +31,22 @@ from .moments import (
     quotient,
     ratio,
 )
-from .passes import measure
+from .norms import StoringModule
+from .passes import Measurement, measure
 from .repair import Metric, accuracy
 from .shown import AuditTable
 from .tried import try_adjusting
 
+NOTHING = (
+    "The model has no BatchNorm layer, and nothing else in it depends on train and eval mode but noise that only "
+    "train mode has: nothing to audit (a module that stores running averages would be found)."
+)
 
-def variances(
-    layer: Layer, clean: GroupedMoments, moving_var: float, stored_error: float, before: float
-) -> dict[str, Ratio]:
+
+def variances(layer: Layer, moving_var: float, stored_error: float, before: float) -> dict[str, Ratio]:
     """The ratios of a layer's variances by their column; nan where one has no meaning.
 
-    `clean`: its input in train mode without noise. `stored_error`, `before`: standard errors of the log of what it
+    `stored_error`, `before`: standard errors of the log of what it
     stored and of what earlier layers did to its input in eval mode.
     """
     unknown, certain = Ratio(math.nan, math.nan, 0), Ratio(1.0, 0.0, 2)
@@ -48,15 +55,18 @@ def variances(
         layer.eval.samples > 0,
         not math.isnan(moving_var),
     )
-    shift = lag = noise = upstream = data = local = unknown
+    clean, plain = layer.stream("clean"), layer.stream("plain")
+    shift = lag = noise = branch = upstream = data = local = unknown
     if has_eval and has_store:
         shift = ratio(layer.eval, moving_var).with_error(math.hypot(stored_error, before))
     if has_train and clean.samples:
         noise = certain if clean is layer.train else ratio(clean, layer.train)
+    if clean.samples and plain.samples:
+        branch = certain if plain is clean else ratio(plain, clean)
     if has_train and has_store:
         lag = ratio(layer.train, moving_var).with_error(stored_error)
-    if has_eval and clean.samples and has_store:
-        upstream = ratio(layer.eval, clean).with_error(before)
+    if has_eval and plain.samples and has_store:
+        upstream = ratio(layer.eval, plain).with_error(before)
     if has_eval and layer.fresh.samples:
         data = independent_ratio(layer.fresh, layer.eval)
     if layer.own and layer.is_followed:
@@ -66,6 +76,7 @@ def variances(
     return {
         "shift_ratio": shift,
         "noise_ratio": noise,
+        "branch_ratio": branch,
         "lag_ratio": lag,
         "upstream_ratio": upstream,
         "data_ratio": data,
@@ -73,10 +84,11 @@ def variances(
     }
 
 
-def means(layer: Layer, clean: GroupedMoments, stored_error: float, before: float) -> dict[str, Offset]:
+def means(layer: Layer, stored_error: float, before: float) -> dict[str, Offset]:
     """The offsets between a layer's means by their column, in stored standard deviations; see `variances`."""
-    unknown = Offset(math.nan, math.nan, 0)
-    shift = lag = noise = upstream = data = unknown
+    unknown, certain = Offset(math.nan, math.nan, 0), Offset(0.0, 0.0, 2)
+    clean, plain = layer.stream("clean"), layer.stream("plain")
+    shift = lag = noise = branch = upstream = data = unknown
     has_train, has_eval = layer.train.samples > 0, layer.eval.samples > 0
     if layer.norm.running_mean is not None and layer.norm.running_var is not None:
         scale, stored = layer.norm.running_var + layer.norm.eps, layer.norm.running_mean
@@ -86,14 +98,17 @@ def means(layer: Layer, clean: GroupedMoments, stored_error: float, before: floa
             # Without the stored mean's own error: statistics over few samples are off, whatever excuse they have.
             lag = offset(layer.train, stored, scale)
         if has_train and clean.samples:
-            noise = Offset(0.0, 0.0, 2) if clean is layer.train else offset(clean, layer.train, scale)
-        if has_eval and clean.samples:
-            upstream = offset(layer.eval, clean, scale).with_error(before)
+            noise = certain if clean is layer.train else offset(clean, layer.train, scale)
+        if clean.samples and plain.samples:
+            branch = certain if plain is clean else offset(plain, clean, scale)
+        if has_eval and plain.samples:
+            upstream = offset(layer.eval, plain, scale).with_error(before)
         if has_eval and layer.fresh.samples:
             data = independent_offset(layer.fresh, layer.eval, scale)
     return {
         "mean_shift": shift,
         "noise_mean": noise,
+        "branch_mean": branch,
         "lag_mean": lag,
         "upstream_mean": upstream,
         "data_mean": data,
@@ -108,8 +123,8 @@ def stored_error(layer: Layer) -> tuple[float, float]:
     be as large as those of the audit.
     """
     count, momentum = updates(layer.norm), layer.norm.momentum
-    if not (count and layer.train.samples) or layer.norm.running_var is None:
-        return 0.0, 0.0
+    if layer.keeps or not (count and layer.train.samples) or layer.norm.running_var is None:
+        return 0.0, 0.0  # of what it keeps, or never learnt, train mode knows nothing
     weights = max(1 / count, momentum / (2 - momentum) if momentum is not None else 0.0)
     errors = (
         ratio(layer.train, 1.0).log_error,
@@ -120,19 +135,22 @@ def stored_error(layer: Layer) -> tuple[float, float]:
     return variance, mean
 
 
-def updates(norm: _BatchNorm) -> int:
-    """How many batches went into what the layer stored; 0 where that is not known."""
-    return int(norm.num_batches_tracked) if norm.num_batches_tracked is not None else 0
+def updates(norm: _BatchNorm | StoringModule) -> float:
+    """How many batches went into what it stored; unknown: 0 for torch's BN, infinity for others."""
+    if norm.num_batches_tracked is None:
+        return 0 if isinstance(norm, _BatchNorm) else math.inf
+    return int(norm.num_batches_tracked)
 
 
 def is_adjusted(layer: Layer, error: tuple[float, float], level: float) -> bool:
     """Whether what is stored fits the input without noise, and fits it better than the one with noise."""
     norm = layer.norm
-    if not layer.clean.samples or norm.running_mean is None or norm.running_var is None:
+    clean_input = layer.stream("plain")
+    if not clean_input.samples or norm.running_mean is None or norm.running_var is None:
         return False
     stored = float(norm.running_var.cpu().double().mean())
-    clean = ratio(layer.clean, stored).with_error(error[0])
-    mean = offset(layer.clean, norm.running_mean, norm.running_var + norm.eps)
+    clean = ratio(clean_input, stored).with_error(error[0])
+    mean = offset(clean_input, norm.running_mean, norm.running_var + norm.eps)
     is_nearer = shift_magnitude(clean.value) < shift_magnitude(quotient(layer.train.layer_variance, stored))
     return is_nearer and not is_alarm(clean, level) and not is_alarm(mean, level)
 
@@ -174,11 +192,15 @@ def audit(
         local_ratio: the shift if only this layer's own noise is taken out; local_ratio_exact: by theory;
             cascade = (test_var / train_var) / local_ratio
         noise_ratio = clean_var / train_var: what noise does
+        branch_ratio: what else is not the same in train and eval mode does, such as a branch on `self.training`
         lag_ratio = train_var / moving_var: what the stored statistics lag behind
-        upstream_ratio = test_var / clean_var: what the stored statistics of earlier layers do to this one
-            (these three multiply to shift_ratio)
+        upstream_ratio: what the stored statistics of earlier layers do to this one
+            (these four multiply to shift_ratio)
         data_ratio = variance on eval_batches / test_var
-        noise_mean, lag_mean, upstream_mean, data_mean: the same differences of means, in the unit of mean_shift
+        noise_mean, branch_mean, lag_mean, upstream_mean, data_mean: the same differences of means, in the unit of
+            mean_shift
+        keeps: "eval" for a layer that stays in eval mode after `model.train()`, frozen; "train" for one that
+            normalises by its batch after `model.eval()` too. Then neither noise nor lag is an alarm
         is_adjusted: what is stored fits the input without noise; then neither noise nor lag is an alarm
         alarm: the causes of `CAUSES` beyond doubt and beyond 2 % of variance or 0.1 standard deviations of
             mean, comma-separated, or "". At most 1 audit in 100 of a sound network has any (Bonferroni over
@@ -187,36 +209,66 @@ def audit(
         Empty (nan) where a column has no meaning.
 
     Raises:
-        AuditError: in a plain sentence, if the model has no BN, fails, or has NaN; if what it stores cannot work;
-            if noise leaves nothing to measure; if the batches fail or are empty; if the model cannot be put back.
+        AuditError: in a plain sentence, if the model has no BN and nothing else in it depends on the mode, fails,
+            or has NaN; if what it stores cannot work; if noise leaves nothing to measure; if the batches fail or
+            are empty; if the model cannot be put back.
     """
     measurement = measure(model, batches, eval_batches, forward, seed)
-    level = 1 - FALSE_ALARM / (len(measurement.layers) * TESTS)
+    findings, norms = measurement.findings, measurement.norms
+    level = 1 - FALSE_ALARM / (max(len(measurement.layers), 1) * TESTS)
     errors = [stored_error(layer) for layer in measurement.layers]
     # In eval mode the errors of what earlier layers stored add up.
     before = [math.hypot(*itertools.chain(*errors[:index])) for index in range(len(errors))]
+    has_stores = list(
+        itertools.accumulate(map(_is_in_use, measurement.layers), initial=bool(norms.unreadable), func=or_)
+    )
     rows = [
-        _row(layer, own, earlier, level)
-        for layer, own, earlier in zip(measurement.layers, errors, before, strict=True)
+        _row(layer, own, earlier, has_store, level)
+        for layer, own, earlier, has_store in zip(
+            measurement.layers, errors, before, has_stores, strict=False
+        )
     ]
-    table = AuditTable(rows)
+    if not rows:
+        if not _is_telling(measurement):
+            raise AuditError(NOTHING)
+        nobody = Layer("", nn.BatchNorm1d(1))
+        rows = [_row(nobody, (0.0, 0.0), 0.0, False, level)]
+    table = AuditTable(AuditTable(rows).iloc[: len(measurement.layers)])
     table.insert(0, "layer_index", range(1, len(table) + 1))
     table["shift_ratio_predicted"] = table["layer_name"].map(measurement.predicted).astype(float)
     table.attrs |= {
         "batches": measurement.batches,
         "samples": measurement.samples,
-        "has_noise": measurement.has_noise,
-        "always_on": measurement.always_on,
         "has_eval_batches": measurement.has_eval_batches,
+        "unreadable": {name: type(module).__name__ for name, module in norms.unreadable.items()},
+        "functional": {name: type(module).__name__ for name, module in norms.functional.items()},
+        "per_sample": [name for name, norm in norms.readable.items() if norm.per_sample],
+        **asdict(findings),
     }
     if metric is not None and is_adjusting_advised(table):
         table.attrs["tried"] = try_adjusting(model, batches, eval_batches, metric, forward)
     return table
 
 
-def _row(layer: Layer, error: tuple[float, float], before: float, level: float) -> dict[str, Any]:
-    """The layer's row. `error`: of what it stored, see `stored_error`; `before`: of what earlier layers stored."""
-    norm, clean = layer.norm, layer.clean if layer.is_noisy else layer.train
+def _is_in_use(layer: Layer) -> bool:
+    """Whether a layer normalises by its batch in train mode, and by what it stores in eval mode."""
+    return not layer.keeps and layer.norm.running_var is not None
+
+
+def _is_telling(measurement: Measurement) -> bool:
+    """Whether there is anything to say of a model without BN."""
+    found, norms = measurement.findings, measurement.norms
+    return bool(found.always_on or found.differs or found.moving or norms.unreadable or norms.functional)
+
+
+def _row(
+    layer: Layer, error: tuple[float, float], before: float, has_store_before: bool, level: float
+) -> dict[str, Any]:
+    """The layer's row. `error`: of what it stored, see `stored_error`; `before`: of what earlier layers stored.
+
+    `has_store_before`: whether any of these stores something that eval mode uses and train mode does not.
+    """
+    norm = layer.norm
     row: dict[str, Any] = {
         "layer_name": layer.name,
         "channels": norm.num_features,
@@ -224,15 +276,16 @@ def _row(layer: Layer, error: tuple[float, float], before: float, level: float) 
         "moving_var": math.nan if norm.running_var is None else float(norm.running_var.cpu().double().mean()),
         "updates": updates(norm),
         "momentum": math.nan if norm.momentum is None else norm.momentum,
+        "keeps": layer.keeps,
         "train_var": _value(layer.train),
-        "clean_var": _value(clean),
+        "clean_var": _value(layer.stream("clean")),
         "test_var": _value(layer.eval),
         "own_noise": ", ".join(layer.own),
         "upstream_noise": ", ".join(layer.upstream),
     }
     estimates = {
-        **variances(layer, clean, row["moving_var"], error[0], before),
-        **means(layer, clean, error[1], before),
+        **variances(layer, row["moving_var"], error[0], before),
+        **means(layer, error[1], before),
     }
     for name, estimate in estimates.items():
         low, high = estimate.interval()
@@ -243,13 +296,18 @@ def _row(layer: Layer, error: tuple[float, float], before: float, level: float) 
     row["shift_magnitude_high"] = max(shift_magnitude(low), shift_magnitude(high))
     row["local_ratio_exact"] = _exact(layer)
     row["cascade"] = quotient(quotient(row["test_var"], row["train_var"]), row["local_ratio"])
-    row["is_adjusted"] = layer.is_noisy and is_adjusted(layer, error, level)
-    innocent = ("noise", "lag") if row["is_adjusted"] else ()
-    row["alarm"] = ",".join(
+    row["is_adjusted"] = bool(layer.is_noisy or layer.is_branched) and is_adjusted(layer, error, level)
+    innocent = (
+        {"noise", "lag", "branch"} if row["is_adjusted"] else {"noise", "lag"} if layer.keeps else set()
+    )
+    guilty = {
         cause
         for cause in CAUSES
         if cause not in innocent and any(is_alarm(estimates[name], level) for name in EVIDENCE[cause])
-    )
+    }
+    if "upstream" in guilty and not has_store_before:  # no earlier layer: the model asks BN for its mode
+        guilty = guilty - {"upstream"} | {"branch"}
+    row["alarm"] = ",".join(cause for cause in CAUSES if cause in guilty)
     return row
 
 

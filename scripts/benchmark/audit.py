@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.audit import audit
-from analysis.audit.forward import MODES, Modes
+from analysis.audit.modes import Modes
 from analysis.audit.preserve import unchanged
 from scripts.benchmark.timing import seconds_of
 from tests.analysis.audit import zoo
@@ -113,8 +113,8 @@ def seconds_of_passes(model: nn.Module, batches: list[Tensor], clock: Clock) -> 
     seconds = {}
     with unchanged(model):
         modes = Modes(model)
-        for mode in ("train", "clean", "eval"):
-            modes.set(MODES[mode].norms_train, MODES[mode].noise_on)
+        for mode in ("train", "plain", "eval"):
+            modes.set(mode)
             seconds[mode] = seconds_of(lambda: [model(x) for x in batches], clock)
     return seconds
 

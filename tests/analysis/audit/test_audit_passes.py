@@ -36,7 +36,10 @@ def test_batches_take_three_passes_and_two_where_no_noise_reaches_bn(noise, behi
     model = trained(mlp(noise).append(behind), vectors(20))
     model.register_forward_hook(lambda *_: count.__setitem__(0, count[0] + 1))
     table = audit(model, vectors(20))
-    assert count[0] == passes * 18 + 3 * 2  # the 1st and the 17th batch take three in any case
+    followed = (
+        3 if isinstance(noise, nn.Identity) and isinstance(behind, nn.Identity) else 4
+    )  # the 1st and 17th batch
+    assert count[0] == passes * 18 + followed * 2
     assert table.attrs["has_noise"] == (passes == 3 or isinstance(behind, nn.Dropout))
     assert "noise" not in ",".join(table.alarm) or passes == 3
 
