@@ -134,7 +134,7 @@ def test_the_paper_s_ratio_is_that_of_a_large_batch_times_both_factors(layers):
 
 def test_without_stored_statistics_or_a_closure_there_is_no_prediction():
     data = small_data()
-    stack, _ = noisy_stack("convnet", MEMBERS)
+    stack, _ = noisy_stack("imagenet_net", MEMBERS)
     assert predicted_shift(stack, MEMBERS, INPUTS, data.train_labels[:30]) == {}
     plain = stack_members(MEMBERS, lambda seed: small_network("mlp", seed, norm="group"))
     assert predicted_shift(plain, MEMBERS, INPUTS, data.train_labels[:30]) == {}
