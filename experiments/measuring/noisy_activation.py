@@ -32,8 +32,8 @@ from experiments.measuring.shown import select
 from experiments.networks.network import Network
 
 # How many training samples stand for all, and the nodes of a factor's law.
-SAMPLES = 256
-NODES = 12
+SAMPLES = 128
+NODES = 8
 
 
 class NoisyActivation:

@@ -91,7 +91,7 @@ def simulated(network: Network, placement: str, noise: tuple[str, float], draws:
     sites = [site for site in network.sites().values() if site.placement == placement]
     hooks = [site.register_forward_pre_hook(draw) for site in sites]
     for name in names:  # what eval mode then divides by is the batch's
-        network.get_submodule(name).momentum = 1.0
+        network.get_submodule(name).momentum = 1.0  # type: ignore[assignment]
     train = variances(INPUTS.repeat(draws, 1, 1, 1)) if network.train() else []
     for hook, site in zip(hooks, sites, strict=True):
         hook.remove()
