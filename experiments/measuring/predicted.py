@@ -9,8 +9,10 @@ from torch import Tensor
 
 from analysis.theory.closure import Block, Noise, Prediction, predict_mlp
 from analysis.theory.noises import family
+from experiments.measuring.noisy_activation import predict_images
 from experiments.measuring.shown import storing_norms
 from experiments.members import Member
+from experiments.networks.convnet import ConvNet
 from experiments.networks.mlp import MLP
 from experiments.networks.network import Network
 
@@ -41,4 +43,9 @@ def _of_mlp(stack: MLP, noises: Sequence[Noise], inputs: Tensor, labels: Tensor)
     return predict_mlp(stack.vectors(inputs), labels, blocks, noises, stack.blocks[0].norm.eps)  # type: ignore[union-attr]
 
 
-CLOSURES: dict[type[Network], Closure] = {MLP: _of_mlp}
+def _of_images(stack: Network, noises: Sequence[Noise], inputs: Tensor, labels: Tensor) -> list[Prediction]:
+    return predict_images(stack, noises, inputs)
+
+
+# `predict_images` takes other convolutional networks too: here are those whose error was measured, trained.
+CLOSURES: dict[type[Network], Closure] = {MLP: _of_mlp, ConvNet: _of_images}

@@ -160,7 +160,7 @@ def test_the_same_weights_shift_more_under_gaussian_noise_than_under_dropout_of_
 
 
 def test_without_stored_statistics_or_a_closure_there_is_no_prediction():
-    stack, _ = noisy_stack("convnet", MEMBERS)
+    stack, _ = noisy_stack("imagenet_net", MEMBERS)
     assert predicted_shift(stack, MEMBERS, INPUTS, LABELS) == {}
     plain = stack_members(MEMBERS, lambda seed: small_network("mlp", seed, norm="group"))
     assert predicted_shift(plain, MEMBERS, INPUTS, LABELS) == {}
