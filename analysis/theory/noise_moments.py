@@ -14,10 +14,9 @@ left out thereby: neighbours share the noise of their inputs, and a branch share
 The moments of a rectified normal variable, and their use to carry dropout's noise through layers, are known (Wang
 & Manning 2013, "Fast dropout training"; Gast & Roth 2018, arXiv 1805.11327).
 
-Pure functions of tensors, nothing of the project imported but `noises`.
+Pure functions of tensors, nothing of the project imported but `noises` and `rectified`.
 """
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor
 
 from .noises import NO_NOISE, FactorLaw
+from .rectified import distribution, rectified_normal
 
 # Nodes of the integral over a maximum's values. It ends so many deviations above the largest mean, of those at the
 # nodes of the factor that are likely enough to count.
@@ -102,18 +102,13 @@ def total(y: Noisy, other: Noisy) -> Noisy:
 def rectified(y: Noisy) -> Normal:
     """Return mean and variance of max(0, y).
 
-    At a node of m, y is normal with mean a = m E[z] + E[r] and variance s^2 = m^2 Var(z) + Var(r); with t = a / s,
-    and Phi and phi the standard normal's:
-
-        E max(0, y) = a Phi(t) + s phi(t)        E max(0, y)^2 = (a^2 + s^2) Phi(t) + a s phi(t)
+    At a node of m, y is normal with mean m E[z] + E[r] and variance m^2 Var(z) + Var(r), see `rectified`.
     """
     first, second = torch.zeros_like(y.z.mean), torch.zeros_like(y.z.mean)
     for a, s, weight in _nodes(y):
-        t = a / s
-        above = torch.special.ndtr(t)
-        of_node = a * above + s * (-t.square() / 2).exp() / math.sqrt(2 * math.pi)
-        first += weight * of_node
-        second += weight * (a * of_node + s.square() * above)
+        of_node = rectified_normal(a, s)
+        first.add_(of_node.mean, alpha=weight)
+        second.add_(of_node.square, alpha=weight)
     return Normal(first, (second - first.square()).clamp(min=0))
 
 
@@ -137,7 +132,7 @@ def rectified_maximum(y: Noisy) -> Normal:
         x = top * ((point + 1) / 2)
         below = torch.zeros_like(y.z.mean)
         for a, s, of_node in nodes:
-            below += of_node * torch.special.ndtr((x.unsqueeze(-1) - a) / s)
+            below.add_(distribution((x.unsqueeze(-1) - a) / s), alpha=of_node)
         above = (1 - below.prod(-1)) * top * (weight / 2)
         first += above
         second += 2 * x * above

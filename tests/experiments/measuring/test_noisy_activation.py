@@ -137,8 +137,8 @@ def test_a_function_without_a_rule_is_refused_by_name():
 # --- networks trained here
 
 
-def trained(key: str, members: list[Member]) -> tuple[Network, ChunkNoise, Tensor]:
-    """A stack trained on digits for a second, its noise, and the images that it was trained on."""
+def trained(key: str, members: list[Member]) -> tuple[Network, ChunkNoise, Tensor, Tensor]:
+    """A stack trained on digits for a second, its noise, and the images and labels that it was trained on."""
     digits = loaded({"name": "digits"})
     inputs = digits.train_inputs.view(-1, 1, 8, 8)[:500]
     data = replace(digits, train_inputs=inputs, train_labels=digits.train_labels[:500])
@@ -146,17 +146,17 @@ def trained(key: str, members: list[Member]) -> tuple[Network, ChunkNoise, Tenso
     stack = stack_members(members, lambda seed: built(section, (1, 8, 8), 10, seed))
     noise = ChunkNoise(stack, site_shapes(built(section, (1, 8, 8), 10, 0), inputs[:2]), members, CPU)
     train_stack(stack, members, noise, data, RECIPE)
-    return stack, noise, inputs
+    return stack, noise, inputs, data.train_labels
 
 
 @pytest.mark.parametrize("key", ["convnet", "preresnet-basic", "densenet"])
 def test_measured_ratios_of_trained_networks_are_the_predicted_ones(key):
     members = [member(placement, "dropout", 0.5) for placement in PLACEMENTS]
-    stack, noise, inputs = trained(key, members)
+    stack, noise, inputs, labels = trained(key, members)
     found = predict_images(stack, [Noise(family("dropout"), 0.5, of.placement) for of in members], inputs)
     errors = []
     for prediction, columns in zip(
-        found, population_shift(stack, members, noise, inputs, digits_labels, 4).values(), strict=True
+        found, population_shift(stack, members, noise, inputs, labels, 4).values(), strict=True
     ):
         measured = columns["shift_ratio_population"]
         error = (prediction.shift_ratio / measured).log().abs()
