@@ -34,7 +34,7 @@ under noise straight into BN. All else supposes Gaussian classes, which sums of 
 Moments of dropout were propagated before, to train faster (Wang & Manning 2013, "Fast dropout training") and for
 uncertainty (Gast & Roth 2018; Postels et al. 2019). The Hermite expansion of a covariance is Mehler's formula.
 
-Pure functions of tensors, nothing of the project imported but `noises` and `rectified`. Means and variances are in
+Pure functions of tensors, nothing of the project imported but `noises` and `relu`. Means and variances are in
 double precision. Covariances between units, which cost nearly all the time, are in single precision.
 """
 
@@ -48,7 +48,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .noises import NO_NOISE, NoiseFamily
-from .rectified import rectified_normal
+from .relu import rectified_normal
 
 # Hermite terms of a covariance. With 30 the ratios of trained networks change by less than 1e-4 of themselves, and
 # by 1e-3 where width 16, depth 8 and strong noise leave one of 1e-4.

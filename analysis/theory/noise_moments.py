@@ -14,7 +14,7 @@ left out thereby: neighbours share the noise of their inputs, and a branch share
 The moments of a rectified normal variable, and their use to carry dropout's noise through layers, are known (Wang
 & Manning 2013, "Fast dropout training"; Gast & Roth 2018, arXiv 1805.11327).
 
-Pure functions of tensors, nothing of the project imported but `noises` and `rectified`.
+Pure functions of tensors, nothing of the project imported but `noises` and `relu`.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from .noises import NO_NOISE, FactorLaw
-from .rectified import distribution, rectified_normal
+from .relu import distribution, rectified_normal
 
 # Nodes of the integral over a maximum's values. It ends so many deviations above the largest mean, of those at the
 # nodes of the factor that are likely enough to count.
@@ -102,7 +102,7 @@ def total(y: Noisy, other: Noisy) -> Noisy:
 def rectified(y: Noisy) -> Normal:
     """Return mean and variance of max(0, y).
 
-    At a node of m, y is normal with mean m E[z] + E[r] and variance m^2 Var(z) + Var(r), see `rectified`.
+    At a node of m, y is normal with mean m E[z] + E[r] and variance m^2 Var(z) + Var(r), see `relu`.
     """
     first, second = torch.zeros_like(y.z.mean), torch.zeros_like(y.z.mean)
     for a, s, weight in _nodes(y):
@@ -132,7 +132,7 @@ def rectified_maximum(y: Noisy) -> Normal:
         x = top * ((point + 1) / 2)
         below = torch.zeros_like(y.z.mean)
         for a, s, of_node in nodes:
-            below.add_(distribution((x.unsqueeze(-1) - a) / s), alpha=of_node)
+            below.add_(distribution(torch.sub(x.unsqueeze(-1), a).div_(s)), alpha=of_node)
         above = (1 - below.prod(-1)) * top * (weight / 2)
         first += above
         second += 2 * x * above

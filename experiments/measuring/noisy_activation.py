@@ -33,7 +33,7 @@ from experiments.networks.network import Network
 
 # How many training samples stand for all, and the nodes of a factor's law.
 SAMPLES = 128
-NODES = 8
+NODES = 6
 
 
 class NoisyActivation:

@@ -13,8 +13,12 @@ from experiments.measuring.noisy_activation import predict_images
 from experiments.measuring.shown import storing_norms
 from experiments.members import Member
 from experiments.networks.convnet import ConvNet
+from experiments.networks.densenet import DenseNet
 from experiments.networks.mlp import MLP
 from experiments.networks.network import Network
+from experiments.networks.preresnet import PreResNet
+from experiments.networks.resnext import ResNeXt
+from experiments.networks.wide_resnet import WideResNet
 
 # A stack, its members' noises, samples [N, *sample shape] and their labels [N] -> a prediction for each BN layer.
 Closure = Callable[..., list[Prediction]]
@@ -47,5 +51,6 @@ def _of_images(stack: Network, noises: Sequence[Noise], inputs: Tensor, labels: 
     return predict_images(stack, noises, inputs)
 
 
-# `predict_images` takes other convolutional networks too: here are those whose error was measured, trained.
-CLOSURES: dict[type[Network], Closure] = {MLP: _of_mlp, ConvNet: _of_images}
+# `predict_images` takes any network whose functions have rules: here are those whose error was measured, trained.
+IMAGES = (ConvNet, PreResNet, WideResNet, ResNeXt, DenseNet)
+CLOSURES: dict[type[Network], Closure] = {MLP: _of_mlp, **dict.fromkeys(IMAGES, _of_images)}
