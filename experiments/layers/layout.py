@@ -101,6 +101,8 @@ def on_images(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def join_channels(x: Tensor, y: Tensor) -> Tensor:
     """Concatenate images [..., channels, height, width] along their channels, without laying them out anew."""
+    if x.dim() == 4:
+        return torch.cat([x, y], 1)
     if takes_batch_last(x):
         return batch_first(torch.cat([batch_last(x), batch_last(y)], 3))
     return torch.cat([x.movedim(-3, -1), y.movedim(-3, -1)], -1).movedim(-1, -3)

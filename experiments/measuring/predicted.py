@@ -9,10 +9,16 @@ from torch import Tensor
 
 from analysis.theory.closure import Block, Noise, Prediction, predict_mlp
 from analysis.theory.noises import family
+from experiments.measuring.noisy_activation import predict_images
 from experiments.measuring.shown import storing_norms
 from experiments.members import Member
+from experiments.networks.convnet import ConvNet
+from experiments.networks.densenet import DenseNet
 from experiments.networks.mlp import MLP
 from experiments.networks.network import Network
+from experiments.networks.preresnet import PreResNet
+from experiments.networks.resnext import ResNeXt
+from experiments.networks.wide_resnet import WideResNet
 
 # A stack, its members' noises, samples [N, *sample shape] and their labels [N] -> a prediction for each BN layer.
 Closure = Callable[..., list[Prediction]]
@@ -41,4 +47,10 @@ def _of_mlp(stack: MLP, noises: Sequence[Noise], inputs: Tensor, labels: Tensor)
     return predict_mlp(stack.vectors(inputs), labels, blocks, noises, stack.blocks[0].norm.eps)  # type: ignore[union-attr]
 
 
-CLOSURES: dict[type[Network], Closure] = {MLP: _of_mlp}
+def _of_images(stack: Network, noises: Sequence[Noise], inputs: Tensor, labels: Tensor) -> list[Prediction]:
+    return predict_images(stack, noises, inputs)
+
+
+# `predict_images` takes any network whose functions have rules: here are those whose error was measured, trained.
+IMAGES = (ConvNet, PreResNet, WideResNet, ResNeXt, DenseNet)
+CLOSURES: dict[type[Network], Closure] = {MLP: _of_mlp, **dict.fromkeys(IMAGES, _of_images)}

@@ -14,7 +14,7 @@ from experiments.networks.network import Network
 from experiments.study.rows import Row
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members
 from experiments.training.train import train_stack
-from tests.experiments.networks.small_networks import CPU, images, member, small_network
+from tests.experiments.networks.small_networks import CPU, SMALL, images, member, small_network
 from tests.experiments.small import loaded, small_job
 
 INPUTS, LABELS, DRAWS = images(30), torch.arange(30) % 10, 2
@@ -159,8 +159,20 @@ def test_the_same_weights_shift_more_under_gaussian_noise_than_under_dropout_of_
     assert ratios["gaussian"][1] == pytest.approx(ratios["dropout"][1])
 
 
+@pytest.mark.parametrize("key", SMALL)
+def test_every_bn_layer_of_networks_for_small_images_has_a_prediction(key):
+    stack, _ = noisy_stack(key, MEMBERS)
+    found = predicted_shift(stack, MEMBERS, INPUTS, LABELS)
+    assert [*found] == [*storing_norms(stack)]
+    for columns in found.values():
+        ratio, mean_shift = columns["shift_ratio_predicted"], columns["mean_shift_predicted"]
+        assert (ratio > 0).all()
+        assert ratio[2].item() == pytest.approx(1, abs=1e-6)  # the member without noise
+        assert mean_shift[2].item() == pytest.approx(0, abs=1e-6)
+
+
 def test_without_stored_statistics_or_a_closure_there_is_no_prediction():
-    stack, _ = noisy_stack("convnet", MEMBERS)
+    stack, _ = noisy_stack("imagenet_net", MEMBERS)
     assert predicted_shift(stack, MEMBERS, INPUTS, LABELS) == {}
     plain = stack_members(MEMBERS, lambda seed: small_network("mlp", seed, norm="group"))
     assert predicted_shift(plain, MEMBERS, INPUTS, LABELS) == {}
