@@ -30,10 +30,10 @@ def predicted_shift(
     """Return `shift_ratio_predicted` and `mean_shift_predicted` [members] by the name of the BN layer.
 
     inputs [N, *sample shape] with labels [N] are those whose shift is predicted. Nothing is returned of networks
-    that store no statistics, or whose kind no closure knows.
+    that store no statistics, whose kind no closure knows, or that are deeper than `DEEPEST`.
     """
     norms, predict = storing_norms(stack), CLOSURES.get(type(stack))
-    if not norms or predict is None:
+    if not norms or predict is None or (type(stack) in IMAGES and len(norms) > DEEPEST):
         return {}
     noises = [Noise(family(member.noise), member.strength, member.placement) for member in members]
     return {
@@ -51,6 +51,9 @@ def _of_images(stack: Network, noises: Sequence[Noise], inputs: Tensor, labels: 
     return predict_images(stack, noises, inputs)
 
 
+# BN layers of networks of images. With 22 and more the error misses its goal, a median of 3 % and 9 of 10 layers
+# within 8 %, which up to 15 meet: the noise that neighbours share, which is left out, adds up.
+DEEPEST = 16
 # `predict_images` takes any network whose functions have rules: here are those whose error was measured, trained.
 IMAGES = (ConvNet, PreResNet, WideResNet, ResNeXt, DenseNet)
 CLOSURES: dict[type[Network], Closure] = {MLP: _of_mlp, **dict.fromkeys(IMAGES, _of_images)}

@@ -160,7 +160,8 @@ def test_the_same_weights_shift_more_under_gaussian_noise_than_under_dropout_of_
 
 
 @pytest.mark.parametrize("key", SMALL)
-def test_every_bn_layer_of_networks_for_small_images_has_a_prediction(key):
+def test_every_bn_layer_of_networks_for_small_images_has_a_prediction(key, monkeypatch):
+    monkeypatch.setattr("experiments.measuring.predicted.DEEPEST", 100)
     stack, _ = noisy_stack(key, MEMBERS)
     found = predicted_shift(stack, MEMBERS, INPUTS, LABELS)
     assert [*found] == [*storing_norms(stack)]
@@ -176,3 +177,10 @@ def test_without_stored_statistics_or_a_closure_there_is_no_prediction():
     assert predicted_shift(stack, MEMBERS, INPUTS, LABELS) == {}
     plain = stack_members(MEMBERS, lambda seed: small_network("mlp", seed, norm="group"))
     assert predicted_shift(plain, MEMBERS, INPUTS, LABELS) == {}
+
+
+def test_networks_of_images_that_are_too_deep_have_no_prediction(monkeypatch):
+    stack, _ = noisy_stack("preresnet-basic", MEMBERS)
+    assert predicted_shift(stack, MEMBERS, INPUTS, LABELS)
+    monkeypatch.setattr("experiments.measuring.predicted.DEEPEST", len(storing_norms(stack)) - 1)
+    assert predicted_shift(stack, MEMBERS, INPUTS, LABELS) == {}
