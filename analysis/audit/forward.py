@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .batch_trouble import BatchSpread, Steps
 from .batches import AuditError, Forward, reason, tensors_in
 from .moments import GroupedMoments
 from .preserve import Snapshot
@@ -166,6 +167,8 @@ class Layer:
     clean: GroupedMoments = field(default_factory=GroupedMoments)
     eval: GroupedMoments = field(default_factory=GroupedMoments)
     fresh: GroupedMoments = field(default_factory=GroupedMoments)
+    spread: BatchSpread = field(default_factory=BatchSpread)  # of the eval stream
+    steps: Steps = field(default_factory=Steps)  # of the train stream, where there are several calls
     # And of the followed batches alone, in train mode:
     noisy_part: GroupedMoments = field(default_factory=GroupedMoments)  # as it is
     local_part: GroupedMoments = field(default_factory=GroupedMoments)  # without the layer's own noise

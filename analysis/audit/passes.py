@@ -17,7 +17,7 @@ from .batches import AuditError, Forward, call, join_leftovers, size_of, tensors
 from .chain import known_chain
 from .follow import Follower
 from .forward import Layer, Look, Moments, Runner
-from .moments import SampleSums
+from .moments import GroupedMoments, SampleSums
 from .network import norm_layers, unwrapped
 from .preserve import Snapshot, unchanged
 from .sound import check_measured, check_stored
@@ -105,8 +105,16 @@ class Passes:
     def eval(self, mode: str, batch: Any) -> None:
         """A pass in eval mode, for the stream `eval` or `fresh`."""
 
+        samples, met = size_of(batch), set()
+
         def look(layer: Layer, x: Tensor) -> None:
-            getattr(layer, mode).update(x)
+            moments: GroupedMoments = getattr(layer, mode)
+            sums = moments.sums_of(x)
+            # Of rows that are no samples, as of time steps in a row, it is unknown which belong together.
+            if mode == "eval" and len(x) == samples and layer.name not in met:
+                met.add(layer.name)
+                layer.spread.add(sums)
+            moments.add(sums)
 
         self._run(mode, batch, look)
 
@@ -116,6 +124,8 @@ class Passes:
 
         def look_train(layer: Layer, x: Tensor) -> Moments | None:
             layer.train.update(x)
+            if layer.calls > 1:
+                layer.steps.add(x)
             moments = layer.train.batch_moments()
             if not layer.is_noisy:
                 train_moments[layer.name].append(moments)
@@ -127,6 +137,7 @@ class Passes:
                 return layer.clean.batch_moments()
             return train_moments[layer.name].pop(0) if train_moments[layer.name] else None
 
+        self._start_steps()
         self._run("train", batch, look_train)
         if any(layer.is_noisy for layer in self.layers.values()):
             self._run("clean", batch, look_clean)
@@ -145,6 +156,8 @@ class Passes:
         def look_train(layer: Layer, x: Tensor) -> Moments | None:
             self._order.setdefault(layer.name, len(self._order))
             train_sums[layer.name].append(layer.train.sums_of(x).copy())
+            if layer.calls > 1:
+                layer.steps.add(x)
             if trail := follower.trail(x):
                 reached.add(layer.name)
                 layer.note(x, trail)
@@ -154,6 +167,9 @@ class Passes:
         with follower:
             clean, drawn_clean = self._run_and_watch("clean", batch, look_clean)
         self.always_on |= follower.noise_names
+        for name, sums in clean_sums.items():
+            self.layers[name].calls = max(self.layers[name].calls, len(sums))
+        self._start_steps()
         follower.follow(ignored=frozenset(self.always_on))
         with follower:
             noisy, drawn = self._run_and_watch("train", batch, look_train)
@@ -172,6 +188,10 @@ class Passes:
                 layer.clean.add(sums)
         is_noisy = any(layer.is_noisy for layer in self.layers.values())
         self.has_noise |= is_noisy or bool(follower.noise_names) or not _agree(noisy, clean)
+
+    def _start_steps(self) -> None:
+        for layer in self.layers.values():
+            layer.steps.start()
 
     def _run_and_watch(self, mode: str, batch: Any, look: Look) -> tuple[Any, set[str]]:
         """Run a pass; return its output and the libraries whose random generators it drew from."""

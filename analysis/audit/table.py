@@ -15,6 +15,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..theory import shift_magnitude
+from . import channels
+from .batch_trouble import is_few
 from .batches import Forward
 from .forward import Layer
 from .moments import (
@@ -36,7 +38,9 @@ CAUSES = ("noise", "lag", "upstream", "data")
 # Behind other noisy layers, switching all noise off can leave a variance as it was while a layer's own adds to it.
 _ALSO = {"noise": ("local_ratio",)}
 EVIDENCE = {cause: (f"{cause}_ratio", f"{cause}_mean", *_ALSO.get(cause, ())) for cause in CAUSES}
-TESTS = sum(map(len, EVIDENCE.values()))  # per layer
+BY_CHANNEL = ("noise", "lag", "data")  # causes that are tested channel by channel too; upstream follows from these
+TROUBLES = ("batches", "steps", "few")  # what no statistics mend, see `batch_trouble`; the last is counted, not tested
+TESTS = sum(map(len, EVIDENCE.values())) + len(BY_CHANNEL) + len(TROUBLES) - 1  # per layer
 
 
 def variances(
@@ -106,7 +110,20 @@ def means(layer: Layer, clean: GroupedMoments, stored_error: float, before: floa
 
 
 def stored_error(layer: Layer) -> tuple[float, float]:
-    """Standard errors of log moving_var and of the stored mean: averages over few training batches are uncertain.
+    """Standard errors of log moving_var and of the stored mean: averages over few training batches are uncertain."""
+    factor = math.sqrt(stored_weight(layer))
+    if not factor:
+        return 0.0, 0.0
+    errors = (
+        ratio(layer.train, 1.0).log_error,
+        offset(layer.train, layer.train.mean, layer.train.variance + layer.norm.eps).error,
+    )
+    variance, mean = (0.0 if math.isnan(error) else error * factor for error in errors)
+    return variance, mean
+
+
+def stored_weight(layer: Layer) -> float:
+    """How much less certain than the audit's moments are the stored ones: a ratio of squared errors; 0 if unknown.
 
     With momentum a the batches weigh a (1 - a)^i; their squares sum to a / (2 - a), 1/19 at a = 0.1, as if
     the average were over 19 batches, or over as many as there were. Training batches are taken to
@@ -114,15 +131,9 @@ def stored_error(layer: Layer) -> tuple[float, float]:
     """
     count, momentum = updates(layer.norm), layer.norm.momentum
     if not (count and layer.train.samples) or layer.norm.running_var is None:
-        return 0.0, 0.0
+        return 0.0
     weights = max(1 / count, momentum / (2 - momentum) if momentum is not None else 0.0)
-    errors = (
-        ratio(layer.train, 1.0).log_error,
-        offset(layer.train, layer.train.mean, layer.train.variance + layer.norm.eps).error,
-    )
-    factor = math.sqrt(weights * layer.train.batches)
-    variance, mean = (0.0 if math.isnan(error) else error * factor for error in errors)
-    return variance, mean
+    return weights * layer.train.batches
 
 
 def updates(norm: _BatchNorm) -> int:
@@ -192,8 +203,15 @@ def audit(
         noise_mean, lag_mean, upstream_mean, data_mean: the same differences of means, in the unit of mean_shift
         is_adjusted: what is stored fits the input without noise; then neither noise nor lag is an alarm
         alarm: the causes of `CAUSES` beyond doubt and beyond 2 % of variance or 0.1 standard deviations of
-            mean, comma-separated, or "". At most 1 audit in 100 of a sound network has any (Bonferroni over
+            mean, or beyond 25 % or 0.25 of a single channel; then what no statistics mend, `TROUBLES`; comma-separated,
+            or "". At most 1 audit in 100 of a sound network has any (Bonferroni over
             layers and measurements).
+        log_ratio_rms: of each channel's log((test_var + eps) / (moving_var + eps)), root mean square over channels,
+            less what sampling alone makes of it; channels_off: which channels are off, in words; is_permuted: what
+            is stored fits but for the order of the channels; faint_channels: stored with a variance far below eps
+        batch_spread: how much the means of batches differ, as a multiple of what those of random batches do;
+            batch_values: values per channel in a batch, independent_values: as how many independent ones they count
+        step_ratio, step_mean: how far variances and means of a shared layer's calls are from their average
         shift_ratio_predicted: by the closure, of a network that is a chain which it knows, see `chain`
         Empty (nan) where a column has no meaning.
 
@@ -254,12 +272,57 @@ def _row(layer: Layer, error: tuple[float, float], before: float, level: float) 
     row["cascade"] = quotient(quotient(row["test_var"], row["train_var"]), row["local_ratio"])
     row["is_adjusted"] = layer.is_noisy and is_adjusted(layer, error, level)
     innocent = ("noise", "lag") if row["is_adjusted"] else ()
-    row["alarm"] = ",".join(
+    by_channel, off = channel_columns(layer, clean, level)
+    by_batch, troubles = batch_columns(layer, level)
+    row |= by_channel | by_batch
+    alarms = [
         cause
         for cause in CAUSES
-        if cause not in innocent and any(is_alarm(estimates[name], level) for name in EVIDENCE[cause])
-    )
+        if cause not in innocent
+        and (cause in off or any(is_alarm(estimates[name], level) for name in EVIDENCE[cause]))
+    ]
+    row["alarm"] = ",".join([*alarms, *troubles])
     return row
+
+
+def channel_columns(layer: Layer, clean: GroupedMoments, level: float) -> tuple[dict[str, Any], list[str]]:
+    """The columns of what single channels show, and the causes by which some of them are off."""
+    norm, has_train, has_eval = layer.norm, layer.train.samples > 0, layer.eval.samples > 0
+    has_store = norm.running_mean is not None and norm.running_var is not None
+    found: dict[str, channels.Channels] = {}
+    if has_train and clean.samples and clean is not layer.train:
+        found["noise"] = channels.between(clean, layer.train, norm, is_paired=True)
+    if has_train and has_store:
+        found["lag"] = channels.from_stored(layer.train, norm, stored_weight(layer))
+    if has_eval and layer.fresh.samples:
+        found["data"] = channels.between(layer.fresh, layer.eval, norm, is_paired=False)
+    off = {cause: of.off(level) for cause, of in found.items()}
+    words = [channels.in_words(cause, of, off[cause]) for cause, of in found.items()]
+    in_eval = channels.from_stored(layer.eval, norm, stored_weight(layer)) if has_eval and has_store else None
+    columns = {
+        "log_ratio_rms": math.nan if in_eval is None else in_eval.log_ratio_rms,
+        "channels_off": "; ".join(filter(None, words)),
+        "is_permuted": "lag" in off and channels.is_permuted(layer.train, norm, found["lag"], off["lag"]),
+        "faint_channels": ", ".join(map(str, channels.faint(norm))) if has_train or has_eval else "",
+    }
+    return columns, [cause for cause in off if off[cause].any()]
+
+
+def batch_columns(layer: Layer, level: float) -> tuple[dict[str, Any], list[str]]:
+    """The columns of what batches and calls show that no statistics mend, and which of `TROUBLES` there are."""
+    values, steps = layer.train.numbers_a_batch, layer.steps.found(layer.norm, level)
+    independent = layer.spread.independent_values(layer.eval.variance) if layer.eval.samples else math.nan
+    differ = layer.spread.is_alarm(level)
+    few = bool(layer.train.samples) and not differ and is_few(values, independent)
+    columns = {
+        "batch_spread": layer.spread.ratio,
+        "batch_values": values if layer.train.samples else math.nan,
+        "independent_values": independent,
+        "step_ratio": steps.ratio,
+        "step_mean": steps.offset,
+    }
+    is_there = dict(zip(TROUBLES, (differ, steps.is_alarm, few), strict=True))
+    return columns, [trouble for trouble in TROUBLES if is_there[trouble]]
 
 
 def _value(moments: GroupedMoments) -> float:
