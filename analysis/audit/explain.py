@@ -4,11 +4,11 @@ import math
 
 import pandas as pd
 
-from .table import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE
+from . import trouble_words, upkeep
+from .table import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE, TROUBLES
 
 SHOWN = 5  # layers that are explained one by one
-FEW_UPDATES = 50
-FEW_SAMPLES = 400  # a mean over fewer is off by more than 0.05 standard deviations
+NAMED = 8  # channels that a remark names
 
 
 def diagnosis(table: pd.DataFrame) -> str:
@@ -27,7 +27,7 @@ def diagnosis(table: pd.DataFrame) -> str:
     lines = [_verdict(table, worst), *(_layer(row) for _, row in worst.head(SHOWN).iterrows())]
     if len(worst) > SHOWN:
         lines.append(f"  ... and {_layers(len(worst) - SHOWN, 'more ')}, see the table.")
-    lines += ["", "Causes", _noise(table), _lag(table), _data(table)]
+    lines += ["", "Causes", _noise(table), _lag(table), _data(table), *trouble_words.of_network(table)]
     advice = _advice(table)
     lines += ["", "What to do", *advice] if advice else []
     remarks = _remarks(table)
@@ -78,6 +78,9 @@ def _layer(row: pd.Series) -> str:
         "data": "evaluation data have {} of that of the training data",
     }
     parts += [text.format(_amount(row, cause)) for cause, text in words.items() if cause in causes]
+    if row["channels_off"] and {"noise", "lag", "data"} & set(causes):
+        parts.append(row["channels_off"] + (", fitting in another order" * row["is_permuted"]))
+    parts += trouble_words.of_layer(row)
     return f"  {row['layer_name']}: {'; '.join(parts)}."
 
 
@@ -117,22 +120,8 @@ def _lag(table: pd.DataFrame) -> str:
     doubt = "" if table.attrs.get("has_eval_batches") else " (or these batches are not those of training)"
     return (
         f"  Stored statistics that lag: yes, {_layers(len(hit))}; most at {row['layer_name']}, where train mode "
-        f"has {_amount(row, 'lag')} of the stored variance{_why_it_lags(row, table)}{doubt}."
+        f"has {_amount(row, 'lag')} of the stored variance{upkeep.why(row, table)}{doubt}."
     )
-
-
-def _why_it_lags(row: pd.Series, table: pd.DataFrame) -> str:
-    """The reason as far as the layer itself shows it: few updates, high momentum, small batches."""
-    updates, momentum = int(row["updates"]), row["momentum"]
-    if updates == 0 and row["calls"]:
-        return ", because it was never updated: train first, or load a checkpoint that has the statistics"
-    if 0 < updates < FEW_UPDATES:
-        return f", after only {updates} update{'s' * (updates > 1)}"
-    batch = table.attrs.get("samples", 0) / max(table.attrs.get("batches", 1), 1)
-    averaged = (2 - momentum) / momentum if momentum else math.inf  # batches; see `table.stored_error`
-    if averaged * batch < FEW_SAMPLES:
-        return f"; momentum {momentum:g} averages over {averaged:.3g} batches, of {batch:.3g} samples each"
-    return ""
 
 
 def _data(table: pd.DataFrame) -> str:
@@ -153,6 +142,8 @@ def _data(table: pd.DataFrame) -> str:
 def _advice(table: pd.DataFrame) -> list[str]:
     lines = []
     noise, lag, data = (_with(table, cause) for cause in ("noise", "lag", "data"))
+    are_no_draws = not _with(table, "batches").empty
+    has_trouble = any(not _with(table, trouble).empty for trouble in TROUBLES)
     if not noise.empty:
         lines.append("  - Now: adjust(model, training_batches) re-estimates the statistics without noise.")
         names = list(dict.fromkeys(name for own in noise["own_noise"] if own for name in own.split(", ")))
@@ -161,12 +152,11 @@ def _advice(table: pd.DataFrame) -> list[str]:
             f"  - When you train again: move {moved or 'the noise'} behind the last BN layer, or replace "
             "it by weaker noise with replace_noise(model, 'uout', 0.0033) (the paper's Uout, beta 0.1)."
         )
-    elif not lag.empty or not _with(table, "upstream").empty:
+    elif not are_no_draws and (not lag.empty or (not _with(table, "upstream").empty and not has_trouble)):
         lines.append("  - Now: adjust(model, training_batches) re-estimates the statistics.")
-    if not lag.empty:
-        lines.append(
-            "  - For statistics that keep up: more updates, larger batches, or a momentum of 0.1 or less."
-        )
+    if not are_no_draws:
+        lines += [f"  - {line}" for line in upkeep.advice(_without(lag, "steps"), table)]
+    lines += [f"  - {line}" for line in trouble_words.advice(table)]
     if not data.empty:
         lines.append(
             "  - Compare the preprocessing of training and evaluation (scaling, cropping, augmentation) first; "
@@ -181,6 +171,12 @@ def _advice(table: pd.DataFrame) -> list[str]:
 
 def _remarks(table: pd.DataFrame) -> list[str]:
     remarks = []
+    if table.attrs.get("are_smaller"):
+        batch = table.attrs["samples"] / max(table.attrs["batches"], 1)
+        remarks.append(
+            f"  These batches, of {batch:.3g} samples, are smaller than those of training: train mode differs from what "
+            "is stored, and eval mode does not. No layer is to blame; give the audit batches of training's size."
+        )
     for _, row in table.iterrows():
         name = row["layer_name"]
         if row["calls"] == 0 and math.isnan(row["test_var"]):
@@ -199,9 +195,30 @@ def _remarks(table: pd.DataFrame) -> list[str]:
             remarks.append(f"  {name}: not measured, as {why}.")
         elif row["calls"] > 1:
             remarks.append(f"  {name} is shared: {row['calls']} calls a forward, pooled.")
+        if row["faint_channels"] and row["calls"]:
+            remarks.append(f"  {name}: {_faint(row)}")
+        if row["is_doubled"] and row["calls"]:
+            remarks.append(f"  {name}: {_doubled(row)}")
         if row["own_noise"] and math.isnan(row["local_ratio"]):
             remarks.append(f"  {name}: its noise could not be followed to it, so its local share is unknown.")
     return remarks
+
+
+def _faint(row: pd.Series) -> str:
+    """A warning of channels that were constant."""
+    faint = row["faint_channels"].split(", ")
+    named = ", ".join(faint[:NAMED]) + (", ..." if len(faint) > NAMED else "")
+    return (
+        f"{len(faint)} of {row['channels']} channels ({named}) store a variance far below eps, as if constant: eval "
+        f"mode multiplies what moves in them, x{row['eps'] ** -0.5:.3g} if it moves."
+    )
+
+
+def _doubled(row: pd.Series) -> str:
+    """A warning of updates that are made twice."""
+    momentum = row["momentum"]
+    acts = "" if math.isnan(momentum) else f": momentum {momentum:g} acts like {1 - (1 - momentum) ** 2:.3g}"
+    return f"activation checkpointing runs it twice a training step, and each run updates what it stores{acts}."
 
 
 def _layers(count: int, kind: str = "") -> str:
@@ -210,6 +227,10 @@ def _layers(count: int, kind: str = "") -> str:
 
 def _with(table: pd.DataFrame, cause: str) -> pd.DataFrame:
     return table[[cause in alarm.split(",") for alarm in table["alarm"]]]
+
+
+def _without(table: pd.DataFrame, cause: str) -> pd.DataFrame:
+    return table[[cause not in alarm.split(",") for alarm in table["alarm"]]]
 
 
 def _most(table: pd.DataFrame, *columns: str) -> pd.Series:

@@ -176,6 +176,7 @@ class Layer:
     numbers: int = 0  # how many these are
     own: dict[str, None] = field(default_factory=dict)  # names of its own noise, in order
     upstream: dict[str, None] = field(default_factory=dict)
+    is_checkpointed: bool = False  # activation checkpointing calls it, twice in a training step
     is_noisy: bool = False  # noise reaches it; where none does, the clean stream is the train stream
     is_followed: bool = True  # every noise of its own could be followed to it
     has_law: bool = True  # and the exact law holds on the way

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .batches import AuditError, Forward, call, join_leftovers, size_of, tensors_in
 from .chain import known_chain
+from .checkpointing import is_checkpointed
 from .follow import Follower
 from .forward import Layer, Look, Moments, Runner
 from .moments import GroupedMoments, SampleSums
@@ -155,6 +156,7 @@ class Passes:
 
         def look_train(layer: Layer, x: Tensor) -> Moments | None:
             self._order.setdefault(layer.name, len(self._order))
+            layer.is_checkpointed |= is_checkpointed()
             train_sums[layer.name].append(layer.train.sums_of(x).copy())
             if layer.calls > 1:
                 layer.steps.add(x)

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..theory import shift_magnitude
 from . import channels
+from .across_layers import settle
 from .batch_trouble import is_few
 from .batches import Forward
 from .forward import Layer
@@ -132,6 +133,8 @@ def stored_weight(layer: Layer) -> float:
     count, momentum = updates(layer.norm), layer.norm.momentum
     if not (count and layer.train.samples) or layer.norm.running_var is None:
         return 0.0
+    if layer.is_checkpointed:
+        count, momentum = count / 2, None if momentum is None else 1 - (1 - momentum) ** 2
     weights = max(1 / count, momentum / (2 - momentum) if momentum is not None else 0.0)
     return weights * layer.train.batches
 
@@ -188,7 +191,8 @@ def audit(
 
         layer_index, layer_name, channels, calls (per forward; above 1 for a shared layer)
         moving_var, train_var, clean_var (as train, noise off), test_var (eval mode)
-        updates, momentum: of what is stored
+        updates, momentum, eps: of what is stored; is_tracked: not track_running_stats=False with statistics kept;
+            stored_as: their precision; is_doubled: activation checkpointing updates them twice a training step
         shift_ratio = test_var / moving_var, shift_magnitude = max(r, 1/r); below 1, BN divides by too much
         mean_shift: of the input in eval mode from the stored mean, root mean square over channels, in stored
             standard deviations
@@ -228,12 +232,14 @@ def audit(
         _row(layer, own, earlier, level)
         for layer, own, earlier in zip(measurement.layers, errors, before, strict=True)
     ]
+    are_smaller = settle(rows)
     table = pd.DataFrame(rows)
     table.insert(0, "layer_index", range(1, len(table) + 1))
     table["shift_ratio_predicted"] = table["layer_name"].map(measurement.predicted).astype(float)
     table.attrs |= {
         "batches": measurement.batches,
         "samples": measurement.samples,
+        "are_smaller": are_smaller,
         "has_noise": measurement.has_noise,
         "always_on": measurement.always_on,
         "has_eval_batches": measurement.has_eval_batches,
@@ -251,6 +257,10 @@ def _row(layer: Layer, error: tuple[float, float], before: float, level: float) 
         "moving_var": math.nan if norm.running_var is None else float(norm.running_var.cpu().double().mean()),
         "updates": updates(norm),
         "momentum": math.nan if norm.momentum is None else norm.momentum,
+        "eps": norm.eps,
+        "is_tracked": norm.track_running_stats or norm.running_var is None,
+        "stored_as": "" if norm.running_var is None else str(norm.running_var.dtype).removeprefix("torch."),
+        "is_doubled": layer.is_checkpointed,
         "train_var": _value(layer.train),
         "clean_var": _value(clean),
         "test_var": _value(layer.eval),
