@@ -84,6 +84,11 @@ class BatchSpread:
             return False
         return ratio > fdtri(self._batches - 1, self._samples - self._batches, level)
 
+    def is_few(self, variance: Tensor, level: float) -> bool:
+        """Whether batches have no more than `FEW` independent values, beyond doubt at this level."""
+        independent = self.independent_values(variance)
+        return FEW / independent > fdtri(self._batches - 1, math.inf, level) if independent <= FEW else False
+
     def independent_values(self, variance: Tensor) -> float:
         """As how many independent values per channel a batch counts; `variance`: of all values, [channels].
 
@@ -140,8 +145,3 @@ class StepSpread(NamedTuple):
     ratio: float = math.nan
     offset: float = math.nan
     is_alarm: bool = False
-
-
-def is_few(values: float, independent: float) -> bool:
-    """Whether a batch has hardly any values per channel to normalise by, or hardly any that are independent."""
-    return values <= FEW or independent <= FEW

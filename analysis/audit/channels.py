@@ -71,18 +71,21 @@ def between(above: GroupedMoments, below: GroupedMoments, norm: _BatchNorm, is_p
     )
 
 
-def from_stored(above: GroupedMoments, norm: _BatchNorm, weights: float) -> Channels:
+def from_stored(above: GroupedMoments, norm: _BatchNorm, weights: float, excused: float = 1.0) -> Channels:
     """How the channels of an input differ from what the layer stored.
 
-    `weights`: how much less certain than the input's are the moments that were stored, as a ratio of variances.
+    `weights`: how much less certain than the input's are the moments that were stored, as a ratio of variances;
+    `excused`: a factor by which stored variances may be too large.
     """
     mean, variance = _stored(norm)
     scale = np.sqrt(variance + norm.eps)
     found = _Parts.of(above, norm.eps).channels(scale)
     times = math.sqrt(1 + weights)
+    log_ratio = found.log_ratio - np.log(variance + norm.eps)
+    log_ratio = np.where(log_ratio < 0, np.minimum(log_ratio + math.log(excused), 0), log_ratio)
     moves = above.variance.numpy() > 0  # of a channel that does not, no ratio tells anything
     return Channels(
-        np.where(moves, found.log_ratio - np.log(variance + norm.eps), 0.0),
+        np.where(moves, log_ratio, 0.0),
         np.where(moves, found.log_error * times, 0.0),
         found.offset - mean / scale,
         found.error * times,

@@ -171,6 +171,9 @@ def _advice(table: pd.DataFrame) -> list[str]:
 
 def _remarks(table: pd.DataFrame) -> list[str]:
     remarks = []
+    if left_out := table.attrs.get("left_out", 0):
+        samples = f"{left_out} single sample{'s' * (left_out > 1)}"
+        remarks.append(f"  Left out: {samples} of another shape than the batch beside, which could not take it.")
     if table.attrs.get("are_smaller"):
         batch = table.attrs["samples"] / max(table.attrs["batches"], 1)
         remarks.append(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .batch_trouble import BatchSpread, Steps
-from .batches import AuditError, Forward, reason, tensors_in
+from .batches import AuditError, Forward, reason, shell_of, tensors_of
 from .moments import GroupedMoments
 from .preserve import Snapshot
 from .sources import is_noise_site
@@ -99,14 +99,18 @@ class Caller:
         """Return the model's output; its failure becomes a sentence that names the mode."""
         may_write = self._writes.get(mode, True)
         with torch._C.DisableTorchFunction():
-            tensors = [tensor for tensor in tensors_in(batch) if not tensor.is_inference()]
+            tensors = [tensor for tensor in tensors_of(batch) if not tensor.is_inference()]
             versions = [tensor._version for tensor in tensors]
+            take_gradients = [tensor.requires_grad for tensor in tensors]
             copies = list(map(_copy, tensors)) if may_write else []
         output = None
         try:
             output = self._output(batch, mode)
         finally:
             with torch._C.DisableTorchFunction():
+                for tensor, takes_gradient in zip(tensors, take_gradients, strict=True):
+                    if tensor.requires_grad != takes_gradient:
+                        tensor.requires_grad_(takes_gradient)
                 wrote = [tensor._version for tensor in tensors] != versions
                 # Once seen to write, a model may write again, also if it left a batch alone in between.
                 self._writes[mode] = wrote or self._writes.get(mode, False)
@@ -135,7 +139,7 @@ class Caller:
 
     def _output(self, batch: Any, mode: str) -> Any:
         try:
-            return self.forward(self.model, batch)
+            return self.forward(self.model, shell_of(batch))
         except AuditError:
             raise
         except Exception as error:
@@ -143,6 +147,12 @@ class Caller:
                 raise AuditError(
                     "In train mode BN cannot normalise a single value per channel: give batches of 2 samples or "
                     "more."
+                ) from error
+            if not torch.is_grad_enabled() and "does not require grad" in str(error):
+                raise AuditError(
+                    f"The model's forward failed in {mode}: {reason(error)}. It differentiates, and is run without "
+                    "gradients: give forward=, a function of model and batch that calls the model within "
+                    "torch.enable_grad()."
                 ) from error
             raise AuditError(f"The model's forward failed in {mode}: {reason(error)}") from error
 

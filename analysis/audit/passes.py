@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .batches import AuditError, Forward, call, join_leftovers, size_of, tensors_in
+from .batches import AuditError, Forward, Size, call, tensors_in
 from .chain import known_chain
 from .checkpointing import is_checkpointed
 from .follow import Follower
 from .forward import Layer, Look, Moments, Runner
+from .leftovers import Batches
 from .moments import GroupedMoments, SampleSums
 from .network import norm_layers, unwrapped
 from .preserve import Snapshot, unchanged
@@ -33,6 +34,7 @@ class Measurement:
     layers: list[Layer]
     batches: int
     samples: int
+    left_out: int  # single samples that no batch could take
     has_noise: bool
     always_on: list[str]  # names of noise that is on in eval mode too
     has_eval_batches: bool
@@ -43,7 +45,12 @@ class Measurement:
 
 @torch.no_grad()
 def measure(
-    model: nn.Module, batches: Iterable, eval_batches: Iterable | None, forward: Forward | None, seed: int
+    model: nn.Module,
+    batches: Iterable,
+    eval_batches: Iterable | None,
+    forward: Forward | None,
+    seed: int,
+    size: Size | None = None,
 ) -> Measurement:
     """Run the passes; the model and all random generators are as before, also after an error.
 
@@ -59,7 +66,10 @@ def measure(
     ):
         state.generators.seed(seed)
         passes = Passes(model, layers, forward or call, state)
-        for count, batch in enumerate(join_leftovers(batches), 1):
+        train_batches = Batches(batches, size)
+        fresh_batches = None if eval_batches is None else Batches(eval_batches, size)
+        for count, batch in enumerate(train_batches, 1):
+            in_batch = train_batches.size_of(batch)
             if chain is not None:
                 chain.note(batch)
             if (count - 1) % FOLLOWED == 0:
@@ -68,16 +78,17 @@ def measure(
                 passes.train_and_clean(batch)
             if count == 1:
                 check_stored(layers.values())
-            passes.eval("eval", batch)
-            samples += size_of(batch)
+            passes.eval("eval", batch, in_batch)
+            samples += in_batch
         if not count:
             raise AuditError("There are no batches to run the model on; an iterator can be read only once.")
-        for batch in () if eval_batches is None else join_leftovers(eval_batches):
+        for batch in fresh_batches or ():
             passes.eval("fresh", batch)
     measurement = Measurement(
         list(layers.values()),
         count,
         samples,
+        train_batches.left_out + (fresh_batches.left_out if fresh_batches is not None else 0),
         passes.has_noise,
         list(passes.always_on),
         eval_batches is not None,
@@ -103,10 +114,9 @@ class Passes:
         """The layer's place in the order of the forward pass; layers that nothing reaches come last."""
         return self._order.get(layer.name, len(self.layers))
 
-    def eval(self, mode: str, batch: Any) -> None:
-        """A pass in eval mode, for the stream `eval` or `fresh`."""
-
-        samples, met = size_of(batch), set()
+    def eval(self, mode: str, batch: Any, samples: int = 0) -> None:
+        """A pass in eval mode, for the stream `eval` or `fresh`, of a batch of so many samples."""
+        met = set()
 
         def look(layer: Layer, x: Tensor) -> None:
             moments: GroupedMoments = getattr(layer, mode)

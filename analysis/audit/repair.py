@@ -1,5 +1,6 @@
 """Repairs: other noise instead of Dropout, BN statistics without noise, and what they do to the user's metric."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from .. import theory
 from ..theory.noises import DROPOUT, FAMILIES, family, standard_normal
-from .batches import AuditError, Forward, call, join_leftovers, labels_of, reason, scores_of
+from .batches import AuditError, Forward, Size, call, labels_of, reason, scores_of
 from .forward import Caller, Layer, Modes, Moments, Runner
+from .leftovers import Batches
 from .network import norm_layers, unwrapped
 from .preserve import copied, unchanged
 
@@ -94,7 +96,13 @@ def _replacement_for(module: nn.Module, noise: str, noise_variance: float | None
 
 
 @torch.no_grad()
-def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None = None) -> nn.Module:
+def adjust(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    forward: Forward | None = None,
+    size: Size | None = None,
+) -> nn.Module:
     """Give every BN layer the statistics of `batches` without noise, in place; return the model.
 
     The paper's BN adjustment, joint: BN normalises by its batch and every noise is off, so that each layer's
@@ -107,6 +115,7 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
         model: any module with BN.
         batches: training data, in batches of the size of training; see `audit`.
         forward: `forward(model, batch)`, where calling the model is not as plain as that.
+        size: `size(batch)`, see `audit`.
 
     Raises:
         AuditError: in a plain sentence, if there is nothing to adjust or the model fails.
@@ -127,7 +136,7 @@ def adjust(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None 
 
     with unchanged(inner, batches) as state:
         run = Runner(inner, layers.values(), forward or call, state)
-        for count, batch in enumerate(join_leftovers(batches), 1):  # noqa: B007
+        for count, batch in enumerate(Batches(batches, size), 1):  # noqa: B007
             run("clean", batch, look)
     if not count:
         raise AuditError("There are no batches to run the model on; an iterator can be read only once.")
@@ -151,7 +160,7 @@ def accuracy(model: nn.Module, batches: Iterable[Any], *, forward: Forward | Non
     """Percentage of right classes, of samples or pixels, in the model's present mode; nan without such labels."""
     right = total = 0
     caller = Caller(model, forward or call)
-    for batch in join_leftovers(batches):
+    for batch in Batches(batches):
         labels = labels_of(batch)
         scores = None if labels is None else scores_of(caller(batch, "its present mode"), labels)
         if scores is None or labels is None:
@@ -163,7 +172,11 @@ def accuracy(model: nn.Module, batches: Iterable[Any], *, forward: Forward | Non
 
 @torch.no_grad()
 def compare(
-    models: Mapping[str, nn.Module], batches: Iterable[Any], metric: Metric = accuracy
+    models: Mapping[str, nn.Module],
+    batches: Iterable[Any],
+    metric: Metric = accuracy,
+    *,
+    forward: Forward | None = None,
 ) -> pd.DataFrame:
     """A row per model with the metric in train mode and in eval mode; what the models hold is put back.
 
@@ -172,12 +185,15 @@ def compare(
         batches: read once per model and mode, hence a list or a loader.
         metric: `metric(model, batches)`, which must leave the mode alone; no gradients are kept. By default the
             accuracy in per cent.
+        forward: `forward(model, batch)` for a metric that takes one, as `accuracy` does.
 
     Raises:
         AuditError: if the batches can be read only once, or the metric fails.
     """
     if isinstance(batches, Iterator):
         raise AuditError("An iterator can be read only once: give a list of batches or a DataLoader.")
+    if forward is not None:
+        metric = functools.partial(metric, forward=forward)
     rows: list[dict[str, str | float]] = []
     for name, model in models.items():
         row: dict[str, str | float] = {"model": name}

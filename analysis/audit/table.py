@@ -17,8 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..theory import shift_magnitude
 from . import channels
 from .across_layers import settle
-from .batch_trouble import is_few
-from .batches import Forward
+from .batch_trouble import FEW
+from .batches import Forward, Size
 from .forward import Layer
 from .moments import (
     GroupedMoments,
@@ -139,6 +139,20 @@ def stored_weight(layer: Layer) -> float:
     return weights * layer.train.batches
 
 
+def small_batches(layer: Layer) -> float:
+    """How much too large a sound layer stores a variance at most, as a factor: n / (n - 1) for n values in a batch.
+
+    BN corrects each batch's variance for its own mean. Behind another BN layer the means of batches hardly differ, and
+    there is nothing to correct.
+    """
+    return 1 / (1 - 1 / max(layer.train.numbers_a_batch, 2))
+
+
+def beyond_small_batches(lag: Ratio, layer: Layer) -> Ratio:
+    """The ratio of a layer's variance to the stored one, as far as small batches do not explain it."""
+    return lag._replace(value=min(1.0, lag.value * small_batches(layer))) if lag.value < 1 else lag
+
+
 def updates(norm: _BatchNorm) -> int:
     """How many batches went into what the layer stored; 0 where that is not known."""
     return int(norm.num_batches_tracked) if norm.num_batches_tracked is not None else 0
@@ -173,6 +187,7 @@ def audit(
     *,
     forward: Forward | None = None,
     seed: int = 0,
+    size: Size | None = None,
 ) -> pd.DataFrame:
     """Measure the variance shift of every BN layer of a model; what the model holds is put back, see `preserve`.
 
@@ -182,6 +197,7 @@ def audit(
             labels last), dicts (keyword arguments). Read once. 500 samples give intervals of a few per cent.
         eval_batches: what eval mode is used on, to tell apart data that differ from training.
         forward: `forward(model, batch)`, where calling the model is not as plain as that.
+        size: `size(batch)`, the number of its samples, where labels or the first tensor do not tell.
         seed: of torch, numpy and Python during the audit: the same seed gives the same numbers.
 
     Returns:
@@ -223,7 +239,7 @@ def audit(
         AuditError: in a plain sentence, if the model has no BN, fails, or has NaN; if what it stores cannot work;
             if noise leaves nothing to measure; if the batches fail or are empty; if the model cannot be put back.
     """
-    measurement = measure(model, batches, eval_batches, forward, seed)
+    measurement = measure(model, batches, eval_batches, forward, seed, size)
     level = 1 - FALSE_ALARM / (len(measurement.layers) * TESTS)
     errors = [stored_error(layer) for layer in measurement.layers]
     # In eval mode the errors of what earlier layers stored add up.
@@ -239,6 +255,7 @@ def audit(
     table.attrs |= {
         "batches": measurement.batches,
         "samples": measurement.samples,
+        "left_out": measurement.left_out,
         "are_smaller": are_smaller,
         "has_noise": measurement.has_noise,
         "always_on": measurement.always_on,
@@ -285,11 +302,12 @@ def _row(layer: Layer, error: tuple[float, float], before: float, level: float) 
     by_channel, off = channel_columns(layer, clean, level)
     by_batch, troubles = batch_columns(layer, level)
     row |= by_channel | by_batch
+    tested = estimates | {"lag_ratio": beyond_small_batches(estimates["lag_ratio"], layer)}
     alarms = [
         cause
         for cause in CAUSES
         if cause not in innocent
-        and (cause in off or any(is_alarm(estimates[name], level) for name in EVIDENCE[cause]))
+        and (cause in off or any(is_alarm(tested[name], level) for name in EVIDENCE[cause]))
     ]
     row["alarm"] = ",".join([*alarms, *troubles])
     return row
@@ -303,7 +321,7 @@ def channel_columns(layer: Layer, clean: GroupedMoments, level: float) -> tuple[
     if has_train and clean.samples and clean is not layer.train:
         found["noise"] = channels.between(clean, layer.train, norm, is_paired=True)
     if has_train and has_store:
-        found["lag"] = channels.from_stored(layer.train, norm, stored_weight(layer))
+        found["lag"] = channels.from_stored(layer.train, norm, stored_weight(layer), small_batches(layer))
     if has_eval and layer.fresh.samples:
         found["data"] = channels.between(layer.fresh, layer.eval, norm, is_paired=False)
     off = {cause: of.off(level) for cause, of in found.items()}
@@ -323,7 +341,8 @@ def batch_columns(layer: Layer, level: float) -> tuple[dict[str, Any], list[str]
     values, steps = layer.train.numbers_a_batch, layer.steps.found(layer.norm, level)
     independent = layer.spread.independent_values(layer.eval.variance) if layer.eval.samples else math.nan
     differ = layer.spread.is_alarm(level)
-    few = bool(layer.train.samples) and not differ and is_few(values, independent)
+    has_few = values <= FEW or (layer.eval.samples > 0 and layer.spread.is_few(layer.eval.variance, level))
+    few = layer.train.samples > 0 and not differ and has_few
     columns = {
         "batch_spread": layer.spread.ratio,
         "batch_values": values if layer.train.samples else math.nan,
