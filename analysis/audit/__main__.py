@@ -2,15 +2,16 @@
 
     python -m analysis.audit target=package.module:build data=package.module:batches
         [checkpoint=weights.safetensors] [eval_data=package.module:batches]
-        [metric=package.module:function] [forward=package.module:function] [size=package.module:function] [out=DIR]
+        [metric=package.module:function] [forward=package.module:function]
+        [size=package.module:function] [out=DIR]
 
 `build` is called without arguments and returns the model; `batches` returns the training batches, or is them.
 Prints the table and the diagnosis, and writes audit.csv, audit.png, audit.svg and audit.html to out (default
-outputs/audit). With class labels in the batches, of samples or pixels, it also shows the accuracy before and after
-`adjust`; a metric of your own is called as metric(model, batches) and returns a number. Both are taken on
-eval_data where it is given. Where calling the model is not as plain as model(batch), forward(model, batch) does it;
-where labels or the first tensor do not tell the samples in a batch, size(batch) does. Only the modules named here are imported. Exit status 2 for input that cannot be used,
-130 for Ctrl-C.
+outputs/audit). With class labels in the batches, of samples or pixels, it also shows the accuracy before and
+after `adjust`; a metric of your own is called as metric(model, batches) and returns a number. Both are taken on
+eval_data where it is given. Where calling the model is not as plain as model(batch), forward(model, batch) does
+it; where labels or the first tensor do not tell the samples in a batch, size(batch) does. Only the modules named
+here are imported. Exit status 2 for input that cannot be used, 130 for Ctrl-C.
 """
 
 import functools

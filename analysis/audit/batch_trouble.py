@@ -1,8 +1,8 @@
 """What no statistics mend: batches that differ, steps that differ, too few values to normalise by.
 
-Train mode normalises by the batch at hand, eval mode by one set of statistics for all. Where batches are not random
-draws of one population, where one layer is called at several places that get different inputs, or where a batch
-has hardly any values per channel, no stored statistics make the two agree.
+Train mode normalises by the batch at hand, eval mode by one set of statistics for all. Where batches are not
+random draws of one population, where one layer is called at several places that get different inputs, or where a
+batch has hardly any values per channel, no stored statistics make the two agree.
 """
 
 import math
@@ -29,8 +29,11 @@ class BatchSpread:
     """
 
     def __init__(self) -> None:
-        self._reference: Tensor | None = None  # the first batch's mean [channels], which the sums are taken around
-        self._sums = torch.zeros(0)  # of samples, their squares, and squares of batches' sums / samples [3, channels]
+        self._reference: Tensor | None = (
+            None  # the first batch's mean [channels], which the sums are taken around
+        )
+        # Of samples, of their squares, and of the squares of batches' sums over their size, [channels] each.
+        self._total = self._square = self._of_batches = torch.zeros(0)
         self._samples = self._batches = 0
 
     def add(self, batch: SampleSums) -> None:
@@ -41,16 +44,19 @@ class BatchSpread:
             means = means + around.to(means)
         if self._reference is None:
             self._reference = means.mean(0)
+            self._total, self._square, self._of_batches = means.new_zeros(3, means.shape[1]).unbind()
         means = means - self._reference.to(means)
         total = means.sum(0)
-        parts = torch.stack((total, means.square().sum(0), total.square() / len(means)))
-        self._sums = self._sums + parts if self._batches else parts
+        self._total.add_(total)
+        self._square.add_(means.square_().sum(0))
+        self._of_batches.addcmul_(total, total, value=1 / len(means))
         self._samples += len(means)
         self._batches += 1
 
     def _variances(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean squares between batches and within them, [channels] each, of those channels that vary."""
-        total, square, of_batches = self._sums.cpu().double().numpy()
+        sums = torch.stack((self._total, self._square, self._of_batches))
+        total, square, of_batches = sums.cpu().double().numpy()
         apart = np.maximum(of_batches - total**2 / self._samples, 0) / max(self._batches - 1, 1)
         within = np.maximum(square - of_batches, 0) / max(self._samples - self._batches, 1)
         varies = apart + within > 0

@@ -34,9 +34,9 @@ def reason(error: BaseException) -> str:
 def call(model: nn.Module, batch: Any) -> Any:
     """Run the model on a batch.
 
-    A tensor is the input, a mapping holds the keyword arguments of `forward` (without those that it does not take),
-    and of a tuple or list the first items go in as far as `forward` requires positional arguments; what remains
-    counts as labels. Tensors are moved to the device of the model.
+    A tensor is the input, a mapping holds the keyword arguments of `forward` (without those that it does not
+    take), and of a tuple or list the first items go in as far as `forward` requires positional arguments; what
+    remains counts as labels. Tensors are moved to the device of the model.
     """
     parameter = next(model.parameters(), None)
     if parameter is not None:
@@ -52,8 +52,12 @@ def call(model: nn.Module, batch: Any) -> Any:
 
 
 def _moved(batch: Any, device: torch.device) -> Any:
-    is_object = not isinstance(batch, Tensor | Mapping | tuple | list)
-    if is_object and device.type != "cpu" and callable(move := getattr(batch, "to", None)):  # as graphs have it
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    is_object = not isinstance(batch, Mapping | tuple | list)
+    if (
+        is_object and device.type != "cpu" and callable(move := getattr(batch, "to", None))
+    ):  # as graphs have it
         moved = move(device)
         return batch if moved is None else moved
     return map_tensors(batch, lambda tensor: tensor.to(device))
@@ -89,12 +93,14 @@ def size_of(batch: Any) -> int:
     if labels is None or not labels.dim() or not len(labels):
         return len(first)
     is_edges = first.dim() == 2 == len(first) and not first.is_floating_point()  # of a graph: from, to
-    has_several = len(labels) > len(first) and len(labels) % len(first) == 0 and first.dim() > 1 and not is_edges
+    has_several = (
+        len(labels) > len(first) and len(labels) % len(first) == 0 and first.dim() > 1 and not is_edges
+    )
     return len(first) if has_several else len(labels)
 
 
 def _last(batch: Any) -> Tensor | None:
-    """Where labels are, of classes or not: the last item of a tuple, the key or attribute `labels`, `label` or `y`."""
+    """Where labels are, of classes or not: the last item of a tuple, the key or attribute of `LABELS`."""
     if isinstance(batch, tuple | list):
         labels = batch[-1] if len(batch) > 1 else None
     elif isinstance(batch, Tensor):
@@ -176,15 +182,18 @@ def _items_of(value: Any) -> list[Any]:
 def _is_record(value: Any) -> bool:
     """Whether a batch is an object of somebody's class that has its tensors as attributes, as a graph."""
     cls = type(value)
-    return hasattr(value, "__dict__") and not callable(value) and cls.__module__.split(".")[0] not in NOT_RECORDS
+    return (
+        hasattr(value, "__dict__") and not callable(value) and cls.__module__.split(".")[0] not in NOT_RECORDS
+    )
 
 
 def shell_of(value: Any) -> Any:
-    """The same tensors in a nest of its own: what takes items out of it, or puts others in, leaves the old one alone."""
+    """The same tensors in a nest of their own: what is taken out or put in leaves the old one alone."""
     if isinstance(value, Tensor) or not (isinstance(value, tuple | list | Mapping) or _is_record(value)):
         return value
     if type(value) in (tuple, list):
-        return type(value)(map(shell_of, value))
+        items = [shell_of(item) for item in value]
+        return tuple(items) if type(value) is tuple else items
     if type(value) is dict:
         return {key: shell_of(item) for key, item in value.items()}
     try:

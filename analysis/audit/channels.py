@@ -1,8 +1,9 @@
 """The shift channel by channel: one channel that is off hardly moves a layer's value, and is found here.
 
-Of every channel the log ratio of two variances, eps added to both, and the difference of two means are measured,
-with jackknife errors. Channels are told to be off by the largest: each is tested at the layer's level over their
-number. An error below the median of the channels' counts as that, for those of rare events are too small by chance.
+Of every channel the log ratio of two variances, eps added to both, and the difference of two means are
+measured, with jackknife errors. Channels are told to be off by the largest: each is tested at the layer's level
+over their number. An error below the median of the channels' counts as that, for those of rare events are too
+small by chance.
 """
 
 import math
@@ -33,12 +34,18 @@ class Channels(NamedTuple):
     error: np.ndarray
     groups: int
 
-    def off(self, level: float) -> np.ndarray:
-        """Which channels [channels] are off beyond the tolerance and beyond doubt, all tests together at `level`."""
+    def off(self, level: float, excused: float = 1.0) -> np.ndarray:
+        """Which channels [channels] are off beyond the tolerance and beyond doubt, all together at `level`.
+
+        `excused`: a factor by which stored variances may be too large.
+        """
         if self.groups < 2:
             return np.zeros(len(self.offset), dtype=bool)
         needed = quantile(self.groups, 1 - (1 - level) / (2 * len(self.offset)))
-        variance = np.abs(self.log_ratio) > np.maximum(TOLERANCE, needed * _at_least_median(self.log_error))
+        excuse = np.where(self.log_ratio < 0, np.minimum(math.log(excused), -self.log_ratio), 0)
+        variance = np.abs(self.log_ratio + excuse) > np.maximum(
+            TOLERANCE, needed * _at_least_median(self.log_error)
+        )
         mean = np.abs(self.offset) > np.maximum(MEAN_TOLERANCE, needed * _at_least_median(self.error))
         return variance | mean
 
@@ -71,18 +78,16 @@ def between(above: GroupedMoments, below: GroupedMoments, norm: _BatchNorm, is_p
     )
 
 
-def from_stored(above: GroupedMoments, norm: _BatchNorm, weights: float, excused: float = 1.0) -> Channels:
+def from_stored(above: GroupedMoments, norm: _BatchNorm, weights: float) -> Channels:
     """How the channels of an input differ from what the layer stored.
 
-    `weights`: how much less certain than the input's are the moments that were stored, as a ratio of variances;
-    `excused`: a factor by which stored variances may be too large.
+    `weights`: how much less certain than the input's are the moments that were stored, as a ratio of variances.
     """
     mean, variance = _stored(norm)
     scale = np.sqrt(variance + norm.eps)
     found = _Parts.of(above, norm.eps).channels(scale)
     times = math.sqrt(1 + weights)
     log_ratio = found.log_ratio - np.log(variance + norm.eps)
-    log_ratio = np.where(log_ratio < 0, np.minimum(log_ratio + math.log(excused), 0), log_ratio)
     moves = above.variance.numpy() > 0  # of a channel that does not, no ratio tells anything
     return Channels(
         np.where(moves, log_ratio, 0.0),
@@ -125,7 +130,8 @@ def _jackknife(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
 
 def _stored(norm: _BatchNorm) -> tuple[np.ndarray, np.ndarray]:
     mean, variance = norm.running_mean, norm.running_var
-    assert isinstance(mean, Tensor) and isinstance(variance, Tensor)
+    assert isinstance(mean, Tensor)
+    assert isinstance(variance, Tensor)
     return mean.detach().cpu().double().numpy(), variance.detach().cpu().double().numpy()
 
 
@@ -183,7 +189,9 @@ def in_words(cause: str, found: Channels, off: np.ndarray) -> str:
     if 2 * has_variance.sum() >= off.sum():
         ratio = math.exp(float(np.median(found.log_ratio[has_variance])))
         if cause == "lag":
-            return f"{count} store{'s' * is_one} x{1 / ratio:.3g} of the variance that train mode has ({named})"
+            return (
+                f"{count} store{'s' * is_one} x{1 / ratio:.3g} of the variance that train mode has ({named})"
+            )
         what = {"noise": "all noise off makes", "data": "evaluation data have"}[cause]
         return f"{what} x{ratio:.3g} of the variance in {count} ({named})"
     offset = float(np.median(np.abs(found.offset[off])))

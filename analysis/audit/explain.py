@@ -77,9 +77,14 @@ def _layer(row: pd.Series) -> str:
         "upstream": "what earlier layers stored makes it {}",
         "data": "evaluation data have {} of that of the training data",
     }
-    parts += [text.format(_amount(row, cause)) for cause, text in words.items() if cause in causes]
+    parts += [
+        text.format(_amount(row, cause))
+        for cause, text in words.items()
+        if cause in causes and not upkeep.is_of_channels(row, cause)
+    ]
     if row["channels_off"] and {"noise", "lag", "data"} & set(causes):
-        parts.append(row["channels_off"] + (", fitting in another order" * row["is_permuted"]))
+        order = "; what is stored fits in another order of the channels" if row["is_permuted"] else ""
+        parts.append(row["channels_off"] + order)
     parts += trouble_words.of_layer(row)
     return f"  {row['layer_name']}: {'; '.join(parts)}."
 
@@ -118,9 +123,18 @@ def _lag(table: pd.DataFrame) -> str:
         return f"  Stored statistics that lag: {agree if is_measured else 'not measured'}."
     row = _most(hit, "lag_ratio", "lag_mean")
     doubt = "" if table.attrs.get("has_eval_batches") else " (or these batches are not those of training)"
+    if table["calls"].gt(0).any() and "lag" not in table[table["calls"] > 0]["alarm"].iloc[0].split(","):
+        batch = table.attrs["samples"] / max(table.attrs["batches"], 1)
+        doubt = (
+            f" (or training had batches of another size than {batch:.3g} samples: only the first layer, which "
+            "agrees, does not depend on it)"
+        )
+    amount = f"train mode has {_amount(row, 'lag')} of the stored variance"
+    if upkeep.is_of_channels(row, "lag"):
+        amount = row["channels_off"]
     return (
-        f"  Stored statistics that lag: yes, {_layers(len(hit))}; most at {row['layer_name']}, where train mode "
-        f"has {_amount(row, 'lag')} of the stored variance{upkeep.why(row, table)}{doubt}."
+        f"  Stored statistics that lag: yes, {_layers(len(hit))}; most at {row['layer_name']}, where {amount}"
+        f"{upkeep.why(row, table)}{doubt}."
     )
 
 
@@ -173,12 +187,15 @@ def _remarks(table: pd.DataFrame) -> list[str]:
     remarks = []
     if left_out := table.attrs.get("left_out", 0):
         samples = f"{left_out} single sample{'s' * (left_out > 1)}"
-        remarks.append(f"  Left out: {samples} of another shape than the batch beside, which could not take it.")
+        remarks.append(
+            f"  Left out: {samples} of another shape than the batch beside, which could not take it."
+        )
     if table.attrs.get("are_smaller"):
         batch = table.attrs["samples"] / max(table.attrs["batches"], 1)
         remarks.append(
-            f"  These batches, of {batch:.3g} samples, are smaller than those of training: train mode differs from what "
-            "is stored, and eval mode does not. No layer is to blame; give the audit batches of training's size."
+            f"  These batches, of {batch:.3g} samples, are smaller than those of training: train mode differs "
+            "from what is stored, and eval mode does not. No layer is to blame; give the audit batches of "
+            "training's size."
         )
     for _, row in table.iterrows():
         name = row["layer_name"]
@@ -212,8 +229,8 @@ def _faint(row: pd.Series) -> str:
     faint = row["faint_channels"].split(", ")
     named = ", ".join(faint[:NAMED]) + (", ..." if len(faint) > NAMED else "")
     return (
-        f"{len(faint)} of {row['channels']} channels ({named}) store a variance far below eps, as if constant: eval "
-        f"mode multiplies what moves in them, x{row['eps'] ** -0.5:.3g} if it moves."
+        f"{len(faint)} of {row['channels']} channels ({named}) store a variance far below eps, as if constant: "
+        f"eval mode multiplies what moves in them, x{row['eps'] ** -0.5:.3g} if it moves."
     )
 
 
@@ -221,7 +238,9 @@ def _doubled(row: pd.Series) -> str:
     """A warning of updates that are made twice."""
     momentum = row["momentum"]
     acts = "" if math.isnan(momentum) else f": momentum {momentum:g} acts like {1 - (1 - momentum) ** 2:.3g}"
-    return f"activation checkpointing runs it twice a training step, and each run updates what it stores{acts}."
+    return (
+        f"activation checkpointing runs it twice a training step, and each run updates what it stores{acts}."
+    )
 
 
 def _layers(count: int, kind: str = "") -> str:

@@ -150,8 +150,8 @@ class Caller:
                 ) from error
             if not torch.is_grad_enabled() and "does not require grad" in str(error):
                 raise AuditError(
-                    f"The model's forward failed in {mode}: {reason(error)}. It differentiates, and is run without "
-                    "gradients: give forward=, a function of model and batch that calls the model within "
+                    f"The model's forward failed in {mode}: {reason(error)}. It differentiates, and is run "
+                    "without gradients: give forward=, a function of model and batch that calls the model within "
                     "torch.enable_grad()."
                 ) from error
             raise AuditError(f"The model's forward failed in {mode}: {reason(error)}") from error
@@ -186,6 +186,7 @@ class Layer:
     numbers: int = 0  # how many these are
     own: dict[str, None] = field(default_factory=dict)  # names of its own noise, in order
     upstream: dict[str, None] = field(default_factory=dict)
+    is_tracked: bool = True  # training updates what it stores
     is_checkpointed: bool = False  # activation checkpointing calls it, twice in a training step
     is_noisy: bool = False  # noise reaches it; where none does, the clean stream is the train stream
     is_followed: bool = True  # every noise of its own could be followed to it

@@ -14,8 +14,8 @@ _NOTHING = object()  # a batch may be None, where `forward` makes the data
 class Batches:
     """The same batches, but a single sample beside a larger batch joins it: BN cannot normalise by it alone.
 
-    Where it cannot join, as a sample of another shape, it is left out, and `left_out` counts it. Single samples among
-    themselves stay, as the images of a segmentation network do.
+    Where it cannot join, as a sample of another shape, it is left out, and `left_out` counts it. Single samples
+    among themselves stay, as the images of a segmentation network do.
 
     Raises AuditError if `batches` are no batches, if reading them fails, and for a batch without samples.
     """
@@ -51,7 +51,9 @@ class Batches:
         try:
             return int(self._size(batch))
         except Exception as error:  # the user's function may raise anything
-            raise AuditError(f"size= failed: {reason(error)}; it takes a batch and returns its samples.") from error
+            raise AuditError(
+                f"size= failed: {reason(error)}; it takes a batch and returns its samples."
+            ) from error
 
     def _read(self) -> Iterator[Any]:
         number = 0

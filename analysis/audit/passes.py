@@ -65,6 +65,8 @@ def measure(
         torch.compiler.set_stance("force_eager"),  # compiled code cannot be followed
     ):
         state.generators.seed(seed)
+        for layer in layers.values():
+            layer.is_tracked = layer.norm.track_running_stats or layer.norm.running_var is None
         passes = Passes(model, layers, forward or call, state)
         train_batches = Batches(batches, size)
         fresh_batches = None if eval_batches is None else Batches(eval_batches, size)
@@ -77,7 +79,7 @@ def measure(
             else:
                 passes.train_and_clean(batch)
             if count == 1:
-                check_stored(layers.values())
+                check_stored(model, layers.values())
             passes.eval("eval", batch, in_batch)
             samples += in_batch
         if not count:

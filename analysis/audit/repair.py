@@ -193,7 +193,7 @@ def compare(
     if isinstance(batches, Iterator):
         raise AuditError("An iterator can be read only once: give a list of batches or a DataLoader.")
     if forward is not None:
-        metric = functools.partial(metric, forward=forward)
+        metric = functools.partial(metric, forward=forward)  # type: ignore[call-arg]
     rows: list[dict[str, str | float]] = []
     for name, model in models.items():
         row: dict[str, str | float] = {"model": name}

@@ -39,9 +39,9 @@ CAUSES = ("noise", "lag", "upstream", "data")
 # Behind other noisy layers, switching all noise off can leave a variance as it was while a layer's own adds to it.
 _ALSO = {"noise": ("local_ratio",)}
 EVIDENCE = {cause: (f"{cause}_ratio", f"{cause}_mean", *_ALSO.get(cause, ())) for cause in CAUSES}
-BY_CHANNEL = ("noise", "lag", "data")  # causes that are tested channel by channel too; upstream follows from these
-TROUBLES = ("batches", "steps", "few")  # what no statistics mend, see `batch_trouble`; the last is counted, not tested
-TESTS = sum(map(len, EVIDENCE.values())) + len(BY_CHANNEL) + len(TROUBLES) - 1  # per layer
+BY_CHANNEL = ("noise", "lag", "data")  # tested channel by channel too; upstream follows from these
+TROUBLES = ("batches", "steps", "few")  # what no statistics mend, see `batch_trouble`
+TESTS = sum(map(len, EVIDENCE.values())) + len(BY_CHANNEL) + len(TROUBLES)  # per layer
 
 
 def variances(
@@ -111,7 +111,7 @@ def means(layer: Layer, clean: GroupedMoments, stored_error: float, before: floa
 
 
 def stored_error(layer: Layer) -> tuple[float, float]:
-    """Standard errors of log moving_var and of the stored mean: averages over few training batches are uncertain."""
+    """Standard errors of log moving_var and of the stored mean: averages over few batches are uncertain."""
     factor = math.sqrt(stored_weight(layer))
     if not factor:
         return 0.0, 0.0
@@ -140,10 +140,10 @@ def stored_weight(layer: Layer) -> float:
 
 
 def small_batches(layer: Layer) -> float:
-    """How much too large a sound layer stores a variance at most, as a factor: n / (n - 1) for n values in a batch.
+    """How much too large a sound layer may store a variance, as a factor: n / (n - 1) for n values in a batch.
 
-    BN corrects each batch's variance for its own mean. Behind another BN layer the means of batches hardly differ, and
-    there is nothing to correct.
+    BN corrects each batch's variance for its own mean. Behind another BN layer the means of batches hardly
+    differ, and there is nothing to correct.
     """
     return 1 / (1 - 1 / max(layer.train.numbers_a_batch, 2))
 
@@ -223,14 +223,16 @@ def audit(
         noise_mean, lag_mean, upstream_mean, data_mean: the same differences of means, in the unit of mean_shift
         is_adjusted: what is stored fits the input without noise; then neither noise nor lag is an alarm
         alarm: the causes of `CAUSES` beyond doubt and beyond 2 % of variance or 0.1 standard deviations of
-            mean, or beyond 25 % or 0.25 of a single channel; then what no statistics mend, `TROUBLES`; comma-separated,
-            or "". At most 1 audit in 100 of a sound network has any (Bonferroni over
+            mean, or beyond 25 % or 0.25 of a single channel; then what no statistics mend, `TROUBLES`;
+            comma-separated, or "". At most 1 audit in 100 of a sound network has any (Bonferroni over
             layers and measurements).
-        log_ratio_rms: of each channel's log((test_var + eps) / (moving_var + eps)), root mean square over channels,
-            less what sampling alone makes of it; channels_off: which channels are off, in words; is_permuted: what
-            is stored fits but for the order of the channels; faint_channels: stored with a variance far below eps
+        log_ratio_rms: of each channel's log((test_var + eps) / (moving_var + eps)), root mean square over
+            channels, less what sampling alone makes of it; channels_off: which channels are off, in words;
+            is_permuted: what is stored fits but for the order of the channels; faint_channels: stored with a
+            variance far below eps
         batch_spread: how much the means of batches differ, as a multiple of what those of random batches do;
-            batch_values: values per channel in a batch, independent_values: as how many independent ones they count
+            batch_values: values per channel in a batch; independent_values: as how many independent ones they
+            count
         step_ratio, step_mean: how far variances and means of a shared layer's calls are from their average
         shift_ratio_predicted: by the closure, of a network that is a chain which it knows, see `chain`
         Empty (nan) where a column has no meaning.
@@ -275,7 +277,7 @@ def _row(layer: Layer, error: tuple[float, float], before: float, level: float) 
         "updates": updates(norm),
         "momentum": math.nan if norm.momentum is None else norm.momentum,
         "eps": norm.eps,
-        "is_tracked": norm.track_running_stats or norm.running_var is None,
+        "is_tracked": layer.is_tracked,
         "stored_as": "" if norm.running_var is None else str(norm.running_var.dtype).removeprefix("torch."),
         "is_doubled": layer.is_checkpointed,
         "train_var": _value(layer.train),
@@ -321,10 +323,11 @@ def channel_columns(layer: Layer, clean: GroupedMoments, level: float) -> tuple[
     if has_train and clean.samples and clean is not layer.train:
         found["noise"] = channels.between(clean, layer.train, norm, is_paired=True)
     if has_train and has_store:
-        found["lag"] = channels.from_stored(layer.train, norm, stored_weight(layer), small_batches(layer))
+        found["lag"] = channels.from_stored(layer.train, norm, stored_weight(layer))
     if has_eval and layer.fresh.samples:
         found["data"] = channels.between(layer.fresh, layer.eval, norm, is_paired=False)
-    off = {cause: of.off(level) for cause, of in found.items()}
+    excused = {"lag": small_batches(layer)}
+    off = {cause: of.off(level, excused.get(cause, 1.0)) for cause, of in found.items()}
     words = [channels.in_words(cause, of, off[cause]) for cause, of in found.items()]
     in_eval = channels.from_stored(layer.eval, norm, stored_weight(layer)) if has_eval and has_store else None
     columns = {

@@ -32,7 +32,9 @@ def of_network(table: pd.DataFrame) -> list[str]:
     """The line among the causes; none where there is no such trouble."""
     found = []
     if (row := _first(table, "batches")) is not None:
-        found.append(f"batches differ {row['batch_spread']:.3g} times as much as random ones (F at {_name(row)})")
+        found.append(
+            f"batches differ {row['batch_spread']:.3g} times as much as random ones (F at {_name(row)})"
+        )
     if (row := _first(table, "steps")) is not None:
         found.append(f"the calls of {_name(row)} get different inputs")
     if (row := _first(table, "few")) is not None:
@@ -45,18 +47,21 @@ def advice(table: pd.DataFrame) -> list[str]:
     lines = []
     if _first(table, "batches") is not None:
         lines.append(
-            "Shuffle and train again: eval mode has one set of statistics for all, train mode has that of a batch, and "
-            "these batches are no random ones (one class, one source or one subject each?). Where they are of several "
-            "domains by design, give each domain its own BN layers. If only the audit's batches are sorted, give it "
-            "shuffled ones. adjust does not help."
+            "Shuffle and train again: eval mode has one set of statistics for all, train mode has those of a "
+            "batch, and these batches are no random ones (one class, one source or one subject each?). Where they "
+            "are of several domains by design, give each domain its own BN layers. If only the audit's batches "
+            "are sorted, give it shuffled ones. adjust does not help."
         )
     for name, calls in _named(table, "steps"):
-        lines.append(f"Give each of the {calls} calls of {name} (steps, branches, domains) a BN layer of its own.")
+        lines.append(
+            f"Give each of the {calls} calls of {name} (steps, branches, domains) a BN layer of its own."
+        )
     few = ", ".join(name for name, _ in _named(table, "few"))
     if few:
         lines.append(
-            f"Train with larger batches, or replace BN by GroupNorm, at {few}: statistics of so few values are mostly "
-            "chance, and eval mode has none of it. Batches of the audit are to be as large as those of training."
+            f"Train with larger batches, or replace BN by GroupNorm, at {few}: statistics of so few values are "
+            "mostly chance, and eval mode has none of it; adjust does not help. Batches of the audit are to be as "
+            "large as those of training."
         )
     return lines
 

@@ -5,6 +5,8 @@ import math
 import pandas as pd
 import torch
 
+from .table import MEAN_TOLERANCE, TOLERANCE
+
 FEW_UPDATES = 50
 FEW_SAMPLES = 400  # a mean over fewer is off by more than 0.05 standard deviations
 INITIAL = 0.01  # weight of the initial values above which they are named
@@ -14,11 +16,13 @@ def why(row: pd.Series, table: pd.DataFrame) -> str:
     """The reason why a layer's statistics lag, as far as the layer itself shows it; else nothing."""
     updates, momentum = int(row["updates"]), row["momentum"]
     if not row["is_tracked"]:
-        return ", because track_running_stats is off: training leaves them alone, and eval mode uses them all the same"
+        return ", because track_running_stats is off: training leaves them alone, and eval mode uses them"
     if momentum == 0:
         return ", because with momentum 0 they never move"
     if updates == 0 and row["calls"]:
         return ", because it was never updated: train first, or load a checkpoint that has the statistics"
+    if is_of_channels(row, "lag"):
+        return ""
     initial = initial_weight(row)
     if initial > INITIAL:
         few = "only " if updates < FEW_UPDATES else ""
@@ -27,7 +31,9 @@ def why(row: pd.Series, table: pd.DataFrame) -> str:
     if 0 < updates < FEW_UPDATES:
         return f", after only {updates} update{'s' * (updates > 1)}"
     if (stall := stalls_within(row)) > INITIAL:
-        return f"; in {row['stored_as']} an average with momentum {momentum:g} can stop up to {stall:.0%} short"
+        return (
+            f"; in {row['stored_as']} an average with momentum {momentum:g} can stop up to {stall:.0%} short"
+        )
     if _averages_few(row, table):
         batch, averaged = _batch(table), _averaged(row)
         return f"; momentum {momentum:g} averages over {averaged:.3g} batches, of {batch:.3g} samples each"
@@ -36,13 +42,22 @@ def why(row: pd.Series, table: pd.DataFrame) -> str:
 
 def advice(lagging: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     """What keeps the statistics of the lagging layers up, each advice once."""
-    return list(dict.fromkeys(_advice(row, table) for _, row in lagging.iterrows()))
+    return list(dict.fromkeys(filter(None, (_advice(row, table) for _, row in lagging.iterrows()))))
+
+
+def is_of_channels(row: pd.Series, cause: str) -> bool:
+    """Whether the layer as a whole is hardly off by a cause, so that its alarm is that of single channels."""
+    if not row["channels_off"] or row[f"{cause}_mean_low"] > MEAN_TOLERANCE:
+        return False
+    return abs(row[f"{cause}_ratio"] - 1) <= TOLERANCE
 
 
 def _advice(row: pd.Series, table: pd.DataFrame) -> str:
     momentum = row["momentum"]
     if row["is_permuted"]:
-        return "Load the checkpoint's running statistics in the order of its channels: they fit in another one."
+        return (
+            "Load the checkpoint's running statistics in the order of its channels: they fit in another one."
+        )
     if not row["is_tracked"]:
         return (
             "Set track_running_stats=True again before training, or running_mean and running_var to None for eval "
@@ -52,6 +67,8 @@ def _advice(row: pd.Series, table: pd.DataFrame) -> str:
         return "Set a momentum, 0.1 say: with 0 no training moves what is stored."
     if stalls_within(row) > INITIAL:
         return f"Keep BN layers in float32 (layer.float()): {row['stored_as']} rounds small updates away."
+    if is_of_channels(row, "lag"):
+        return ""
     keep_up = "For statistics that keep up: "
     if math.isnan(momentum):
         return (
@@ -65,12 +82,16 @@ def _advice(row: pd.Series, table: pd.DataFrame) -> str:
         return f"{keep_up}more updates, larger batches, or a momentum of 0.1 or less."
     if _averages_few(row, table):
         return f"{keep_up}larger batches, or a momentum below {momentum:g}."
-    return f"{keep_up}let the last updates run at a small learning rate, so that they average what is there at the end."
+    return f"{keep_up}let the last updates run at a small learning rate, so that they average what is at the end."
 
 
 def initial_weight(row: pd.Series) -> float:
     """What the values before training still weigh in a running average: (1 - momentum)^updates."""
-    return 0.0 if math.isnan(row["momentum"]) or not row["updates"] else abs(1 - row["momentum"]) ** row["updates"]
+    return (
+        0.0
+        if math.isnan(row["momentum"]) or not row["updates"]
+        else abs(1 - row["momentum"]) ** row["updates"]
+    )
 
 
 def stalls_within(row: pd.Series) -> float:
