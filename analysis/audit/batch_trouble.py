@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import fdtri
+from scipy.special import chdtri, fdtri
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -93,7 +93,8 @@ class BatchSpread:
     def is_few(self, variance: Tensor, level: float) -> bool:
         """Whether batches have no more than `FEW` independent values, beyond doubt at this level."""
         independent = self.independent_values(variance)
-        return FEW / independent > fdtri(self._batches - 1, math.inf, level) if independent <= FEW else False
+        freedom = self._batches - 1
+        return bool(independent <= FEW) and FEW / independent > chdtri(freedom, 1 - level) / freedom
 
     def independent_values(self, variance: Tensor) -> float:
         """As how many independent values per channel a batch counts; `variance`: of all values, [channels].

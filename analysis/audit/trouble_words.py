@@ -60,8 +60,8 @@ def advice(table: pd.DataFrame) -> list[str]:
     if few:
         lines.append(
             f"Train with larger batches, or replace BN by GroupNorm, at {few}: statistics of so few values are "
-            "mostly chance, and eval mode has none of it; adjust does not help. Batches of the audit are to be as "
-            "large as those of training."
+            "mostly chance, and eval mode has none of it; adjust does not help. Where training's batches are "
+            "larger than these, no layer is to blame: give the audit batches of their size."
         )
     return lines
 
