@@ -2,17 +2,20 @@
 
     python -m analysis.audit target=package.module:build data=package.module:batches
         [checkpoint=weights.safetensors] [eval_data=package.module:batches]
-        [metric=package.module:function] [frozen=keep|adjust] [out=DIR]
+        [metric=package.module:function] [forward=package.module:function]
+        [size=package.module:function] [frozen=keep|adjust] [out=DIR]
 
 `build` is called without arguments and returns the model; `batches` returns the training batches, or is them.
 Prints the table and the diagnosis, and writes audit.csv, audit.png, audit.svg and audit.html to out (default
 outputs/audit). With class labels in the batches, of samples or pixels, it also shows the accuracy before and after
 `adjust`; a metric of your own is called as metric(model, batches) and returns a number, of which higher is better.
-Both are taken on eval_data where it is given. BN layers that stay in eval mode after model.train() are left alone
-by this, unless frozen=adjust. Only the modules named here are imported. Exit status 2 for input that cannot be
-used, 130 for Ctrl-C.
+Both are taken on eval_data where it is given. Where calling the model is not as plain as model(batch),
+forward(model, batch) does it; where labels or the first tensor do not tell the samples in a batch, size(batch)
+does. BN layers that stay in eval mode after model.train() are left alone by adjusting, unless frozen=adjust. Only
+the modules named here are imported. Exit status 2 for input that cannot be used, 130 for Ctrl-C.
 """
 
+import functools
 import importlib
 import math
 import sys
@@ -33,7 +36,7 @@ from .repair import FROZEN, Metric
 from .shown import short_table
 from .tried import Trial
 
-KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "frozen", "out")
+KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "forward", "size", "frozen", "out")
 ACCURACY = "Accuracy, per cent"
 
 
@@ -53,12 +56,17 @@ def run_audit(arguments: list[str]) -> int:
     model = _model(settings["target"], settings.get("checkpoint"))
     batches = _batches("data", settings["data"])
     eval_batches = _batches("eval_data", settings["eval_data"]) if "eval_data" in settings else None
-    metric = _metric(settings["metric"]) if "metric" in settings else accuracy
-    table = audit(model, batches(), eval_batches() if eval_batches else None, metric=None)
+    forward, size, metric = (
+        _function(key, settings[key]) if key in settings else None for key in ("forward", "size", "metric")
+    )
+    metric = metric or functools.partial(accuracy, forward=forward)
+    table = audit(
+        model, batches(), eval_batches() if eval_batches else None, forward=forward, metric=None, size=size
+    )
     comparison = None
     if (table["moving_var"].notna() & (table["calls"] > 0)).any():  # there is something to adjust
-        frozen = settings["frozen"]
-        comparison = _before_and_after(model, batches, eval_batches or batches, metric, frozen)
+        adjusted = functools.partial(adjust, forward=forward, size=size, frozen=settings["frozen"])
+        comparison = _before_and_after(model, adjusted, batches, eval_batches or batches, metric)
     metric_name = settings.get("metric", ACCURACY)
     if comparison is not None:
         where = "on the evaluation batches" if eval_batches else "on the training batches"
@@ -169,19 +177,19 @@ def _batches(key: str, value: str) -> Callable[[], Iterable[Any]]:
     return start
 
 
-def _metric(value: str) -> Metric:
-    function: Any = _import("metric", value)
+def _function(key: str, value: str) -> Any:
+    function: Any = _import(key, value)
     if not callable(function):
-        raise AuditError(f"metric={value}: is of type {type(function).__name__}; allowed is a function")
-    return function  # type: ignore[return-value]
+        raise AuditError(f"{key}={value}: is of type {type(function).__name__}; allowed is a function")
+    return function
 
 
 def _before_and_after(
     model: nn.Module,
+    adjusted: Callable[..., nn.Module],
     batches: Callable[[], Iterable[Any]],
     score_batches: Callable[[], Iterable[Any]],
     metric: Metric,
-    frozen: str,
 ) -> pd.DataFrame | None:
     """The metric before and after adjustment, which is undone; None without labels."""
 
@@ -192,7 +200,7 @@ def _before_and_after(
     if math.isnan(before["eval_mode"].item()):
         return None
     with unchanged(model):
-        after = compare({"after adjust": adjust(model, batches(), frozen=frozen)}, [], again)
+        after = compare({"after adjust": adjusted(model, batches())}, [], again)
     return pd.concat([before, after], ignore_index=True)
 
 

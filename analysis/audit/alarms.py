@@ -14,7 +14,9 @@ CAUSES = ("noise", "branch", "lag", "upstream", "data")
 # Behind other noisy layers, switching all noise off can leave a variance as it was while a layer's own adds to it.
 _ALSO = {"noise": ("local_ratio",)}
 EVIDENCE = {cause: (f"{cause}_ratio", f"{cause}_mean", *_ALSO.get(cause, ())) for cause in CAUSES}
-TESTS = sum(map(len, EVIDENCE.values()))  # per layer
+BY_CHANNEL = ("noise", "lag", "data")  # tested channel by channel too; upstream follows from these
+TROUBLES = ("batches", "steps", "few")  # what no statistics mend, see `batch_trouble`
+TESTS = sum(map(len, EVIDENCE.values())) + len(BY_CHANNEL) + len(TROUBLES)  # per layer
 
 
 def is_alarm(estimate: Ratio | Offset, level: float) -> bool:
@@ -30,4 +32,9 @@ def is_alarm(estimate: Ratio | Offset, level: float) -> bool:
 def is_adjusting_advised(table: pd.DataFrame) -> bool:
     """Whether a layer of the table has an alarm that other stored statistics would end."""
     causes = {cause for alarm in table["alarm"] for cause in alarm.split(",")}
-    return bool(causes & {"noise", "branch", "lag", "upstream"})
+    if (
+        "noise" in causes or "batches" in causes
+    ):  # of batches that are no random ones nothing can be estimated
+        return "noise" in causes
+    # What a trouble of the batches does to later layers, other statistics do not end.
+    return bool(causes & {"branch", "lag"} or ("upstream" in causes and not causes & set(TROUBLES)))

@@ -1,7 +1,8 @@
 """A user's batches: how a model is called with one, its labels, its size, the tensors in its nests."""
 
+import copy
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
 Forward = Callable[[nn.Module, Any], Any]
+Size = Callable[[Any], int]
+
+NOT_RECORDS = ("builtins", "torch", "numpy")  # packages whose objects hold no batch as attributes
+LABELS = ("labels", "label", "y")  # keys or attributes
 
 
 class AuditError(Exception):
@@ -29,13 +34,13 @@ def reason(error: BaseException) -> str:
 def call(model: nn.Module, batch: Any) -> Any:
     """Run the model on a batch.
 
-    A tensor is the input, a mapping holds the keyword arguments of `forward` (without `labels` if it takes none),
-    and of a tuple or list the first items go in as far as `forward` requires positional arguments; what remains
-    counts as labels. Tensors are moved to the device of the model.
+    A tensor is the input, a mapping holds the keyword arguments of `forward` (without those that it does not
+    take), and of a tuple or list the first items go in as far as `forward` requires positional arguments; what
+    remains counts as labels. Tensors are moved to the device of the model.
     """
     parameter = next(model.parameters(), None)
     if parameter is not None:
-        batch = map_tensors(batch, lambda tensor: tensor.to(parameter.device))
+        batch = _moved(batch, parameter.device)
     if isinstance(batch, Mapping):
         return model(**_accepted_arguments(model, batch))
     if isinstance(batch, tuple | list):
@@ -46,12 +51,22 @@ def call(model: nn.Module, batch: Any) -> Any:
     return model(batch)
 
 
+def _moved(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    is_object = not isinstance(batch, Mapping | tuple | list)
+    if (
+        is_object and device.type != "cpu" and callable(move := getattr(batch, "to", None))
+    ):  # as graphs have it
+        moved = move(device)
+        return batch if moved is None else moved
+    return map_tensors(batch, lambda tensor: tensor.to(device))
+
+
 def labels_of(batch: Any) -> Tensor | None:
-    """The class labels, of samples or pixels: the last item of a tuple, or the key `labels`; None without."""
-    labels = batch.get("labels") if isinstance(batch, Mapping) else None
-    if isinstance(batch, tuple | list) and len(batch) > 1:
-        labels = batch[-1]
-    is_class = isinstance(labels, Tensor) and labels.dim() > 0 and not labels.is_floating_point()
+    """The class labels, of samples or pixels, see `_last`; None without."""
+    labels = _last(batch)
+    is_class = labels is not None and labels.dim() > 0 and not labels.is_floating_point()
     return labels if is_class else None
 
 
@@ -67,46 +82,33 @@ def scores_of(output: Any, labels: Tensor) -> Tensor | None:
 
 
 def size_of(batch: Any) -> int:
-    """Samples in a batch: the length of its first tensor that is not empty, 1 for a single number; 0 without."""
-    sizes = (len(tensor) if tensor.dim() else 1 for tensor in tensors_in(batch))
-    return next((size for size in sizes if size), 0)
+    """Samples in a batch: as many as there are labels; without, the length of its first tensor that is not empty.
 
-
-def join_leftovers(batches: Iterable[Any]) -> Iterator[Any]:
-    """The same batches, but a single sample beside a larger batch joins it: BN cannot normalise by it alone.
-
-    Single samples among themselves stay, as the images of a segmentation network do.
-
-    Raises AuditError if `batches` are no batches, if reading them fails, and for a batch without samples.
+    1 for a single number, 0 without a tensor. Where there are several labels a sample, it is the first tensor too.
     """
-    check_batches(batches)
-    previous = None
-    is_open = True  # to one sample from behind: not to any number of them, which would fill the memory
-    for batch in _read(batches):
-        if previous is None:
-            previous = batch
-        elif size_of(previous) == 1 < size_of(batch):
-            previous = _joined(previous, batch)
-        elif is_open and size_of(batch) == 1 < size_of(previous):
-            previous, is_open = _joined(previous, batch), False
-        else:
-            yield previous
-            previous, is_open = batch, True
-    if previous is not None:
-        yield previous
+    first = next((tensor for tensor in tensors_of(batch) if tensor.numel()), None)
+    if first is None or not first.dim():
+        return 0 if first is None else 1
+    labels = _last(batch)
+    if labels is None or not labels.dim() or not len(labels):
+        return len(first)
+    is_edges = first.dim() == 2 == len(first) and not first.is_floating_point()  # of a graph: from, to
+    has_several = (
+        len(labels) > len(first) and len(labels) % len(first) == 0 and first.dim() > 1 and not is_edges
+    )
+    return len(first) if has_several else len(labels)
 
 
-def _read(batches: Iterable[Any]) -> Iterator[Any]:
-    number = 0
-    try:
-        for number, batch in enumerate(batches, 1):
-            if tensors_in(batch) and size_of(batch) == 0:
-                raise AuditError(f"Batch {number} has 0 samples: leave it out.")
-            yield batch
-    except AuditError:
-        raise
-    except Exception as error:  # the user's data may raise anything
-        raise AuditError(f"Reading batch {number + 1} of the data failed: {reason(error)}.") from error
+def _last(batch: Any) -> Tensor | None:
+    """Where labels are, of classes or not: the last item of a tuple, the key or attribute of `LABELS`."""
+    if isinstance(batch, tuple | list):
+        labels = batch[-1] if len(batch) > 1 else None
+    elif isinstance(batch, Tensor):
+        labels = None
+    else:
+        get = batch.get if isinstance(batch, Mapping) else lambda name: getattr(batch, name, None)
+        labels = next((found for name in LABELS if (found := get(name)) is not None), None)
+    return labels if isinstance(labels, Tensor) else None
 
 
 def check_batches(batches: Any) -> None:
@@ -123,31 +125,11 @@ def check_batches(batches: Any) -> None:
         )
 
 
-def _joined(first: Any, second: Any) -> Any:
-    try:
-        return _join(first, second)
-    except Exception as error:
-        raise AuditError(
-            f"A single sample cannot join the batch beside it, {reason(error)}: leave it out, with "
-            "DataLoader(..., drop_last=True)."
-        ) from error
-
-
-def _join(first: Any, second: Any) -> Any:
-    if isinstance(first, Tensor) and first.dim():
-        return torch.cat([first, second])
-    if isinstance(first, Mapping):
-        return {key: _join(first[key], second[key]) for key in first}
-    if isinstance(first, tuple | list):
-        return [_join(a, b) for a, b in zip(first, second, strict=True)]
-    return first
-
-
 def _accepted_arguments(model: nn.Module, batch: Mapping) -> dict[str, Any]:
-    """The mapping without its labels, if `forward` does not take them."""
+    """Of the mapping what `forward` takes: without labels, names and the like if it has no room for them."""
     parameters = inspect.signature(model.forward).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return {key: value for key, value in batch.items() if key != "labels" or takes_any or key in parameters}
+    return {key: value for key, value in batch.items() if takes_any or key in parameters}
 
 
 def _required_arguments(model: nn.Module, given: int) -> int:
@@ -174,6 +156,50 @@ def _collect(value: Any, tensors: list[Tensor]) -> None:
     elif isinstance(value, Mapping):
         for item in value.values():
             _collect(item, tensors)
+
+
+def tensors_of(batch: Any) -> list[Tensor]:
+    """Every tensor in a batch, also where it is an object, or holds some, that has tensors as attributes."""
+    tensors, waiting, seen = [], [batch], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        elif id(value) not in seen:
+            seen.add(id(value))
+            waiting += reversed(_items_of(value))
+    return tensors
+
+
+def _items_of(value: Any) -> list[Any]:
+    if isinstance(value, tuple | list):
+        return list(value)
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(vars(value).values()) if _is_record(value) else []
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a batch is an object of somebody's class that has its tensors as attributes, as a graph."""
+    cls = type(value)
+    return (
+        hasattr(value, "__dict__") and not callable(value) and cls.__module__.split(".")[0] not in NOT_RECORDS
+    )
+
+
+def shell_of(value: Any) -> Any:
+    """The same tensors in a nest of their own: what is taken out or put in leaves the old one alone."""
+    if isinstance(value, Tensor) or not (isinstance(value, tuple | list | Mapping) or _is_record(value)):
+        return value
+    if type(value) in (tuple, list):
+        items = [shell_of(item) for item in value]
+        return tuple(items) if type(value) is tuple else items
+    if type(value) is dict:
+        return {key: shell_of(item) for key, item in value.items()}
+    try:
+        return copy.copy(value)
+    except Exception:  # the user's classes may raise anything
+        return value
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:

@@ -4,13 +4,13 @@ import math
 
 import pandas as pd
 
+from . import trouble_words, upkeep
 from .alarms import EVIDENCE, FALSE_ALARM, MEAN_TOLERANCE, TOLERANCE, is_adjusting_advised
 from .modal import by_mode, mode_advice
 from .tried import Trial
 
 SHOWN = 5  # layers that are explained one by one
-FEW_UPDATES = 50
-FEW_SAMPLES = 400  # a mean over fewer is off by more than 0.05 standard deviations
+NAMED = 8  # channels that a remark names
 
 
 def diagnosis(table: pd.DataFrame) -> str:
@@ -31,7 +31,7 @@ def diagnosis(table: pd.DataFrame) -> str:
     if len(worst) > SHOWN:
         lines.append(f"  ... and {_layers(len(worst) - SHOWN, 'more ')}, see the table.")
     about_layers = [_noise(table), _lag(table), _data(table)] if len(table) else []
-    lines += ["", "Causes", *about_layers, *by_mode(table)]
+    lines += ["", "Causes", *about_layers, *trouble_words.of_network(table), *by_mode(table)]
     advice = _advice(table)
     lines += ["", "What to do", *advice] if advice else []
     remarks = _remarks(table)
@@ -87,7 +87,15 @@ def _layer(row: pd.Series) -> str:
         "upstream": "what earlier layers stored makes it {}",
         "data": "evaluation data have {} of that of the training data",
     }
-    parts += [text.format(_amount(row, cause)) for cause, text in words.items() if cause in causes]
+    parts += [
+        text.format(_amount(row, cause))
+        for cause, text in words.items()
+        if cause in causes and not upkeep.is_of_channels(row, cause)
+    ]
+    if row["channels_off"] and {"noise", "lag", "data"} & set(causes):
+        order = "; what is stored fits in another order of the channels" if row["is_permuted"] else ""
+        parts.append(row["channels_off"] + order)
+    parts += trouble_words.of_layer(row)
     return f"  {row['layer_name']}: {'; '.join(parts)}."
 
 
@@ -128,24 +136,19 @@ def _lag(table: pd.DataFrame) -> str:
         return f"  Stored statistics that lag: {agree if is_measured else 'not measured'}."
     row = _most(hit, "lag_ratio", "lag_mean")
     doubt = "" if table.attrs.get("has_eval_batches") else " (or these batches are not those of training)"
+    if table["calls"].gt(0).any() and "lag" not in table[table["calls"] > 0]["alarm"].iloc[0].split(","):
+        batch = table.attrs["samples"] / max(table.attrs["batches"], 1)
+        doubt = (
+            f" (or training had batches of another size than {batch:.3g} samples: only the first layer, which "
+            "agrees, does not depend on it)"
+        )
+    amount = f"train mode has {_amount(row, 'lag')} of the stored variance"
+    if upkeep.is_of_channels(row, "lag"):
+        amount = row["channels_off"]
     return (
-        f"  Stored statistics that lag: yes, {_layers(len(hit))}; most at {row['layer_name']}, where train mode "
-        f"has {_amount(row, 'lag')} of the stored variance{_why_it_lags(row, table)}{doubt}."
+        f"  Stored statistics that lag: yes, {_layers(len(hit))}; most at {row['layer_name']}, where {amount}"
+        f"{upkeep.why(row, table)}{doubt}."
     )
-
-
-def _why_it_lags(row: pd.Series, table: pd.DataFrame) -> str:
-    """The reason as far as the layer itself shows it: few updates, high momentum, small batches."""
-    updates, momentum = row["updates"], row["momentum"]
-    if updates == 0 and row["calls"]:
-        return ", because it was never updated: train first, or load a checkpoint that has the statistics"
-    if 0 < updates < FEW_UPDATES:
-        return f", after only {updates:g} update{'s' if updates > 1 else ''}"
-    batch = table.attrs.get("samples", 0) / max(table.attrs.get("batches", 1), 1)
-    averaged = (2 - momentum) / momentum if momentum else math.inf  # batches; see `table.stored_error`
-    if averaged * batch < FEW_SAMPLES:
-        return f"; momentum {momentum:g} averages over {averaged:.3g} batches, of {batch:.3g} samples each"
-    return ""
 
 
 def _data(table: pd.DataFrame) -> str:
@@ -175,10 +178,9 @@ def _advice(table: pd.DataFrame) -> list[str]:
             f"  - When you train again: move {moved or 'the noise'} behind the last BN layer, or put "
             "weaker noise into a copy: model = replace_noise(model, 'uout', 0.0033) (the paper's Uout, beta 0.1)."
         )
-    if not lag.empty:
-        lines.append(
-            "  - For statistics that keep up: more updates, larger batches, or a momentum of 0.1 or less."
-        )
+    if _with(table, "batches").empty:
+        lines += [f"  - {line}" for line in upkeep.advice(_without(lag, "steps"), table)]
+    lines += [f"  - {line}" for line in trouble_words.advice(table)]
     if not data.empty:
         lines.append(
             "  - Compare the preprocessing of training and evaluation (scaling, cropping, augmentation) first; "
@@ -199,6 +201,18 @@ def _now(tried: Trial | None, how: str) -> str:
 
 def _remarks(table: pd.DataFrame) -> list[str]:
     remarks = []
+    if left_out := table.attrs.get("left_out", 0):
+        samples = f"{left_out} single sample{'s' * (left_out > 1)}"
+        remarks.append(
+            f"  Left out: {samples} of another shape than the batch beside, which could not take it."
+        )
+    if table.attrs.get("are_smaller"):
+        batch = table.attrs["samples"] / max(table.attrs["batches"], 1)
+        remarks.append(
+            f"  These batches, of {batch:.3g} samples, are smaller than those of training: train mode differs "
+            "from what is stored, and eval mode does not. No layer is to blame; give the audit batches of "
+            "training's size."
+        )
     for _, row in table.iterrows():
         name = row["layer_name"]
         if row["calls"] == 0 and math.isnan(row["test_var"]):
@@ -217,9 +231,32 @@ def _remarks(table: pd.DataFrame) -> list[str]:
             remarks.append(f"  {name}: not measured, as {why}.")
         elif row["calls"] > 1:
             remarks.append(f"  {name} is shared: {row['calls']} calls a forward, pooled.")
+        if row["faint_channels"] and row["calls"]:
+            remarks.append(f"  {name}: {_faint(row)}")
+        if row["is_doubled"] and row["calls"]:
+            remarks.append(f"  {name}: {_doubled(row)}")
         if row["own_noise"] and math.isnan(row["local_ratio"]):
             remarks.append(f"  {name}: its noise could not be followed to it, so its local share is unknown.")
     return remarks
+
+
+def _faint(row: pd.Series) -> str:
+    """A warning of channels that were constant."""
+    faint = row["faint_channels"].split(", ")
+    named = ", ".join(faint[:NAMED]) + (", ..." if len(faint) > NAMED else "")
+    return (
+        f"{len(faint)} of {row['channels']} channels ({named}) store a variance far below eps, as if constant: "
+        f"eval mode multiplies what moves in them, x{row['eps'] ** -0.5:.3g} if it moves."
+    )
+
+
+def _doubled(row: pd.Series) -> str:
+    """A warning of updates that are made twice."""
+    momentum = row["momentum"]
+    acts = "" if math.isnan(momentum) else f": momentum {momentum:g} acts like {1 - (1 - momentum) ** 2:.3g}"
+    return (
+        f"activation checkpointing runs it twice a training step, and each run updates what it stores{acts}."
+    )
 
 
 def _layers(count: int, kind: str = "") -> str:
@@ -228,6 +265,10 @@ def _layers(count: int, kind: str = "") -> str:
 
 def _with(table: pd.DataFrame, cause: str) -> pd.DataFrame:
     return table[[cause in alarm.split(",") for alarm in table["alarm"]]]
+
+
+def _without(table: pd.DataFrame, cause: str) -> pd.DataFrame:
+    return table[[cause not in alarm.split(",") for alarm in table["alarm"]]]
 
 
 def _most(table: pd.DataFrame, *columns: str) -> pd.Series:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .batches import AuditError, Forward, reason, tensors_in
+from .batch_trouble import BatchSpread, Steps
+from .batches import AuditError, Forward, reason, shell_of, tensors_of
 from .modes import MODES, Modes
 from .moments import GroupedMoments
-from .norms import StoringModule
+from .norms import Norm, StoringModule
 from .preserve import Snapshot
 from .sources import Quiet
 from .trails import Trail
@@ -39,14 +40,18 @@ class Caller:
         """Return the model's output; its failure becomes a sentence that names the mode."""
         may_write = self._writes.get(mode, True)
         with torch._C.DisableTorchFunction():
-            tensors = [tensor for tensor in tensors_in(batch) if not tensor.is_inference()]
+            tensors = [tensor for tensor in tensors_of(batch) if not tensor.is_inference()]
             versions = [tensor._version for tensor in tensors]
+            take_gradients = [tensor.requires_grad for tensor in tensors]
             copies = list(map(_copy, tensors)) if may_write else []
         output = None
         try:
             output = self._output(batch, mode)
         finally:
             with torch._C.DisableTorchFunction():
+                for tensor, takes_gradient in zip(tensors, take_gradients, strict=True):
+                    if tensor.requires_grad != takes_gradient:
+                        tensor.requires_grad_(takes_gradient)
                 wrote = [tensor._version for tensor in tensors] != versions
                 # Once seen to write, a model may write again, also if it left a batch alone in between.
                 self._writes[mode] = wrote or self._writes.get(mode, False)
@@ -75,7 +80,7 @@ class Caller:
 
     def _output(self, batch: Any, mode: str) -> Any:
         try:
-            return self.forward(self.model, batch)
+            return self.forward(self.model, shell_of(batch))
         except AuditError:
             raise
         except Exception as error:
@@ -83,6 +88,12 @@ class Caller:
                 raise AuditError(
                     "In train mode BN cannot normalise a single value per channel: give batches of 2 samples or "
                     "more."
+                ) from error
+            if not torch.is_grad_enabled() and "does not require grad" in str(error):
+                raise AuditError(
+                    f"The model's forward failed in {mode}: {reason(error)}. It differentiates, and is run "
+                    "without gradients: give forward=, a function of model and batch that calls the model within "
+                    "torch.enable_grad()."
                 ) from error
             raise AuditError(f"The model's forward failed in {mode}: {reason(error)}") from error
 
@@ -100,7 +111,7 @@ class Layer:
     """One BN layer and what the passes showed of it. All moments are of its input."""
 
     name: str
-    norm: _BatchNorm | StoringModule
+    norm: Norm
     calls: int = 0  # per forward in train mode
     keeps: str = ""  # the mode that it is in after both `train()` and `eval()`, "train" or "eval"
     # A stream of moments for each of `MODES`; `clean` and `plain` are used from where they differ, see `stream`.
@@ -109,6 +120,8 @@ class Layer:
     plain: GroupedMoments = field(default_factory=GroupedMoments)
     eval: GroupedMoments = field(default_factory=GroupedMoments)
     fresh: GroupedMoments = field(default_factory=GroupedMoments)
+    spread: BatchSpread = field(default_factory=BatchSpread)  # of the eval stream
+    steps: Steps = field(default_factory=Steps)  # of the train stream, where there are several calls
     # And of the followed batches alone, in train mode:
     noisy_part: GroupedMoments = field(default_factory=GroupedMoments)  # as it is
     local_part: GroupedMoments = field(default_factory=GroupedMoments)  # without the layer's own noise
@@ -116,6 +129,8 @@ class Layer:
     numbers: int = 0  # how many these are
     own: dict[str, None] = field(default_factory=dict)  # names of its own noise, in order
     upstream: dict[str, None] = field(default_factory=dict)
+    is_tracked: bool = True  # training updates what it stores
+    is_checkpointed: bool = False  # activation checkpointing calls it, twice in a training step
     is_noisy: bool = False  # noise reaches it; where none does, the clean stream is the train stream
     is_branched: bool = False  # the plain stream is not the clean one
     is_followed: bool = True  # every noise of its own could be followed to it
@@ -135,6 +150,11 @@ class Layer:
         if mode == "plain" and not self.is_branched:
             mode = "clean"
         return self.train if mode == "clean" and not self.is_noisy else getattr(self, mode)
+
+    def note_step(self, x: Tensor) -> None:
+        """Add its input in train mode to those of the same place among its calls, if there are several."""
+        if self.calls > 1:
+            self.steps.add(x)
 
     def note(self, x: Tensor, trail: Trail) -> None:
         """Note what following found out about its input x."""

@@ -258,6 +258,20 @@ class GroupedMoments:
         """The layer's value with each group left out in turn [groups]; nan as above."""
         return self._summary().layer_variances[1:]
 
+    def variances_without_each_group(self) -> np.ndarray:
+        """Unbiased variance per channel with each group left out in turn, [groups, channels]; nan as above."""
+        self._empty_rows()
+        sums, squares = self._sums.cpu().numpy()  # [groups, channels]
+        counts = self._counts()
+        rest = np.where((counts == 0) | (counts == counts.sum()), math.nan, counts.sum() - counts)
+        means = (sums.sum(0) - sums) / np.maximum(rest, 2)
+        return np.maximum(squares.sum(0) - squares - rest * means**2, 0) / (np.maximum(rest, 2) - 1)
+
+    @property
+    def numbers_a_batch(self) -> float:
+        """How many numbers of a channel a batch has on average: its samples times their positions."""
+        return float(self._counts().sum()) / max(self.batches, 1)
+
     def _summary(self) -> "_Summary":
         if self._summary_now is None:
             self._empty_rows()
@@ -303,7 +317,7 @@ class Ratio(NamedTuple):
         """The ends of its confidence interval, from Student's t on the logarithm."""
         if not (self.value > 0 and math.isfinite(self.log_error)):
             return math.nan, math.nan
-        factor = math.exp(min(700.0, _quantile(self.groups, level) * self.log_error))
+        factor = math.exp(min(700.0, quantile(self.groups, level) * self.log_error))
         return self.value / factor, self.value * factor
 
     def with_error(self, log_error: float) -> "Ratio":
@@ -361,7 +375,7 @@ class Offset(NamedTuple):
         """The ends of its confidence interval, with at least that level."""
         if not math.isfinite(self.error):
             return math.nan, math.nan
-        width = _quantile(self.groups, level) * self.error
+        width = quantile(self.groups, level) * self.error
         return max(0.0, self.value - width), self.value + width
 
     def with_error(self, error: float) -> "Offset":
@@ -395,6 +409,6 @@ def independent_offset(above: GroupedMoments, below: GroupedMoments, scale: Tens
 
 
 @functools.cache
-def _quantile(groups: int, level: float) -> float:
+def quantile(groups: int, level: float) -> float:
     """Student's t that a two-sided interval of this level needs, for a jackknife of so many groups."""
     return float(stdtrit(groups - 1, (1 + level) / 2))

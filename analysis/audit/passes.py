@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .batches import AuditError, Forward, call, join_leftovers, size_of, tensors_in
+from .batches import AuditError, Forward, Size, call, tensors_in
 from .chain import known_chain
+from .checkpointing import is_checkpointed
 from .follow import Follower
 from .forward import Layer, Moments, Runner
+from .leftovers import Batches
 from .modes import Modes
-from .moments import SampleSums
+from .moments import GroupedMoments, SampleSums
 from .network import norm_layers, unwrapped
 from .norms import CallsOnBuffers, Norms, buffers_of, candidates, moved, tried
 from .places import Calls, parting
@@ -52,6 +54,7 @@ class Measurement:
     layers: list[Layer]
     batches: int
     samples: int
+    left_out: int  # single samples that no batch could take
     has_eval_batches: bool
     findings: Findings
     norms: Norms  # what of the model works like BN, and is none of torch's
@@ -62,7 +65,12 @@ class Measurement:
 
 @torch.no_grad()
 def measure(
-    model: nn.Module, batches: Iterable, eval_batches: Iterable | None, forward: Forward | None, seed: int
+    model: nn.Module,
+    batches: Iterable,
+    eval_batches: Iterable | None,
+    forward: Forward | None,
+    seed: int,
+    size: Size | None = None,
 ) -> Measurement:
     """Run the passes; the model and all random generators are as before, also after an error.
 
@@ -79,8 +87,15 @@ def measure(
         state.restore(thorough=modes.has_own)
         chain = known_chain(model) if forward is None and not modes.has_own else None
         state.generators.seed(seed)
+        for layer in layers.values():
+            layer.is_tracked = (
+                getattr(layer.norm, "track_running_stats", True) or layer.norm.running_var is None
+            )
         passes = Passes(model, layers, modes, forward or call, state)
-        for count, batch in enumerate(join_leftovers(batches), 1):
+        train_batches = Batches(batches, size)
+        fresh_batches = None if eval_batches is None else Batches(eval_batches, size)
+        for count, batch in enumerate(train_batches, 1):
+            in_batch = train_batches.size_of(batch)
             if chain is not None:
                 chain.note(batch)
             if count == 1:
@@ -90,17 +105,18 @@ def measure(
             else:
                 passes.train_to_plain(batch)
             if count == 1:
-                check_stored(layers.values())
-            passes.eval("eval", batch)
-            samples += size_of(batch)
+                check_stored(model, layers.values())
+            passes.eval("eval", batch, in_batch)
+            samples += in_batch
         if not count:
             raise AuditError("There are no batches to run the model on; an iterator can be read only once.")
-        for batch in () if eval_batches is None else join_leftovers(eval_batches):
+        for batch in fresh_batches or ():
             passes.eval("fresh", batch)
     measurement = Measurement(
         list(layers.values()),
         count,
         samples,
+        train_batches.left_out + (fresh_batches.left_out if fresh_batches is not None else 0),
         eval_batches is not None,
         passes.findings,
         passes.norms,
@@ -145,14 +161,20 @@ class Passes:
         """The layer's place in the order of the forward pass; layers that nothing reaches come last."""
         return self._order.get(layer.name, len(self.layers))
 
-    def eval(self, mode: str, batch: Any) -> None:
-        """A pass in eval mode, for the stream `eval` or `fresh`."""
+    def eval(self, mode: str, batch: Any, samples: int = 0) -> None:
+        """A pass in eval mode, for the stream `eval` or `fresh`, of a batch of so many samples."""
+        met = set()
 
         def look(layer: Layer, x: Tensor) -> None:
-            stream = getattr(layer, mode)
+            stream: GroupedMoments = getattr(layer, mode)
             if not stream.batches and layer.norm.training:
                 layer.keeps = "train"
-            stream.update(x)
+            sums = stream.sums_of(x)
+            # Of rows that are no samples, as of time steps in a row, it is unknown which belong together.
+            if mode == "eval" and len(x) == samples and layer.name not in met:
+                met.add(layer.name)
+                layer.spread.add(sums)
+            stream.add(sums)
 
         if mode == "eval" and not self._run.passes[mode]:
             before = {name: buffers_of(module) for name, module in self._others.items()}
@@ -174,6 +196,8 @@ class Passes:
             now: dict[str, list[Moments | None]] = defaultdict(list)
 
             def look(layer: Layer, x: Tensor, mode=mode, now=now, last=last) -> Moments | None:
+                if mode == "train":
+                    layer.note_step(x)
                 if layer.has_stream(mode):
                     stream = layer.stream(mode)
                     stream.update(x)
@@ -184,6 +208,8 @@ class Passes:
                 now[layer.name].append(moments)
                 return moments
 
+            if mode == "train":
+                self._start_steps()
             self._run(mode, batch, look)
             last = now
 
@@ -197,6 +223,8 @@ class Passes:
         self.findings.always_on |= {
             name: any(map(self._modes.stays_on, modules)) for name, modules in follower.noisy.items()
         }
+        for name, sums in plain.sums.items():
+            self.layers[name].calls = max(self.layers[name].calls, len(sums))
         follower.follow(ignored=frozenset(self.findings.always_on))
         before = generators.states()
         with follower:
@@ -287,6 +315,9 @@ class Passes:
             stream = layer.stream(mode)
             found.sums[layer.name].append(stream.sums_of(x).copy())
             found.in_train_mode[layer.name] |= layer.norm.training
+            if mode == "train":
+                layer.is_checkpointed |= is_checkpointed()
+                layer.note_step(x)
             if follower is not None:
                 self._order.setdefault(layer.name, len(self._order))
                 if trail := follower.trail(x):
@@ -294,8 +325,14 @@ class Passes:
                     layer.note(x, trail)
             return stream.batch_moments()
 
+        if mode == "train":
+            self._start_steps()
         found.output = self._run(mode, batch, look)
         return found
+
+    def _start_steps(self) -> None:
+        for layer in self.layers.values():
+            layer.steps.start()
 
     def _note_frozen(self, layer: Layer, train: "_Pass") -> bool:
         """Note whether a layer runs in eval mode in train mode too."""

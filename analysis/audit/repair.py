@@ -1,5 +1,6 @@
 """Repairs: other noise instead of Dropout, BN statistics without noise, and what they do to the user's metric."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from .. import theory
 from ..theory.noises import DROPOUT, FAMILIES, family, standard_normal
-from .batches import AuditError, Forward, call, join_leftovers, labels_of, reason, scores_of
+from .batches import AuditError, Forward, Size, call, labels_of, reason, scores_of
 from .forward import Caller, Layer, Moments, Runner
+from .leftovers import Batches
 from .modes import Modes
 from .network import norm_layers, unwrapped
 from .norms import candidates, tried
@@ -98,7 +100,12 @@ def _replacement_for(module: nn.Module, noise: str, noise_variance: float | None
 
 @torch.no_grad()
 def adjust(
-    model: nn.Module, batches: Iterable[Any], *, forward: Forward | None = None, frozen: str = "keep"
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    forward: Forward | None = None,
+    frozen: str = "keep",
+    size: Size | None = None,
 ) -> nn.Module:
     """Give every BN layer the statistics of `batches` without noise, in place; return the model.
 
@@ -115,6 +122,7 @@ def adjust(
         forward: `forward(model, batch)`, where calling the model is not as plain as that.
         frozen: what becomes of layers that are in eval mode after `model.train()` too: "keep" leaves what they
             store, and has them normalise by it; "adjust" treats them as all others.
+        size: `size(batch)`, see `audit`.
 
     Raises:
         AuditError: in a plain sentence, if there is nothing to adjust or the model fails.
@@ -145,7 +153,7 @@ def adjust(
         modes = Modes(inner)
         state.restore(thorough=modes.has_own)
         run = Runner(inner, layers.values(), modes, forward or call, state)
-        for count, batch in enumerate(join_leftovers(batches), 1):
+        for count, batch in enumerate(Batches(batches, size), 1):
             if count == 1:
                 with tried(others) as norms:
                     kept = _frozen_layers(run, batch)
@@ -192,7 +200,7 @@ def accuracy(model: nn.Module, batches: Iterable[Any], *, forward: Forward | Non
     """Percentage of right classes, of samples or pixels, in the model's present mode; nan without such labels."""
     right = total = 0
     caller = Caller(model, forward or call)
-    for batch in join_leftovers(batches):
+    for batch in Batches(batches):
         labels = labels_of(batch)
         scores = None if labels is None else scores_of(caller(batch, "its present mode"), labels)
         if scores is None or labels is None:
@@ -204,7 +212,11 @@ def accuracy(model: nn.Module, batches: Iterable[Any], *, forward: Forward | Non
 
 @torch.no_grad()
 def compare(
-    models: Mapping[str, nn.Module], batches: Iterable[Any], metric: Metric = accuracy
+    models: Mapping[str, nn.Module],
+    batches: Iterable[Any],
+    metric: Metric = accuracy,
+    *,
+    forward: Forward | None = None,
 ) -> pd.DataFrame:
     """A row per model with the metric in train mode and in eval mode; what the models hold is put back.
 
@@ -215,12 +227,15 @@ def compare(
         batches: read once per model and mode, hence a list or a loader.
         metric: `metric(model, batches)`, which must leave the mode alone; no gradients are kept. By default the
             accuracy in per cent.
+        forward: `forward(model, batch)` for a metric that takes one, as `accuracy` does.
 
     Raises:
         AuditError: if the batches can be read only once, or the metric fails.
     """
     if isinstance(batches, Iterator):
         raise AuditError("An iterator can be read only once: give a list of batches or a DataLoader.")
+    if forward is not None:
+        metric = functools.partial(metric, forward=forward)  # type: ignore[call-arg]
     rows: list[dict[str, str | float]] = []
     for name, model in models.items():
         row: dict[str, str | float] = {"model": name}

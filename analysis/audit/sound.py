@@ -13,7 +13,22 @@ FAINT = 1e-6  # of a layer's variance without noise: less than that in train mod
 _MEND = "adjust(model, batches) re-estimates what is stored."
 
 
-def check_stored(layers: Iterable[Layer]) -> None:
+def check_weights(model: nn.Module) -> None:
+    """Raise AuditError for weights that are not finite."""
+    for name, tensor in model.named_parameters():  # buffers may mask by infinity, or start from it
+        numbers = (
+            tensor if tensor.layout is torch.strided else tensor.detach().to_sparse().coalesce().values()
+        )
+        # A sum tells most at little cost.
+        if not numbers.is_floating_point() or math.isfinite(numbers.sum().item()):
+            continue
+        if not torch.isfinite(numbers).all():
+            raise AuditError(
+                f"The model has NaN or infinite numbers in {name}: there is nothing sound to measure."
+            )
+
+
+def check_stored(model: nn.Module, layers: Iterable[Layer]) -> None:
     """Raise AuditError for a layer in use whose stored statistics, or whose way to update them, cannot work.
 
     The layers have seen a batch in train mode: it tells which are in use, and whether their input varies.
@@ -30,9 +45,11 @@ def check_stored(layers: Iterable[Layer]) -> None:
         variance = norm.running_var
         is_finite = torch.isfinite(variance) & torch.isfinite(norm.running_mean)
         if not is_finite.all():
+            check_weights(model)  # what they leave in statistics comes back
             raise AuditError(
                 f"The BN layer {layer.name} stores NaN or infinite statistics {_among(~is_finite)}: eval mode "
-                f"cannot work with them. {_MEND}"
+                f"cannot work with them. All weights are finite, these statistics are not, as after one overflow: "
+                f"{_MEND}"
             )
         if (variance < 0).any():
             raise AuditError(
@@ -59,17 +76,7 @@ def check_measured(model: nn.Module, layers: list[Layer]) -> None:
 
     The layers are in the order of the forward pass, so that the first one is told of.
     """
-    for name, tensor in model.named_parameters():  # buffers may mask by infinity, or start from it
-        numbers = (
-            tensor if tensor.layout is torch.strided else tensor.detach().to_sparse().coalesce().values()
-        )
-        # A sum tells most at little cost.
-        if not numbers.is_floating_point() or math.isfinite(numbers.sum().item()):
-            continue
-        if not torch.isfinite(numbers).all():
-            raise AuditError(
-                f"The model has NaN or infinite numbers in {name}: there is nothing sound to measure."
-            )
+    check_weights(model)
     for layer in layers:
         for mode in MODES:
             moments = getattr(layer, mode)

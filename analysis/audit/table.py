@@ -18,8 +18,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..theory import shift_magnitude
-from .alarms import CAUSES, EVIDENCE, FALSE_ALARM, TESTS, is_adjusting_advised, is_alarm
-from .batches import AuditError, Forward
+from . import channels
+from .across_layers import settle
+from .alarms import CAUSES, EVIDENCE, FALSE_ALARM, TESTS, TROUBLES, is_adjusting_advised, is_alarm
+from .batch_trouble import FEW
+from .batches import AuditError, Forward, Size
 from .forward import Layer
 from .moments import (
     GroupedMoments,
@@ -31,7 +34,7 @@ from .moments import (
     quotient,
     ratio,
 )
-from .norms import StoringModule
+from .norms import Norm
 from .passes import Measurement, measure
 from .repair import Metric, accuracy
 from .shown import AuditTable
@@ -116,7 +119,20 @@ def means(layer: Layer, stored_error: float, before: float) -> dict[str, Offset]
 
 
 def stored_error(layer: Layer) -> tuple[float, float]:
-    """Standard errors of log moving_var and of the stored mean: averages over few training batches are uncertain.
+    """Standard errors of log moving_var and of the stored mean: averages over few batches are uncertain."""
+    factor = math.sqrt(stored_weight(layer))
+    if not factor:
+        return 0.0, 0.0
+    errors = (
+        ratio(layer.train, 1.0).log_error,
+        offset(layer.train, layer.train.mean, layer.train.variance + layer.norm.eps).error,
+    )
+    variance, mean = (0.0 if math.isnan(error) else error * factor for error in errors)
+    return variance, mean
+
+
+def stored_weight(layer: Layer) -> float:
+    """How much less certain than the audit's moments are the stored ones: a ratio of squared errors; 0 if unknown.
 
     With momentum a the batches weigh a (1 - a)^i; their squares sum to a / (2 - a), 1/19 at a = 0.1, as if
     the average were over 19 batches, or over as many as there were. Training batches are taken to
@@ -124,18 +140,28 @@ def stored_error(layer: Layer) -> tuple[float, float]:
     """
     count, momentum = updates(layer.norm), layer.norm.momentum
     if layer.keeps or not (count and layer.train.samples) or layer.norm.running_var is None:
-        return 0.0, 0.0  # of what it keeps, or never learnt, train mode knows nothing
+        return 0.0  # of what it keeps, or never learnt, train mode knows nothing
+    if layer.is_checkpointed:
+        count, momentum = count / 2, None if momentum is None else 1 - (1 - momentum) ** 2
     weights = max(1 / count, momentum / (2 - momentum) if momentum is not None else 0.0)
-    errors = (
-        ratio(layer.train, 1.0).log_error,
-        offset(layer.train, layer.train.mean, layer.train.variance + layer.norm.eps).error,
-    )
-    factor = math.sqrt(weights * layer.train.batches)
-    variance, mean = (0.0 if math.isnan(error) else error * factor for error in errors)
-    return variance, mean
+    return weights * layer.train.batches
 
 
-def updates(norm: _BatchNorm | StoringModule) -> float:
+def small_batches(layer: Layer) -> float:
+    """How much too large a sound layer may store a variance, as a factor: n / (n - 1) for n values in a batch.
+
+    BN corrects each batch's variance for its own mean. Behind another BN layer the means of batches hardly
+    differ, and there is nothing to correct.
+    """
+    return 1 / (1 - 1 / max(layer.train.numbers_a_batch, 2))
+
+
+def beyond_small_batches(lag: Ratio, layer: Layer) -> Ratio:
+    """The ratio of a layer's variance to the stored one, as far as small batches do not explain it."""
+    return lag._replace(value=min(1.0, lag.value * small_batches(layer))) if lag.value < 1 else lag
+
+
+def updates(norm: Norm) -> float:
     """How many batches went into what it stored; unknown: 0 for torch's BN, infinity for others."""
     if norm.num_batches_tracked is None:
         return 0 if isinstance(norm, _BatchNorm) else math.inf
@@ -163,6 +189,7 @@ def audit(
     forward: Forward | None = None,
     metric: Metric | None = accuracy,
     seed: int = 0,
+    size: Size | None = None,
 ) -> pd.DataFrame:
     """Measure the variance shift of every BN layer of a model; what the model holds is put back, see `preserve`.
 
@@ -175,6 +202,7 @@ def audit(
         metric: `metric(model, batches)`, higher is better; by default the accuracy in per cent. Where adjusting
             would be advised, it is tried first, on `eval_batches` if there are any: another three passes. None
             leaves it out, and so do batches that can be read only once or have no class labels.
+        size: `size(batch)`, the number of its samples, where labels or the first tensor do not tell.
         seed: of torch, numpy and Python during the audit: the same seed gives the same numbers.
 
     Returns:
@@ -184,7 +212,8 @@ def audit(
 
         layer_index, layer_name, channels, calls (per forward; above 1 for a shared layer)
         moving_var, train_var, clean_var (as train, noise off), test_var (eval mode)
-        updates, momentum: of what is stored
+        updates, momentum, eps: of what is stored; is_tracked: not track_running_stats=False with statistics kept;
+            stored_as: their precision; is_doubled: activation checkpointing updates them twice a training step
         shift_ratio = test_var / moving_var, shift_magnitude = max(r, 1/r); below 1, BN divides by too much
         mean_shift: of the input in eval mode from the stored mean, root mean square over channels, in stored
             standard deviations
@@ -203,8 +232,17 @@ def audit(
             normalises by its batch after `model.eval()` too. Then neither noise nor lag is an alarm
         is_adjusted: what is stored fits the input without noise; then neither noise nor lag is an alarm
         alarm: the causes of `CAUSES` beyond doubt and beyond 2 % of variance or 0.1 standard deviations of
-            mean, comma-separated, or "". At most 1 audit in 100 of a sound network has any (Bonferroni over
+            mean, or beyond 25 % or 0.25 of a single channel; then what no statistics mend, `TROUBLES`;
+            comma-separated, or "". At most 1 audit in 100 of a sound network has any (Bonferroni over
             layers and measurements).
+        log_ratio_rms: of each channel's log((test_var + eps) / (moving_var + eps)), root mean square over
+            channels, less what sampling alone makes of it; channels_off: which channels are off, in words;
+            is_permuted: what is stored fits but for the order of the channels; faint_channels: stored with a
+            variance far below eps
+        batch_spread: how much the means of batches differ, as a multiple of what those of random batches do;
+            batch_values: values per channel in a batch; independent_values: as how many independent ones they
+            count
+        step_ratio, step_mean: how far variances and means of a shared layer's calls are from their average
         shift_ratio_predicted: by the closure, of a network that is a chain which it knows, see `chain`
         Empty (nan) where a column has no meaning.
 
@@ -213,7 +251,7 @@ def audit(
             or has NaN; if what it stores cannot work; if noise leaves nothing to measure; if the batches fail or
             are empty; if the model cannot be put back.
     """
-    measurement = measure(model, batches, eval_batches, forward, seed)
+    measurement = measure(model, batches, eval_batches, forward, seed, size)
     findings, norms = measurement.findings, measurement.norms
     level = 1 - FALSE_ALARM / (max(len(measurement.layers), 1) * TESTS)
     errors = [stored_error(layer) for layer in measurement.layers]
@@ -228,6 +266,7 @@ def audit(
             measurement.layers, errors, before, has_stores, strict=False
         )
     ]
+    are_smaller = settle(rows)
     if not rows:
         if not _is_telling(measurement):
             raise AuditError(NOTHING)
@@ -239,6 +278,8 @@ def audit(
     table.attrs |= {
         "batches": measurement.batches,
         "samples": measurement.samples,
+        "left_out": measurement.left_out,
+        "are_smaller": are_smaller,
         "has_eval_batches": measurement.has_eval_batches,
         "unreadable": {name: type(module).__name__ for name, module in norms.unreadable.items()},
         "functional": {name: type(module).__name__ for name, module in norms.functional.items()},
@@ -277,6 +318,10 @@ def _row(
         "updates": updates(norm),
         "momentum": math.nan if norm.momentum is None else norm.momentum,
         "keeps": layer.keeps,
+        "eps": norm.eps,
+        "is_tracked": layer.is_tracked,
+        "stored_as": "" if norm.running_var is None else str(norm.running_var.dtype).removeprefix("torch."),
+        "is_doubled": layer.is_checkpointed,
         "train_var": _value(layer.train),
         "clean_var": _value(layer.stream("clean")),
         "test_var": _value(layer.eval),
@@ -300,15 +345,64 @@ def _row(
     innocent = (
         {"noise", "lag", "branch"} if row["is_adjusted"] else {"noise", "lag"} if layer.keeps else set()
     )
+    by_channel, off = channel_columns(layer, level)
+    by_batch, troubles = batch_columns(layer, level)
+    row |= by_channel | by_batch
+    tested = estimates | {"lag_ratio": beyond_small_batches(estimates["lag_ratio"], layer)}
     guilty = {
         cause
         for cause in CAUSES
-        if cause not in innocent and any(is_alarm(estimates[name], level) for name in EVIDENCE[cause])
+        if cause not in innocent
+        and (cause in off or any(is_alarm(tested[name], level) for name in EVIDENCE[cause]))
     }
     if "upstream" in guilty and not has_store_before:  # no earlier layer: the model asks BN for its mode
         guilty = guilty - {"upstream"} | {"branch"}
-    row["alarm"] = ",".join(cause for cause in CAUSES if cause in guilty)
+    row["alarm"] = ",".join([*(cause for cause in CAUSES if cause in guilty), *troubles])
     return row
+
+
+def channel_columns(layer: Layer, level: float) -> tuple[dict[str, Any], list[str]]:
+    """The columns of what single channels show, and the causes by which some of them are off."""
+    norm, has_train, has_eval = layer.norm, layer.train.samples > 0, layer.eval.samples > 0
+    clean = layer.stream("clean")
+    has_store = norm.running_mean is not None and norm.running_var is not None
+    found: dict[str, channels.Channels] = {}
+    if has_train and clean.samples and clean is not layer.train:
+        found["noise"] = channels.between(clean, layer.train, norm, is_paired=True)
+    if has_train and has_store:
+        found["lag"] = channels.from_stored(layer.train, norm, stored_weight(layer))
+    if has_eval and layer.fresh.samples:
+        found["data"] = channels.between(layer.fresh, layer.eval, norm, is_paired=False)
+    excused = {"lag": small_batches(layer)}
+    off = {cause: of.off(level, excused.get(cause, 1.0)) for cause, of in found.items()}
+    words = [channels.in_words(cause, of, off[cause]) for cause, of in found.items()]
+    in_eval = channels.from_stored(layer.eval, norm, stored_weight(layer)) if has_eval and has_store else None
+    columns = {
+        "log_ratio_rms": math.nan if in_eval is None else in_eval.log_ratio_rms,
+        "channels_off": "; ".join(filter(None, words)),
+        "is_permuted": "lag" in off and channels.is_permuted(layer.train, norm, found["lag"], off["lag"]),
+        "faint_channels": ", ".join(map(str, channels.faint(norm))) if has_train or has_eval else "",
+    }
+    return columns, [cause for cause in off if off[cause].any()]
+
+
+def batch_columns(layer: Layer, level: float) -> tuple[dict[str, Any], list[str]]:
+    """The columns of what batches and calls show that no statistics mend, and which of `TROUBLES` there are."""
+    values, steps = layer.train.numbers_a_batch, layer.steps.found(layer.norm, level)
+    independent = layer.spread.independent_values(layer.eval.variance) if layer.eval.samples else math.nan
+    differ = layer.spread.is_alarm(level)
+    has_few = values <= FEW or (layer.eval.samples > 0 and layer.spread.is_few(layer.eval.variance, level))
+    few = layer.train.samples > 0 and not differ and has_few
+    columns = {
+        "batch_spread": layer.spread.ratio,
+        "batch_values": values if layer.train.samples else math.nan,
+        "independent_values": independent,
+        "step_ratio": steps.ratio,
+        "step_mean": steps.offset,
+    }
+    is_there = dict(zip(TROUBLES, (differ, steps.is_alarm, few), strict=True))
+    is_frozen = layer.keeps == "eval"  # which normalises by no batch
+    return columns, [trouble for trouble in TROUBLES if is_there[trouble] and not is_frozen]
 
 
 def _value(moments: GroupedMoments) -> float:

@@ -147,7 +147,6 @@ REFUSED_DATA = {
     "failing_worker": "Caught KeyError in DataLoader worker process 0. KeyError: ('lost', 'file')",
     "empty": "Batch 2 has 0 samples: leave it out",
     "empty_with_labels": "Batch 1 has 0 samples: leave it out",
-    "ragged": "A single sample cannot join the batch beside it, RuntimeError: Sizes of tensors must match",
     "nothing": "There are no batches to run the model on",
     "enormous": "Numbers too large to be squared reach the BN layer 1 first",
     "poisoned": "NaN or infinite numbers reach the BN layer 1 first",
