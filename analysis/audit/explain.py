@@ -264,11 +264,15 @@ def _layers(count: int, kind: str = "") -> str:
 
 
 def _with(table: pd.DataFrame, cause: str) -> pd.DataFrame:
-    return table[[cause in alarm.split(",") for alarm in table["alarm"]]]
+    return table[_has(table, cause)]
 
 
 def _without(table: pd.DataFrame, cause: str) -> pd.DataFrame:
-    return table[[cause not in alarm.split(",") for alarm in table["alarm"]]]
+    return table[~_has(table, cause)]
+
+
+def _has(table: pd.DataFrame, cause: str) -> pd.Series:
+    return pd.Series([cause in alarm.split(",") for alarm in table["alarm"]], table.index, dtype=bool)
 
 
 def _most(table: pd.DataFrame, *columns: str) -> pd.Series:
