@@ -37,4 +37,4 @@ def is_adjusting_advised(table: pd.DataFrame) -> bool:
     ):  # of batches that are no random ones nothing can be estimated
         return "noise" in causes
     # What a trouble of the batches does to later layers, other statistics do not end.
-    return bool(causes & {"branch", "lag"} or ("upstream" in causes and not causes & set(TROUBLES)))
+    return bool("lag" in causes or (causes & {"branch", "upstream"} and not causes & set(TROUBLES)))

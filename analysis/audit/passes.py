@@ -171,7 +171,8 @@ class Passes:
                 layer.keeps = "train"
             sums = stream.sums_of(x)
             # Of rows that are no samples, as of time steps in a row, it is unknown which belong together.
-            if mode == "eval" and len(x) == samples and layer.name not in met:
+            is_sample = len(x) == samples and not getattr(layer.norm, "per_sample", False)
+            if mode == "eval" and is_sample and layer.name not in met:
                 met.add(layer.name)
                 layer.spread.add(sums)
             stream.add(sums)

@@ -345,24 +345,24 @@ def _row(
     innocent = (
         {"noise", "lag", "branch"} if row["is_adjusted"] else {"noise", "lag"} if layer.keeps else set()
     )
-    by_channel, off = channel_columns(layer, level)
+    tested = estimates | {"lag_ratio": beyond_small_batches(estimates["lag_ratio"], layer)}
+    whole = {cause for cause in CAUSES if any(is_alarm(tested[name], level) for name in EVIDENCE[cause])}
+    by_channel, off = channel_columns(layer, level, whole)
     by_batch, troubles = batch_columns(layer, level)
     row |= by_channel | by_batch
-    tested = estimates | {"lag_ratio": beyond_small_batches(estimates["lag_ratio"], layer)}
-    guilty = {
-        cause
-        for cause in CAUSES
-        if cause not in innocent
-        and (cause in off or any(is_alarm(tested[name], level) for name in EVIDENCE[cause]))
-    }
-    if "upstream" in guilty and not has_store_before:  # no earlier layer: the model asks BN for its mode
-        guilty = guilty - {"upstream"} | {"branch"}
+    guilty = (whole | set(off)) - innocent
+    if "upstream" in guilty and not has_store_before:
+        # No earlier layer is at fault: the model asks BN for its mode, unless the layer's own calls explain it.
+        guilty = guilty - {"upstream"} | (set() if troubles else {"branch"})
     row["alarm"] = ",".join([*(cause for cause in CAUSES if cause in guilty), *troubles])
     return row
 
 
-def channel_columns(layer: Layer, level: float) -> tuple[dict[str, Any], list[str]]:
-    """The columns of what single channels show, and the causes by which some of them are off."""
+def channel_columns(layer: Layer, level: float, whole: set[str]) -> tuple[dict[str, Any], list[str]]:
+    """The columns of what single channels show, and the causes by which some of them are off.
+
+    `whole`: causes by which the layer as a whole is off. Of noise, which then is in every channel, none is named.
+    """
     norm, has_train, has_eval = layer.norm, layer.train.samples > 0, layer.eval.samples > 0
     clean = layer.stream("clean")
     has_store = norm.running_mean is not None and norm.running_var is not None
@@ -375,7 +375,11 @@ def channel_columns(layer: Layer, level: float) -> tuple[dict[str, Any], list[st
         found["data"] = channels.between(layer.fresh, layer.eval, norm, is_paired=False)
     excused = {"lag": small_batches(layer)}
     off = {cause: of.off(level, excused.get(cause, 1.0)) for cause, of in found.items()}
-    words = [channels.in_words(cause, of, off[cause]) for cause, of in found.items()]
+    words = [
+        channels.in_words(cause, of, off[cause])
+        for cause, of in found.items()
+        if cause != "noise" or cause not in whole
+    ]
     in_eval = channels.from_stored(layer.eval, norm, stored_weight(layer)) if has_eval and has_store else None
     columns = {
         "log_ratio_rms": math.nan if in_eval is None else in_eval.log_ratio_rms,
