@@ -34,7 +34,6 @@ from .page import write_files
 from .preserve import unchanged
 from .repair import FROZEN, Metric
 from .shown import short_table
-from .tried import Trial
 
 KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "forward", "size", "frozen", "out")
 ACCURACY = "Accuracy, per cent"
@@ -56,23 +55,23 @@ def run_audit(arguments: list[str]) -> int:
     model = _model(settings["target"], settings.get("checkpoint"))
     batches = _batches("data", settings["data"])
     eval_batches = _batches("eval_data", settings["eval_data"]) if "eval_data" in settings else None
-    forward, size, metric = (
+    forward, size, own_metric = (
         _function(key, settings[key]) if key in settings else None for key in ("forward", "size", "metric")
     )
-    metric = metric or functools.partial(accuracy, forward=forward)
+    metric = own_metric or functools.partial(accuracy, forward=forward)
     table = audit(
-        model, batches(), eval_batches() if eval_batches else None, forward=forward, metric=None, size=size
+        model,
+        _Again(batches),
+        _Again(eval_batches) if eval_batches else None,
+        forward=forward,
+        metric=own_metric or accuracy,
+        size=size,
     )
     comparison = None
     if (table["moving_var"].notna() & (table["calls"] > 0)).any():  # there is something to adjust
         adjusted = functools.partial(adjust, forward=forward, size=size, frozen=settings["frozen"])
         comparison = _before_and_after(model, adjusted, batches, eval_batches or batches, metric)
     metric_name = settings.get("metric", ACCURACY)
-    if comparison is not None:
-        where = "on the evaluation batches" if eval_batches else "on the training batches"
-        table.attrs["tried"] = Trial(
-            f"{settings.get('metric', 'accuracy')} {where}", *comparison["eval_mode"]
-        )
     written = write_files(table, Path(settings["out"]), settings["target"], comparison, metric_name)
     _print(table, comparison, metric_name)
     print("\nWritten: " + ", ".join(map(str, written)))
@@ -182,6 +181,16 @@ def _function(key: str, value: str) -> Any:
     if not callable(function):
         raise AuditError(f"{key}={value}: is of type {type(function).__name__}; allowed is a function")
     return function
+
+
+class _Again:
+    """Batches that can be read again where a function returns a stream of them."""
+
+    def __init__(self, start: Callable[[], Iterable[Any]]):
+        self._start = start
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._start())
 
 
 def _before_and_after(

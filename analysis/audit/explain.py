@@ -194,7 +194,9 @@ def _now(tried: Trial | None, how: str) -> str:
     adjusting = f"adjust(model, training_batches) re-estimates the statistics{how}, in place"
     if tried is None:
         return f"  - Now: {adjusting}. Whether that helps was not tried: it takes labels, see metric."
-    if tried.helps:
+    if not tried.is_clear:
+        return f"  - Now, if you like: {adjusting}. Tried and undone, it gives {tried}."
+    if tried.after > tried.before:
         return f"  - Now: {adjusting}. Tried and undone, it helps: {tried}."
     return f"  - Do not adjust: tried and undone, it gives {tried}."
 

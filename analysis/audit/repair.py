@@ -198,16 +198,22 @@ def _frozen_layers(run: Runner, batch: Any) -> set[str]:
 @torch.no_grad()
 def accuracy(model: nn.Module, batches: Iterable[Any], *, forward: Forward | None = None) -> float:
     """Percentage of right classes, of samples or pixels, in the model's present mode; nan without such labels."""
-    right = total = 0
+    right = right_classes(model, batches, forward)
+    return math.nan if right is None else 100 * float(right.double().mean())
+
+
+@torch.no_grad()
+def right_classes(model: nn.Module, batches: Iterable[Any], forward: Forward | None = None) -> Tensor | None:
+    """Say of each sample, or pixel, whether its class is right; None without class labels, see `accuracy`."""
+    right: list[Tensor] = []
     caller = Caller(model, forward or call)
     for batch in Batches(batches):
         labels = labels_of(batch)
         scores = None if labels is None else scores_of(caller(batch, "its present mode"), labels)
         if scores is None or labels is None:
-            return float("nan")
-        right += int((scores.argmax(1) == labels.to(scores.device)).sum())
-        total += labels.numel()
-    return 100 * right / total if total else float("nan")
+            return None
+        right.append((scores.argmax(1) == labels.to(scores.device)).flatten().cpu())
+    return torch.cat(right) if right else None
 
 
 @torch.no_grad()

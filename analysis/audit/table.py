@@ -287,7 +287,7 @@ def audit(
         **asdict(findings),
     }
     if metric is not None and is_adjusting_advised(table):
-        table.attrs["tried"] = try_adjusting(model, batches, eval_batches, metric, forward)
+        table.attrs["tried"] = try_adjusting(model, batches, eval_batches, metric, forward, size)
     return table
 
 
