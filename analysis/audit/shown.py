@@ -35,7 +35,8 @@ def short_table(table: pd.DataFrame) -> pd.DataFrame:
     ends = zip(table["shift_ratio_low"], table["shift_ratio_high"], strict=True)
     intervals = ["not measured" if pd.isna(low) else f"{low:.3g} to {high:.3g}" for low, high in ends]
     columns = table.assign(interval=intervals)[list(READ)]
-    columns = columns.dropna(axis=1, how="all")
+    if len(columns):
+        columns = columns.dropna(axis=1, how="all")
     for column in columns.select_dtypes("float"):
         columns[column] = columns[column].map(lambda value: "" if pd.isna(value) else f"{value:.3g}")
     return columns.rename(columns=READ)
@@ -57,8 +58,8 @@ class AuditTable(pd.DataFrame):
         is_alarmed = rows["alarm"] != ""
         rows = pd.concat([rows[is_alarmed], rows[~is_alarmed]])  # the audit's order within both
         more = f"<p>{len(rows) - ROWS} more rows</p>" if len(rows) > ROWS else ""
+        shown = rows.head(ROWS).to_html(index=False, border=0) if len(rows) else ""
         return (
-            f"<p><b>{escape(verdict)}</b></p>"
-            f"<div style='overflow-x:auto'>{rows.head(ROWS).to_html(index=False, border=0)}</div>{more}"
+            f"<p><b>{escape(verdict)}</b></p><div style='overflow-x:auto'>{shown}</div>{more}"
             f"<details><summary>diagnosis</summary><pre>{escape(chr(10).join(rest).strip())}</pre></details>"
         )

@@ -39,6 +39,17 @@ def test_a_notebook_shows_twenty_layers_and_counts_the_rest():
     assert "3 more rows" in html
 
 
+def test_a_network_without_bn_is_shown_by_its_verdict_alone():
+    class AlwaysRandom(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, 0.5)
+
+    html = audit(AlwaysRandom(), vectors(4))._repr_html_()
+    assert "its modes need a look" in html
+    assert "<table" not in html
+    assert "F.dropout 0.5 is random in eval mode too" in html
+
+
 def test_names_in_a_notebook_are_text_not_html():
     net = nn.Sequential()
     net.add_module("<b>", nn.BatchNorm1d(16))
