@@ -14,6 +14,18 @@ def trained(model: nn.Module, batches: list[Tensor], passes: int = 3) -> nn.Modu
     return model.eval()
 
 
+def fitted(model: nn.Module, batches: list[tuple[Tensor, Tensor]], epochs: int, lr: float = 0.1) -> nn.Module:
+    """The model after so many epochs of training on inputs and their class labels."""
+    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9)
+    model.train()
+    for _ in range(epochs):
+        for x, labels in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+    return model.eval()
+
+
 def vectors(batches: int = 20, batch: int = 64, features: int = 16, seed: int = 0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(batch, features, generator=generator) for _ in range(batches)]

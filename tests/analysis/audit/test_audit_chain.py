@@ -6,6 +6,7 @@ from torch import nn
 
 from analysis.audit import audit, diagnosis
 from analysis.audit.chain import known_chain
+from tests.analysis.audit.audit_models import fitted
 
 CLASSES, FEATURES, WIDTH = 4, 16, 64
 
@@ -36,13 +37,7 @@ def test_a_trained_chain_shows_what_the_closure_predicts(placement):
         for module in model:
             if isinstance(module, nn.Linear):
                 module.bias += 0.5
-    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    for _ in range(4):
-        for x, labels in data:
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), labels).backward()
-            optimizer.step()
-    model.train()
+    fitted(model, data, epochs=4).train()
     with torch.no_grad():  # what is stored is that of these weights: the closure knows of no moving ones
         for _ in range(5):
             for x, _ in data:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from analysis.audit import AuditError, accuracy, adjust, audit, compare, diagnosis
 from analysis.audit.__main__ import main
 from analysis.audit.page import write_files
-from tests.analysis.audit.audit_models import images, mlp, trained, vectors
+from tests.analysis.audit.audit_models import fitted, images, mlp, trained, vectors
 
 
 def state_of(model: nn.Module) -> dict[str, bytes]:
@@ -121,17 +121,6 @@ def digits_batches(scale) -> list[tuple[Tensor, Tensor]]:
     return list(zip(x[:1200].split(60), y[:1200].split(60), strict=True))
 
 
-def fit(model: nn.Module, batches: list[tuple[Tensor, Tensor]], lr: float = 0.1) -> nn.Module:
-    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9)
-    for _ in range(12):
-        model.train()
-        for x, y in batches:
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-    return model.eval()
-
-
 def test_a_network_tuned_with_frozen_bn_is_sound_and_following_the_advice_leaves_it_so():
     torch.manual_seed(0)
     layers = [
@@ -142,9 +131,9 @@ def test_a_network_tuned_with_frozen_bn_is_sound_and_following_the_advice_leaves
         nn.BatchNorm1d(64),
         nn.ReLU(),
     ]
-    model = fit(nn.Sequential(*layers, nn.Linear(64, 10)), digits_batches(lambda x: x))
+    model = fitted(nn.Sequential(*layers, nn.Linear(64, 10)), digits_batches(lambda x: x), epochs=12)
     tuned_on = digits_batches(lambda x: 1 - x)
-    model = fit(Frozen(*model), tuned_on, lr=0.01)
+    model = fitted(Frozen(*model), tuned_on, epochs=12, lr=0.01)
     (row,) = compare({"tuned": model}, tuned_on).to_dict("records")
     assert row["train_mode"] == row["eval_mode"] == accuracy(model, tuned_on) > 80
     assert "1, 4 stay in eval mode after model.train(): frozen" in diagnosis(audit(model, tuned_on))

@@ -1,12 +1,14 @@
 """Advice to adjust was tried before it is given, with the user's labels or metric."""
 
 import copy
+import itertools
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from analysis.audit import accuracy, adjust, audit, diagnosis
+from tests.analysis.audit.audit_models import fitted
 
 generator = torch.Generator().manual_seed(0)
 X = torch.randn(640, 8, generator=generator)
@@ -14,24 +16,12 @@ Y = (X[:, 0] + X[:, 1] > 1).long()
 BATCHES = list(zip(X.split(64), Y.split(64), strict=True))
 
 
-def classifier(*noise: nn.Module) -> nn.Sequential:
+def classifier() -> nn.Sequential:
     torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Linear(8, 32),
-        *noise,
-        nn.BatchNorm1d(32),
-        nn.ReLU(),
-        nn.Linear(32, 32),
-        nn.BatchNorm1d(32),
-        nn.ReLU(),
-    ).append(nn.Linear(32, 2))
-    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
-    for _ in range(5):
-        for x, y in BATCHES:
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x), y).backward()
-            optimizer.step()
-    return net.eval()
+    blocks = [(nn.Linear(i, 32), nn.BatchNorm1d(32), nn.ReLU()) for i in (8, 32)]
+    net = nn.Sequential(*itertools.chain(*blocks), nn.Linear(32, 2))
+    fitted(net, BATCHES, epochs=5)
+    return net
 
 
 @pytest.fixture(scope="module")

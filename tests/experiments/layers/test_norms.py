@@ -25,6 +25,10 @@ def norm_arguments(
 @pytest.mark.parametrize(("members", "batch", "channels"), [(1, 128, 12), (3, 33, 5), (2, 16, 1)])
 @pytest.mark.parametrize("space", [(5, 6), (1, 1), ()], ids=["images", "single pixels", "features"])
 def test_batch_normalisation_is_torch_s(members, batch, channels, space, dtype, relu):
+    assert_batch_normalisation_is_torch_s(members, batch, channels, space, dtype, relu)
+
+
+def assert_batch_normalisation_is_torch_s(members, batch, channels, space, dtype, relu):
     arguments = norm_arguments(members, batch, channels, dtype, space)
     running = torch.zeros(members, channels, dtype=dtype), torch.ones(members, channels, dtype=dtype)
     expected = running[0].double(), running[1].double()
@@ -67,7 +71,7 @@ def test_vectors_of_every_width_compute_the_same(vector_bytes):
     """Also those of other processors."""
     with vectors_of(vector_bytes):
         for space in ((5, 6), ()):
-            test_batch_normalisation_is_torch_s(3, 33, 5, space, torch.float32, True)
+            assert_batch_normalisation_is_torch_s(3, 33, 5, space, torch.float32, True)
 
 
 def test_threads_change_no_bit(monkeypatch):
