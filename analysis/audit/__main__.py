@@ -15,9 +15,7 @@ does. BN layers that stay in eval mode after model.train() are left alone by adj
 the modules named here are imported. Exit status 2 for input that cannot be used, 130 for Ctrl-C.
 """
 
-import functools
 import importlib
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -28,12 +26,12 @@ import torch
 from torch import nn
 
 from ..command import check_paths, exit_status
-from . import AuditError, accuracy, adjust, audit, compare, diagnosis
+from . import AuditError, accuracy, audit, diagnosis
 from .batches import check_batches, reason
 from .page import write_files
-from .preserve import unchanged
-from .repair import FROZEN, Metric
+from .repair import FROZEN
 from .shown import short_table
+from .tried import try_adjusting
 
 KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "forward", "size", "frozen", "out")
 ACCURACY = "Accuracy, per cent"
@@ -58,19 +56,21 @@ def run_audit(arguments: list[str]) -> int:
     forward, size, own_metric = (
         _function(key, settings[key]) if key in settings else None for key in ("forward", "size", "metric")
     )
-    metric = own_metric or functools.partial(accuracy, forward=forward)
-    table = audit(
-        model,
-        _Again(batches),
-        _Again(eval_batches) if eval_batches else None,
-        forward=forward,
-        metric=own_metric or accuracy,
-        size=size,
-    )
-    comparison = None
+    train, test = _Again(batches), _Again(eval_batches) if eval_batches else None
+    table = audit(model, train, test, forward=forward, metric=None, size=size)
+    trial = None
     if (table["moving_var"].notna() & (table["calls"] > 0)).any():  # there is something to adjust
-        adjusted = functools.partial(adjust, forward=forward, size=size, frozen=settings["frozen"])
-        comparison = _before_and_after(model, adjusted, batches, eval_batches or batches, metric)
+        trial = table.attrs["tried"] = try_adjusting(
+            model,
+            train,
+            test,
+            own_metric or accuracy,
+            forward=forward,
+            size=size,
+            frozen=settings["frozen"],
+            modes=("train", "eval"),
+        )
+    comparison = None if trial is None else trial.scores
     metric_name = settings.get("metric", ACCURACY)
     written = write_files(table, Path(settings["out"]), settings["target"], comparison, metric_name)
     _print(table, comparison, metric_name)
@@ -191,26 +191,6 @@ class _Again:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._start())
-
-
-def _before_and_after(
-    model: nn.Module,
-    adjusted: Callable[..., nn.Module],
-    batches: Callable[[], Iterable[Any]],
-    score_batches: Callable[[], Iterable[Any]],
-    metric: Metric,
-) -> pd.DataFrame | None:
-    """The metric before and after adjustment, which is undone; None without labels."""
-
-    def again(model: nn.Module, _: Iterable[Any]) -> float:  # a function of the user may give a stream
-        return metric(model, score_batches())
-
-    before = compare({"before": model}, [], again)
-    if math.isnan(before["eval_mode"].item()):
-        return None
-    with unchanged(model):
-        after = compare({"after adjust": adjusted(model, batches())}, [], again)
-    return pd.concat([before, after], ignore_index=True)
 
 
 def _print(table: pd.DataFrame, comparison: pd.DataFrame | None, title: str) -> None:

@@ -196,7 +196,7 @@ def _now(tried: Trial | None, how: str) -> str:
         return f"  - Now: {adjusting}. Whether that helps was not tried: it takes labels, see metric."
     if not tried.is_clear:
         return f"  - Now, if you like: {adjusting}. Tried and undone, it gives {tried}."
-    if tried.after > tried.before:
+    if tried.gain > 0:
         return f"  - Now: {adjusting}. Tried and undone, it helps: {tried}."
     return f"  - Do not adjust: tried and undone, it gives {tried}."
 

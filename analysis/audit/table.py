@@ -287,7 +287,7 @@ def audit(
         **asdict(findings),
     }
     if metric is not None and is_adjusting_advised(table):
-        table.attrs["tried"] = try_adjusting(model, batches, eval_batches, metric, forward, size)
+        table.attrs["tried"] = try_adjusting(model, batches, eval_batches, metric, forward=forward, size=size)
     return table
 
 

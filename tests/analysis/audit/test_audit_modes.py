@@ -548,6 +548,7 @@ def test_the_fast_path_of_transformers_is_a_branch_on_the_mode(rate):
         torch.backends.mha.set_fastpath_enabled(True)
 
 
+@pytest.mark.filterwarnings("ignore:.*nested tensors:UserWarning")
 @pytest.mark.parametrize("rate", [0.0, 0.1])
 def test_the_fast_path_where_nothing_is_padded_is_not_told(rate):
     batches = padded(10)

@@ -3,11 +3,13 @@
 import copy
 import itertools
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.audit import accuracy, adjust, audit, diagnosis
+from analysis.audit import accuracy, adjust, audit, compare, diagnosis
+from analysis.audit.tried import try_adjusting
 from tests.analysis.audit.audit_models import fitted
 
 generator = torch.Generator().manual_seed(0)
@@ -90,7 +92,7 @@ def test_trying_leaves_the_network_bit_for_bit(spoilt):
     before = copy.deepcopy(spoilt.state_dict())
     modes = [module.training for module in spoilt.modules()]
     random = torch.get_rng_state()
-    assert audit(spoilt, BATCHES).attrs["tried"].after > 0
+    assert audit(spoilt, BATCHES).attrs["tried"].gain > 0
     assert all(torch.equal(a, b) for a, b in zip(before.values(), spoilt.state_dict().values(), strict=True))
     assert modes == [module.training for module in spoilt.modules()]
     assert torch.equal(random, torch.get_rng_state())
@@ -111,3 +113,23 @@ def test_a_difference_of_chance_is_called_that(sound):
     assert "no more than chance)" in said
     assert "Do not adjust" not in said
     assert "it helps" not in said
+
+
+def test_scores_of_both_modes_are_those_of_compare(spoilt):
+    trial = try_adjusting(spoilt, BATCHES, modes=("train", "eval"))
+    other = copy.deepcopy(spoilt)
+    by_hand = [
+        compare({"before": other}, BATCHES),
+        compare({"after adjust": adjust(other, BATCHES)}, BATCHES),
+    ]
+    pd.testing.assert_frame_equal(trial.scores, pd.concat(by_hand, ignore_index=True))
+
+
+def test_a_metric_of_small_numbers_is_written_with_its_digits(spoilt):
+    def small(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
+        return accuracy(model, batches) / 1e5
+
+    before, after = (score / 1e5 for score in scores_by_hand(spoilt, BATCHES, BATCHES))
+    assert f"from {before:.4g} to {after:.4g} ({after - before:+.4g})" in diagnosis(
+        audit(spoilt, BATCHES, metric=small)
+    )
