@@ -143,10 +143,13 @@ def _run_pool(
 
 
 def _abandon(pool: ProcessPoolExecutor) -> None:
-    """End a pool's processes at once."""
-    pool.shutdown(wait=False, cancel_futures=True)
+    """End a pool's processes at once, and wait until the pool has noticed.
+
+    Its thread, left alone, closes a pipe that Python's own exit writes to: now and then that is a traceback.
+    """
     for process in multiprocessing.active_children():
         process.terminate()
+    pool.shutdown(cancel_futures=True)
 
 
 def _as_completed(
