@@ -3,7 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (  # type: ignore[import-not-found]
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from ..batches import Forward
 from ..table import audit

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer  # type: ignore[import-not-found]
 
 from ..batches import Forward
 from ..table import audit
