@@ -11,7 +11,7 @@ import pandas as pd
 from .files import regular_file
 
 FILES = ["environment.json", "jobs/*/config.yaml"]
-VERSIONS = ["commit", "changes", "packages", "data"]  # in which the jobs of a study should agree
+VERSIONS = ["numbers", "commit", "changes", "packages", "data"]  # in which the parts of a study should agree
 
 
 def read_provenance(folder: Path) -> dict[str, str]:
@@ -24,9 +24,9 @@ def read_provenance(folder: Path) -> dict[str, str]:
 
 
 def origins(folder: Path) -> pd.DataFrame:
-    """How the jobs of a study were made: a row for every combination of versions, data and machine.
+    """How the parts of a study were made: a row for every combination of versions, data and machine.
 
-    Columns: `jobs`, their number; `commit` of this project's code and `changes`, the hash of what was changed
+    Columns: `jobs`, their number; `numbers`, the version of the code's numbers; `commit` of this project's code and `changes`, the hash of what was changed
     since; `packages` with their versions; `data`, name and fingerprint of the contents; `python`; `machine`. Empty
     where it was not recorded.
     """
@@ -56,6 +56,7 @@ def notes(folder: Path) -> list[str]:
         )
     table = origins(folder)
     for name, what in (
+        ("numbers", "versions of the code's numbers"),
         ("commit", "commits of the code"),
         ("changes", "states of a changed checkout"),
         ("packages", "sets of package versions"),
@@ -95,6 +96,7 @@ def _origin(job: Path) -> dict[str, str]:
     parts = (environment.get("packages"), record.get("data"))
     packages, data = (part if isinstance(part, dict) else {} for part in parts)
     return {
+        "numbers": str(record.get("numbers", 0)),  # an earlier layout says none
         "commit": str(environment.get("git_commit") or "unknown")[:10],
         "changes": str(environment.get("git_diff") or ""),
         "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),

@@ -145,7 +145,7 @@ _COLUMNS = (
     Column("test_loss", NUMBER, "mean cross-entropy on the test set in eval mode", "nat", may_be_empty=True),
     Column("test_loss_adjusted", NUMBER, "the same after BN adjustment", "nat", may_be_empty=True),
     Column("reason", TEXT, "why the member diverged or failed", may_be_empty=True),
-    Column("job", TEXT, "name of the job that trained the member"),
+    Column("job", TEXT, "name of the member's setting: data, network, recipe and measurement"),
     # layers.csv
     Column("layer_index", WHOLE, "place of the BN layer, 1 = shallowest"),
     Column("layer_name", TEXT, "the layer's name as a module of the network"),

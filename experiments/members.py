@@ -35,6 +35,9 @@ MEMBERS_RULES = {
     "weight_decay": ANYTHING,
 }
 
+# Of a seed the baseline comes first, then family by family, placement by placement.
+_WORDS = (NO_NOISE.name, *FAMILIES, *PLACEMENTS)
+
 
 @dataclass(frozen=True)
 class Member:
@@ -56,6 +59,12 @@ class Member:
         """sigma^2 = Var(m), the axis on which the families compare."""
         return noise_variance(self.noise, self.strength)
 
+    @property
+    def order(self) -> tuple:
+        """The place of the member among others of one setting, whatever order they were asked for in."""
+        noise, placement = _WORDS.index(self.noise), _WORDS.index(self.placement)
+        return self.seed, self.lr, self.weight_decay, noise, placement, self.strength
+
 
 def member_of(row: Mapping[str, Any]) -> Member:
     """Return the member that a row of a table is of."""
@@ -63,7 +72,7 @@ def member_of(row: Mapping[str, Any]) -> Member:
 
 
 def expand_members(spec: Any, lr: float, weight_decay: float) -> list[Member]:
-    """Return every member that `spec` (the config's `members`) names, the baseline of each seed first.
+    """Return every member that `spec` (the config's `members`) names, in their order.
 
     Its `lr` and `weight_decay` are lists too; where they are null, the recipe's own values are taken, given here.
     Raises ConfigError for an unknown name, a value out of range, an empty list or a duplicate.
@@ -80,10 +89,11 @@ def expand_members(spec: Any, lr: float, weight_decay: float) -> list[Member]:
         noises += _placed_noises(noise, spec[noise.name])
     if not noises:
         raise ConfigError("members.none=false: without a noise family no member is left; set it to true")
-    return [
+    members = [
         Member(placement, noise, float(strength), seed, float(lr), float(decay))
         for seed, lr, decay, (placement, noise, strength) in itertools.product(seeds, rates, decays, noises)
     ]
+    return sorted(members, key=lambda member: member.order)
 
 
 def _placed_noises(noise: NoiseFamily, spec: Any) -> list[tuple[str, str, float]]:

@@ -1,7 +1,7 @@
 """The command line: `python -m experiments.run +sweep=variance_shift`, or one job without a sweep.
 
-Order of events: compose and check every job of the command, run those that are not finished, merge the tables, and
-print what came out. See `--help` for every key.
+Order of events: compose and check every job of the command, train those of their members that the study lacks,
+merge the tables, and print what came out. See `--help` for every key.
 """
 
 import gc
@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import hydra
@@ -20,7 +21,13 @@ from experiments.settings.flags import read_flags
 from experiments.settings.options import CONF
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pandas import DataFrame
+
+    from experiments.members import Member
     from experiments.settings.plan import Plan
+    from experiments.study.inventory import Inventory
 
 # A thread of torch's that has nothing to do shall sleep. Else it looks out for work a while, and those of a kernel
 # (`experiments.kernels.machine`) wait for its core. OpenMP reads this when torch is imported.
@@ -71,11 +78,12 @@ def show(flag: tuple[str, ...], overrides: list[str]) -> int:
 
 
 def run(overrides: list[str], multirun: bool) -> int:
-    """Check a command line, run what is not finished yet, and sum up; return the exit status."""
+    """Check a command line, train what the study lacks, and sum up; return the exit status."""
     from experiments.jobs.job_data import check_data
     from experiments.jobs.memory import look_for_garbage_from_here
     from experiments.settings.plan import plan_jobs
     from experiments.study.admission import check_study, results_there
+    from experiments.study.earlier import settle
     from experiments.study.locks import study_lock
 
     if not gc.isenabled():
@@ -84,6 +92,7 @@ def run(overrides: list[str], multirun: bool) -> int:
     there = results_there(plan.folder)
     check_plan(plan)
     with study_lock(plan.folder):
+        settle(plan.folder)
         if results_there(plan.folder) != there:  # another command came in between
             check_study(plan)
             check_data(plan.jobs)
@@ -108,21 +117,19 @@ def check_plan(plan: "Plan") -> None:
 
 
 def run_plan(plan: "Plan") -> int:
-    """Run the jobs that are not finished and sum up; return the exit status."""
+    """Train the members that the study lacks and sum up; return the exit status."""
     from experiments.jobs.launch import launch_jobs
+    from experiments.study.admission import check_numbers
     from experiments.study.environment import ENVIRONMENT, write_environment
     from experiments.study.files import is_there
-    from experiments.study.finished import is_left_alone, unfinished
-    from experiments.study.job_folder import is_damaged, job_folder
+    from experiments.study.inventory import take_inventory
+    from experiments.study.part import PARTS, WORK
     from experiments.study.versions import other_versions
 
-    left = unfinished(plan.jobs)
-    if finished := len(plan.jobs) - len(left):
-        print(f"{finished} of {len(plan.jobs)} jobs are finished already in {plan.folder}", file=sys.stderr)
-    for job in left:
-        if is_damaged(job_folder(job)):
-            print(f"{job.name}: its tables are not as they were written; it runs again", file=sys.stderr)
-    todo = [job for job in left if not is_left_alone(job)]
+    inventory = take_inventory(plan.folder)
+    check_numbers(plan.jobs, inventory)
+    todo = {job.name: part for job in plan.jobs if (part := inventory.to_train(job)).members}
+    say_what_is_there(plan, inventory, sum(len(part.members) for part in todo.values()))
     if todo or not is_there(plan.folder / ENVIRONMENT):
         # First: were it last, a command that fails in between would leave none.
         write_environment(plan.folder)
@@ -130,46 +137,74 @@ def run_plan(plan: "Plan") -> int:
         if others := other_versions(plan.folder):
             print(others, file=sys.stderr)
         launch_jobs(plan, todo)
-        if not is_there(plan.folder / "jobs"):
+        if not is_there(plan.folder / PARTS) and not is_there(plan.folder / WORK):
             return 1  # none was begun
     return conclude(plan)
+
+
+def say_what_is_there(plan: "Plan", inventory: "Inventory", to_train: int) -> None:
+    """Say on stderr how many of the members that a command wants the study holds, and what of it is damaged."""
+    settings = {job.setting_name for job in plan.jobs}
+    for folder in inventory.damaged:
+        if folder.name.rpartition("-")[0] in settings:
+            print(
+                f"{folder.name}: its tables are not as they were written; its members are trained again",
+                file=sys.stderr,
+            )
+    wanted = sum(len(job.members) for job in plan.jobs)
+    there = wanted - sum(len(inventory.missing(job)) for job in plan.jobs)
+    if there == wanted:
+        print(f"grow: all {wanted} members are there in {plan.folder}", file=sys.stderr)
+    elif there:
+        print(f"grow: {there} of {wanted} members are there; training {to_train}", file=sys.stderr)
 
 
 def conclude(plan: "Plan") -> int:
     """Merge the study's tables, print the summary and where everything lies; return the exit status."""
     import pandas as pd
 
-    from experiments.jobs.checkpoint import remove_checkpoints
+    from experiments.jobs.checkpoint import remove_work
     from experiments.loggers.live import log_study
-    from experiments.study.finished import unfinished
-    from experiments.study.job_folder import DONE, has_failed, job_folder, remove_leftovers
+    from experiments.study.inventory import remove_made_up, take_inventory
     from experiments.study.merge import merge_tables
     from experiments.study.summary import print_summary
     from experiments.study.tables import TABLES
 
     folder = plan.folder
-    left_out = merge_tables(folder)
-    for name in left_out:
-        print(f"{name}: left out, its tables are not as they were written; run it again", file=sys.stderr)
+    inventory = take_inventory(folder)
+    merge_tables(inventory)
+    damaged = remove_made_up(inventory)
+    for part in damaged:
+        print(
+            f"{part.name}: left out, its tables are not as they were written; train its members again, or "
+            "remove it",
+            file=sys.stderr,
+        )
     members = pd.read_csv(folder / "members.csv")
     if not members.empty:
         print_summary(members, pd.read_csv(folder / "layers.csv"))
     print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES) if (folder / name).exists())}")
     print(f"report: {shlex.join(['python', '-m', 'analysis.report', str(folder)])}")
     log_study(plan.jobs[0])
-    left = unfinished(plan.jobs)
-    failed = members[members.job.isin({job.whole_name for job in left}) & (members.status == "failed")]
-    for (job, reason), rows in failed.groupby(["job", "reason"]):
-        print(f"error: {len(rows)} members of {job} failed: {reason}", file=sys.stderr)
-    for job in left:
-        if not has_failed(job_folder(job)):
-            print(f"error: {job_folder(job)} holds no tables; run it again", file=sys.stderr)
-    names = {job.name for job in left}
-    for done in (job_folder(job) / DONE for job in plan.jobs if job.name not in names):
-        if done.exists():  # else the job is finished in another cut
-            remove_leftovers(done.parent)  # of a command that was stopped when all but this was done
-            remove_checkpoints(done.parent)
-    return 1 if left or left_out else 0
+    missing = {job.name: lost for job in plan.jobs if (lost := inventory.missing(job))}
+    say_what_failed(plan, members, missing)
+    remove_work(inventory)
+    return 1 if missing or damaged else 0
+
+
+def say_what_failed(plan: "Plan", members: "DataFrame", missing: "Mapping[str, list[Member]]") -> None:
+    """Say on stderr which members are missing in the end: of failed ones why, of all others how many."""
+    from experiments.members import member_of
+
+    failed = members[members.status == "failed"]
+    rows = [dict(row) for _, row in failed.iterrows()]
+    reasons = {(row["job"], member_of(row)): row["reason"] for row in rows}
+    for job in plan.jobs:
+        lost = missing.get(job.name, [])
+        told = Counter(reasons.get((job.setting_name, member)) for member in lost)
+        for reason, count in told.items():
+            why = "are missing; the same command trains them" if reason is None else f"failed: {reason}"
+            print(f"error: {count} members of {job.setting_name} {why}", file=sys.stderr)
 
 
 if __name__ == "__main__":

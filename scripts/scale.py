@@ -1,31 +1,39 @@
 """What a large study costs: files, bytes, and the time and memory of merging it and of its report.
 
 Trains a few members, copies their tables with other seeds until there are as many members as asked for, as the
-jobs of a sharded sweep would have written them, and merges and reports that study, each in a process of its own:
+parts of a sharded sweep would have been written, and merges and reports that study, each in a process of its own:
 `python -m scripts.scale FOLDER --members 100000`.
 """
 
 import argparse
 import hashlib
-import json
 import os
 import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from analysis.schema import typed_row
 from experiments.command import readers_may_leave
-from experiments.study.tables import TABLES
+from experiments.members import member_of
+from experiments.study.part import Part, write_record
+from experiments.study.tables import TABLES, read_table
+from experiments.study.versions import NUMBERS_VERSION
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = (16, 64, 256)
-SEEDS = 5  # of one job
+SEEDS = 5  # of one part
 COPIED = ("status", "job", "reason", "layer_name")  # and what identifies a row
-MERGE = "import sys, pathlib, experiments.study.merge as m; m.merge_tables(pathlib.Path(sys.argv[1]))"
+MERGE = """
+import pathlib, sys
+from experiments.study import inventory, merge
+merge.merge_tables(inventory.take_inventory(pathlib.Path(sys.argv[1])))
+"""
 
 
 def main() -> int:
@@ -40,8 +48,8 @@ def main() -> int:
     members = write_study(template, study, options.members)
     files = [path for path in study.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    jobs = len(list((study / "jobs").iterdir()))
-    print(f"{members} members in {jobs} jobs: {len(files)} files, {size / 1e6:.0f} MB")
+    parts = len(list((study / "jobs").iterdir()))
+    print(f"{members} members in {parts} parts: {len(files)} files, {size / 1e6:.0f} MB")
     for name, command in {"merge": ["-c", MERGE], "report": ["-m", "analysis.report"]}.items():
         print(f"{name}: {measured([sys.executable, *command, str(study)])}", flush=True)
     for name in TABLES:
@@ -61,34 +69,37 @@ def trained(folder: Path) -> Path:
 
 
 def write_study(template: Path, study: Path, members: int) -> int:
-    """Write the jobs of a study of at least so many members; return how many there are.
+    """Write the parts of a study of at least so many members; return how many there are.
 
-    The seeds of one job differ in their measurements by about 1 %, those of different jobs repeat.
+    The seeds of one part differ in their measurements by about 1 %, those of different parts repeat.
     """
-    per_job = SEEDS * len(pd.read_csv(template / "members.csv"))
-    shards = -(-members // (per_job * len(WIDTHS)))
+    kinds = [member_of(typed_row(row)) for row in read_table(template / "members.csv")]
+    per_part = SEEDS * len(kinds)
+    parts = -(-members // (per_part * len(WIDTHS)))
     for width in WIDTHS:
-        whole = f"digits-mlp-width{width}-depth3-batch-{hashlib.sha256(bytes([width % 256])).hexdigest()[:8]}"
+        setting = (
+            f"digits-mlp-width{width}-depth3-batch-{hashlib.sha256(bytes([width % 256])).hexdigest()[:8]}"
+        )
         texts = {
-            name: one_job(template / name, width, whole) for name in TABLES if (template / name).exists()
+            name: one_part(template / name, width, setting) for name in TABLES if (template / name).exists()
         }
-        for shard in range(1, shards + 1):
-            folder = study / "jobs" / f"{whole}-shard{shard:0{len(str(shards))}d}of{shards}"
+        for part in range(parts):
+            folder = study / "jobs" / f"{setting}-{part:08x}"
+            seeds = range(part * SEEDS, (part + 1) * SEEDS)
             folder.mkdir(parents=True)
             for name in ("config.yaml", "environment.json"):
                 (folder / name).write_bytes((template / name).read_bytes())
-            checksums = {}
             for name, text in texts.items():
-                for seed in range(SEEDS):
-                    text = text.replace(f"@{seed}@", str((shard - 1) * SEEDS + seed))
+                for index, seed in enumerate(seeds):
+                    text = text.replace(f"@{index}@", str(seed))
                 (folder / name).write_text(text)
-                checksums[name] = hashlib.sha256(text.encode()).hexdigest()
-            (folder / "done.json").write_text(json.dumps({"job": folder.name, "tables": checksums}))
-    return per_job * len(WIDTHS) * shards
+            finished = [replace(member, seed=seed) for seed in seeds for member in kinds]
+            write_record(folder, Part(folder, finished, [], NUMBERS_VERSION), None, None)
+    return per_part * len(WIDTHS) * parts
 
 
-def one_job(path: Path, width: int, whole: str) -> str:
-    """Return a job's table as text, with @0@ to @4@ for its seeds."""
+def one_part(path: Path, width: int, setting: str) -> str:
+    """Return a part's table as text, with @0@ to @4@ for its seeds."""
     table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     first = list(table.columns).index("batch_size") + 1
     copies = []
@@ -98,7 +109,7 @@ def one_job(path: Path, width: int, whole: str) -> str:
         for name in table.columns[first:]:
             if name not in COPIED and table[name].dtype == float:
                 copy[name] = table[name] * np.exp(random.normal(0, 0.01, len(table)))
-        copies.append(copy.assign(seed=f"@{seed}@", width=width, job=whole))
+        copies.append(copy.assign(seed=f"@{seed}@", width=width, job=setting))
     return pd.concat(copies).to_csv(index=False)
 
 

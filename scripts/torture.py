@@ -59,8 +59,8 @@ def main() -> int:
         assert status == 0, err
         expected = undisturbed.left()
         rows = sum(map(len, expected.tables.values()))
-        print(f"undisturbed: {seconds:.1f} s, {len(undisturbed.jobs)} jobs, {rows} rows", flush=True)
-        print(f"{'fault':<18}{'tried':>6}{'survived':>10}{'rows lost':>11}{'finished jobs repeated':>24}")
+        print(f"undisturbed: {seconds:.1f} s, {len(undisturbed.parts)} parts, {rows} rows", flush=True)
+        print(f"{'fault':<18}{'tried':>6}{'survived':>10}{'rows lost':>11}{'whole parts repeated':>24}")
         survived = True
         for name in chosen or FAULTS:
             fault, count = FAULTS[name]

@@ -22,23 +22,29 @@ PROGRAM = """
 import dataclasses, json, random, sys
 from pathlib import Path
 
-from experiments.study import job_folder
+from experiments.jobs import launch
+from experiments.study import inventory
 from scripts.faults.operations import Point, operations, starts, try_point
 from scripts.faults.study import Left, Study
 
 folder = Path(sys.argv[1])
 sample = operations("eio", Study(folder / "eio", Left({}, set())), random.Random(0), 2, 0)
 
-has_failed = job_folder.has_failed
-def has_failed_or_unlucky(folder):
+is_damaged = inventory.is_damaged
+def is_damaged_or_unlucky(folder):
     try:
-        return has_failed(folder)
+        return is_damaged(folder)
     except OSError:
-        return False
-job_folder.has_failed = has_failed_or_unlucky
+        return True
+inventory.is_damaged = is_damaged_or_unlucky
+launch._lacking = lambda job: job  # which looks once more, and would find them there
 start, seen = starts(folder)[1]
-looks = [number for number, (call, path, _) in enumerate(seen) if (call, path.name) == ("openat", "failed.json")]
-planted = [try_point(Point(start, "eio", number, seen[number])) for number in looks]
+looks = [
+    number
+    for number, (call, path, _) in enumerate(seen)
+    if (call, path.name, path.parent.parent.name) == ("openat", "members.csv", "jobs")
+]
+planted = [try_point(Point(start, "eio", number, seen[number])) for number in looks[:2]]
 print(json.dumps([[dataclasses.asdict(outcome) for outcome in tried] for tried in ([sample], planted)]))
 """
 

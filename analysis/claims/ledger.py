@@ -23,7 +23,7 @@ from .verdict import (
 )
 
 OWN_COMMAND = "the study's own command"
-_SEEDS_AND_STUDY = re.compile(r" (?:'(?:study|members\.seed)=[^']*'|(?:study|members\.seed)=\S*)")
+_SEEDS = re.compile(r" (?:'members\.seed=[^']*'|members\.seed=\S*)")
 RULE = (
     "Each claim is decided by itself: any of its numbers is wrongly decided in at most 5 % of studies (Holm). "
     f"Over {len(CLAIMS)} claims up to {len(CLAIMS) * SIGNIFICANCE:.1g} false decisions are expected."
@@ -52,15 +52,15 @@ class Verdict:
 def verdicts(study: Study, command: str = OWN_COMMAND) -> list[Verdict]:
     """A study's verdict on every claim of the paper, then on every question of ours.
 
-    `command` is the one that made the study: a larger study of the same is what adds seeds.
+    `command` is the one that made the study: with more seeds it trains those that the study lacks.
     """
     found = evidence(study)
-    larger = f"{_SEEDS_AND_STUDY.sub('', command)} study={study.name}_more_seeds"
+    larger = _SEEDS.sub("", command)
     return [verdict_on(claim, found, larger) for claim in (*CLAIMS, *QUESTIONS)]
 
 
 def verdict_on(claim: Claim, found: Evidence, larger: str = OWN_COMMAND) -> Verdict:
-    """The verdict on one claim; `larger` is the command of a larger study, but for its seeds."""
+    """The verdict on one claim; `larger` is the command that lets the study grow, but for its seeds."""
     parts, obstacles = attempt(claim, found)
     decisions = decide(parts)
     missing = [*dict.fromkeys(obstacle.missing for obstacle in obstacles)]

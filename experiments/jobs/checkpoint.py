@@ -1,10 +1,11 @@
 """Checkpoints: where the training of a chunk stands, on disk, so that a killed job goes on from there.
 
 A file holds the members that were trained side by side, each as a row of every tensor. It is read member by
-member: a job that cuts its members into other chunks, on a machine with more cores for instance, finds them too.
+member, whichever command of the study wrote it: one that cuts its members into other chunks or shards, or trains
+them among others, finds them too.
 
     one line of JSON: the sha256 of all that follows
-    one line of JSON: setting, fingerprint of the data, number of training samples, members, finished epochs
+    one line of JSON: setting, version of the numbers, data, number of training samples, members, finished epochs
     what torch.save makes of the state; read with weights_only
 """
 
@@ -13,9 +14,10 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,13 @@ from experiments.data import Data
 from experiments.members import Member
 from experiments.settings.config import Job
 from experiments.study.files import all_or_nothing, listed, naming, remove_partials
+from experiments.study.inventory import Inventory
+from experiments.study.locks import is_free
+from experiments.study.part import WORK, work_folder
+from experiments.study.versions import NUMBERS_VERSION
 from experiments.training.train import TrainingState
 
-FOLDER = "checkpoints"  # in the job's own
+FOLDER = "checkpoints"  # in that where a part is made
 
 
 @dataclass(frozen=True)
@@ -40,61 +46,61 @@ class Place:
     epoch: int
 
 
-def save_checkpoint(
-    folder: Path, job: Job, data: Data, members: Sequence[Member], state: TrainingState
-) -> None:
+def save_checkpoint(job: Job, data: Data, members: Sequence[Member], state: TrainingState) -> None:
     """Write the state of `members`, in place of an earlier one of the same members, all or nothing."""
     names = [list(astuple(member)) for member in members]
     content = io.BytesIO()
-    header = _origin(job, data) | {"members": names, "epoch": state.epoch}
+    wanted = set(job.members)
+    asked_for = [member in wanted for member in members]  # other than noise-free twins that only serve them
+    header = _origin(job, data) | {"members": names, "asked_for": asked_for, "epoch": state.epoch}
     content.write(json.dumps(header).encode() + b"\n")
     torch.save(vars(state), content)
     name = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
-    (folder / FOLDER).mkdir(exist_ok=True)
-    with all_or_nothing(folder / FOLDER / f"{name}.checkpoint", "xb") as file:
+    folder = work_folder(job) / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with all_or_nothing(folder / f"{name}.checkpoint", "xb") as file:
         file.write(json.dumps(hashlib.sha256(content.getbuffer()).hexdigest()).encode() + b"\n")
         file.write(content.getbuffer())
 
 
 def _origin(job: Job, data: Data) -> dict[str, Any]:
     """Return what a state must agree in with the job that goes on from it."""
-    return {"setting": job.setting, "data": data.fingerprint, "samples": len(data.train_labels)}
+    return {
+        "setting": job.setting,
+        "numbers": NUMBERS_VERSION,
+        "data": data.fingerprint,
+        "samples": len(data.train_labels),
+    }
 
 
-def check_checkpoints(folder: Path, job: Job, data: Data) -> None:
-    """Remove what cannot be used: files that are damaged, or of other settings or data; one line says so.
+def find_checkpoints(job: Job, data: Data) -> dict[Member, Place]:
+    """Return where the state of each member of the job's setting lies that has one; of several, the latest.
 
-    Raises OSError for a file that cannot be read: that is no damage.
+    Files that are damaged, or of other settings or data, are not used. Those where this job's own part is made are
+    removed, and a line says so. Raises OSError for a file that cannot be read: that is no damage.
     """
-    remove_partials(folder / FOLDER)
-    for file in _files(folder):
-        try:
-            header = json.loads(_content(file).partition(b"\n")[0])
-            if any(header[key] != value for key, value in _origin(job, data).items()):
-                raise ValueError("it is of other settings or data")
-        except (ValueError, LookupError, TypeError) as error:
-            print(f"{file}: removed, its members start over: {error}", file=sys.stderr)
-            file.unlink()
-
-
-def find_checkpoints(folder: Path) -> dict[Member, Place]:
-    """Return where the state of each member lies that has one; of several, that of the latest epoch.
-
-    Only the files' headers are read.
-    """
+    own = work_folder(job)
+    remove_partials(own / FOLDER)
     places: dict[Member, Place] = {}
-    for path in _files(folder):
-        with path.open("rb") as file:
-            file.readline()
-            header = json.loads(file.readline())
-        for row, values in enumerate(header["members"]):
-            member = Member(*values)
-            if member not in places or places[member].epoch < header["epoch"]:
-                places[member] = Place(path, row, header["epoch"])
+    for work in listed(own.parent):
+        for path in _files(work) if work.name.startswith(job.setting_name) else []:
+            try:
+                header = json.loads(_content(path).partition(b"\n")[0])
+                if any(header[key] != value for key, value in _origin(job, data).items()):
+                    raise ValueError("it is of other settings or data")
+                found = [Member(*values) for values in header["members"]]
+            except (ValueError, LookupError, TypeError, FileNotFoundError) as error:
+                if work == own:
+                    print(f"{path}: removed, its members start over: {error}", file=sys.stderr)
+                    path.unlink()
+                continue
+            for row, member in enumerate(found):
+                if member not in places or places[member].epoch < header["epoch"]:
+                    places[member] = Place(path, row, header["epoch"])
     return places
 
 
-def split_by_epoch(chunks: Sequence[list[Member]], places: dict[Member, Place]) -> list[list[Member]]:
+def split_by_epoch(chunks: Sequence[list[Member]], places: Mapping[Member, Place]) -> list[list[Member]]:
     """Cut each chunk into members that have finished equally many epochs, none of them included."""
     parts = []
     for chunk in chunks:
@@ -104,12 +110,20 @@ def split_by_epoch(chunks: Sequence[list[Member]], places: dict[Member, Place]) 
     return parts
 
 
-def load_state(members: Sequence[Member], places: dict[Member, Place]) -> TrainingState | None:
-    """Put the state of `members`, all after equally many epochs, together; None when they have none."""
+def load_state(members: Sequence[Member], places: Mapping[Member, Place]) -> TrainingState | None:
+    """Put the state of `members`, all after equally many epochs, together; None when they have none.
+
+    Nor have they one where another process, which saved it, has gone on since.
+    """
     if not all(member in places for member in members):
         return None
     mine = [places[member] for member in members]
-    states = {file: _read_state(file) for file in {place.file for place in mine}}
+    try:
+        states = {file: _read_state(file) for file in {place.file for place in mine}}
+    except FileNotFoundError:
+        return None
+    if any(states[place.file]["epoch"] != place.epoch for place in mine):
+        return None
 
     def rows(*path: Any) -> list[Any]:
         found = []
@@ -137,10 +151,33 @@ def load_state(members: Sequence[Member], places: dict[Member, Place]) -> Traini
     )
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a job that is done."""
+def remove_checkpoints(job: Job) -> None:
+    """Remove the checkpoints of a part that is whole."""
     with suppress(FileNotFoundError):
-        shutil.rmtree(folder / FOLDER)
+        shutil.rmtree(work_folder(job) / FOLDER)
+
+
+def remove_work(inventory: Inventory) -> None:
+    """Remove, of the parts that are begun, those of which nobody wants anything any more.
+
+    That is what nobody is at work on, and where no checkpoint is of a member that the study lacks.
+    """
+    for work in listed(inventory.study / WORK):
+        there = inventory.finished.get(work.name.rpartition("-")[0], set())
+        if is_free(work) and _asked_for(work) <= there:
+            shutil.rmtree(work)
+    with suppress(OSError):  # there is none, or something left in it
+        (inventory.study / WORK).rmdir()
+
+
+def _asked_for(work: Path) -> set[Member]:
+    """Return the members that a part which is begun is to hold, as far as it has checkpoints of them."""
+    found: set[Member] = set()
+    for path in _files(work):
+        with suppress(ValueError, LookupError, TypeError):
+            header = json.loads(_content(path).partition(b"\n")[0])
+            found |= {Member(*values) for values in compress(header["members"], header["asked_for"])}
+    return found
 
 
 def _files(folder: Path) -> list[Path]:

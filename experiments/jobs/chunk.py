@@ -1,13 +1,14 @@
 """One chunk of members from initial weights to table rows: build, train, measure, adjust, evaluate."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 from torch import Tensor
 
 from experiments.data import Data
-from experiments.jobs.checkpoint import find_checkpoints, load_state, save_checkpoint
+from experiments.jobs.checkpoint import Place, load_state, save_checkpoint
 from experiments.measuring.adjust import adjust_stack
 from experiments.measuring.evaluate import evaluate
 from experiments.measuring.flips import find_flips
@@ -28,7 +29,6 @@ from experiments.members import Member
 from experiments.networks import build_network
 from experiments.networks.network import Network
 from experiments.settings.config import Job
-from experiments.study.job_folder import job_folder
 from experiments.study.rows import Row, epoch_rows, flip_rows, layer_rows, member_rows
 from experiments.training.augment import measured_data
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members
@@ -41,17 +41,18 @@ def run_chunk(
     data: Data,
     report_steps: Callable[[int], None] = lambda steps: None,
     twins: Twins | None = None,
+    places: Mapping[Member, Place] = MappingProxyType({}),
 ) -> dict[str, list[Row]]:
     """Train and measure `members` side by side; return their rows of each table.
 
-    `twins`, where it is given, receives the trained noise-free members.
+    `twins`, where it is given, receives the trained noise-free members; `places` says where training goes on.
     """
     start = time.perf_counter()
     recipe, count = job.recipe, len(members)
     stack, noise = build_stack(job, members, data)
     # What networks saw in training is what they are measured on.
     measured = measured_data(data, recipe)
-    outcome = train(job, members, stack, noise, data, measured, report_steps)
+    outcome = train(job, members, stack, noise, data, measured, report_steps, places)
 
     end_of_training = time.perf_counter()
     in_train_mode = measure_train_mode(stack, members, noise, measured, recipe, job.measure.draws)
@@ -134,6 +135,7 @@ def train(
     data: Data,
     measured: Data,
     report_steps: Callable[[int], None],
+    places: Mapping[Member, Place],
 ) -> Outcome:
     """Train a stack, from its checkpoint if it has one, tracking and saving what the recipe asks for."""
     recipe = job.recipe
@@ -144,7 +146,7 @@ def train(
     def keep(state: TrainingState) -> None:
         every = recipe.checkpoint_every
         if every and (state.epoch % every == 0 or state.epoch == recipe.epochs):
-            save_checkpoint(job_folder(job), job, data, members, state)
+            save_checkpoint(job, data, members, state)
 
-    start = load_state(members, find_checkpoints(job_folder(job)))
+    start = load_state(members, places)
     return train_stack(stack, members, noise, data, recipe, report_steps, track, start, keep)

@@ -2,18 +2,13 @@
 
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import torch
 
 from experiments.data import Data
-from experiments.jobs.checkpoint import (
-    check_checkpoints,
-    find_checkpoints,
-    remove_checkpoints,
-    split_by_epoch,
-)
+from experiments.jobs.checkpoint import find_checkpoints, split_by_epoch
 from experiments.jobs.chunk_plan import choose_chunks, plan_chunks
 from experiments.jobs.job_data import cached_data, job_site_shapes
 from experiments.jobs.memory import keep_freed_memory
@@ -24,13 +19,12 @@ from experiments.measuring.transplant import (
     Twins,
     add_transplanted_errors,
     missing_twins,
-    noise_free,
     shifts_to_transplant,
 )
 from experiments.members import Member, member_of
 from experiments.settings.config import Job
 from experiments.settings.device import choose_device, choose_processes
-from experiments.study.job_folder import finish_job, finished_rows, job_folder, start_job
+from experiments.study.part import ERRORS, finish_part, job_tables, part_folder, start_part
 from experiments.study.rows import Row, failed_rows
 
 
@@ -48,19 +42,16 @@ def job_chunks(
 
 
 def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
-    """Train and measure every member of a job and write its tables.
+    """Train and measure every member of a job and make a part of the study of them.
 
     `cores` is how many of this machine's the job has to itself, None means all; `live` allows a moving bar.
 
-    An error takes down the members of its chunk, which become rows that say so; all others go on. The job then
-    counts as unfinished, and the same command runs it again: only what failed.
+    An error takes down the members of its chunk, which become rows that say so; all others go on. The same command
+    then trains those that did not finish.
     """
     keep_freed_memory()
-    folder = job_folder(job)
-    rows: dict[str, list[Row]] = {**finished_rows(job)}
-    start_job(job)
-    finished = {member_of(row) for row in rows["members.csv"]}
-    members = [member for member in job.members if member not in finished]
+    start_part(job)
+    rows: dict[str, list[Row]] = {name: [] for name in job_tables(job)}
     errors: list[str] = []
     train_samples = fingerprint = None  # not known when the data cannot be read
 
@@ -74,17 +65,17 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         processes = choose_processes(job.processes, device.type, cores)
         data = cached_data(job.data).to(device)
         train_samples, fingerprint = len(data.train_labels), data.fingerprint
-        check_checkpoints(folder, job, data)
-        # Another shard reports them, or this job did already.
-        extra = missing_twins([*members, *shifts_to_transplant(rows)], job.all_members)
-        chunks = job_chunks(job, [*members, *extra], data, device, processes)
-        chunks = split_by_epoch(chunks, find_checkpoints(folder))
+        # Another part reports them, or nobody asked for them: a member's numbers do not depend on that.
+        extra = missing_twins(job)
+        places = find_checkpoints(job, data)
+        chunks = job_chunks(job, [*job.members, *extra], data, device, processes)
+        chunks = split_by_epoch(chunks, places)
         steps = job.recipe.epochs * (len(data.train_inputs) // job.recipe.batch_size)
         twins: Twins = {}
         with (
             threads(processes if device.type == "cpu" else None),
-            job_progress(job.name, len(members) + len(extra), steps, live) as progress,
-            closing(run_chunks(job, chunks, data, processes, progress.add_steps, twins)) as results,
+            job_progress(job.name, len(job.members) + len(extra), steps, live) as progress,
+            closing(run_chunks(job, chunks, data, processes, progress.add_steps, twins, places)) as results,
         ):
             for chunk, result in results:
                 if isinstance(result, Exception):
@@ -94,29 +85,23 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
                         rows[name] += [row for row in chunk_rows if member_of(row) not in extra]
                 progress.add_members(len(chunk))
             add_transplanted_errors(job, data, twins, rows, job_site_shapes(job, data))
-        if not errors and (lost := missing_transplants(job, rows)):
+        if not errors and (lost := shifts_to_transplant(rows)):
             raise RuntimeError(f"{len(lost)} members have no {COLUMNS['shift']}")
     except Exception as error:  # before the first chunk, or between two
         reached = {member_of(row) for row in rows["members.csv"]}
-        fail([member for member in members if member not in reached], error)
+        fail([member for member in job.members if member not in reached], error)
 
-    order = {member: index for index, member in enumerate(job.members)}
     for table in rows.values():
-        table.sort(key=lambda row: order[member_of(row)])
+        table.sort(key=lambda row: member_of(row).order)
         if train_samples is not None:
             for row in table:
                 row["train_samples"] = train_samples
-    finish_job(job, rows, errors, fingerprint)
+    unfinished = [member_of(row) for row in rows["members.csv"] if row["status"] == "failed"]
+    finish_part(job, rows, [*unfinished, *shifts_to_transplant(rows)], errors, fingerprint)
     if errors:
         reason = errors[0].strip().splitlines()[-1]
-        print(f"{job.name}: {len(errors)} errors, see {folder / 'errors.txt'}: {reason}", file=sys.stderr)
-    else:
-        remove_checkpoints(folder)
-
-
-def missing_transplants(job: Job, rows: Mapping[str, Sequence[Row]]) -> list[Member]:
-    """Return the members that could have a transplanted error, as the job has their twins, and do not."""
-    return [member for member in shifts_to_transplant(rows) if noise_free(member) in job.all_members]
+        file = part_folder(job) / ERRORS
+        print(f"{job.name}: {len(errors)} errors, see {file}: {reason}", file=sys.stderr)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ What becomes of a job is told by its files alone.
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.callbacks import Callbacks
@@ -16,6 +16,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.checks import one_line
+from experiments.jobs.checkpoint import remove_checkpoints
 from experiments.jobs.job import run_job
 from experiments.jobs.progress import jobs_progress
 from experiments.loggers.live import log_job
@@ -23,36 +24,37 @@ from experiments.settings.config import Job, make_job
 from experiments.settings.launchers import cores_of_job
 from experiments.settings.options import CONF
 from experiments.settings.plan import Plan
-from experiments.study.finished import is_finished, is_left_alone
-from experiments.study.job_folder import has_ended, job_folder, move_new_tables
-from experiments.study.locks import job_lock
+from experiments.study.files import is_there
+from experiments.study.inventory import take_inventory
+from experiments.study.locks import part_lock
+from experiments.study.part import DONE, has_ended, part_folder, work_folder
 
 
-def launch_jobs(plan: Plan, jobs: Sequence[Job]) -> None:
-    """Run some of the plan's jobs and wait for their end."""
+def launch_jobs(plan: Plan, parts: Mapping[str, Job]) -> None:
+    """Train the parts that a study lacks of the plan's jobs, by the names of these, and wait for their end."""
     if plan.parallel:
-        _launch_elsewhere(plan, jobs)
+        _launch_elsewhere(plan, parts)
         return
-    for job in jobs:
-        if _run_unless_finished(job):
-            log_job(job)
+    for part in parts.values():
+        if made := _train(part):
+            log_job(made)
 
 
-def _launch_elsewhere(plan: Plan, jobs: Sequence[Job]) -> None:
+def _launch_elsewhere(plan: Plan, parts: Mapping[str, Job]) -> None:
     """Hand jobs to Hydra's launcher, as its sweeper would.
 
     Nothing is logged: many end at once, perhaps on nodes without a network.
     """
-    folders = [job_folder(job) for job in jobs]
+    folders = [part_folder(part) for part in parts.values()]
     with (
         initialize_config_dir(str(CONF), job_name="run", version_base="1.3"),
-        jobs_progress(len(jobs), lambda: sum(map(has_ended, folders))),
+        jobs_progress(len(parts), lambda: sum(map(has_ended, folders))),
     ):
         try:
             config = compose("config", plan.launcher, return_hydra_config=True)
             hydra = HydraContext(GlobalHydra.instance().config_loader(), Callbacks(config))
             launcher = Plugins.instance().instantiate_launcher(hydra, _run_elsewhere, config)
-            launcher.launch([plan.overrides[job.name] for job in jobs], initial_job_idx=0)
+            launcher.launch([plan.overrides[name] for name in parts], initial_job_idx=0)
         except Exception as error:  # a node was lost, say: whatever the launcher's own library raises
             lines = str(error).strip().splitlines() or [type(error).__name__]
             reason = one_line(lines[-1])
@@ -69,18 +71,24 @@ def _run_elsewhere(config: DictConfig) -> None:
     except OSError as error:
         print(f"error: {job.name}: {one_line(error)}", file=sys.stderr)
         return
-    _run_unless_finished(job, cores_of_job(hydra.launcher), live=False)
+    _train(job, cores_of_job(hydra.launcher), live=False)
 
 
-def _run_unless_finished(job: Job, cores: int | None = None, live: bool = True) -> bool:
-    """Run a job, unless its study holds it finished by now; say whether it ran to its end."""
+def _train(job: Job, cores: int | None = None, live: bool = True) -> Job | None:
+    """Train what the study lacks of a job once nobody else is at work on it; return the part that was made."""
     try:
-        with job_lock(job_folder(job)):
-            move_new_tables(job_folder(job))
-            if is_finished(job) or is_left_alone(job):
-                return False
-            run_job(job, cores, live)
+        while (part := _lacking(job)).members:
+            with part_lock(work_folder(part)):
+                if _lacking(job) != part:  # whoever was at work on it has finished some
+                    continue
+                run_job(part, cores, live)
+                if is_there(part_folder(part) / DONE):
+                    remove_checkpoints(part)
+                return part
     except OSError as error:  # a full disk, say; the next job may be luckier
         print(f"error: {job.name}: {one_line(error)}", file=sys.stderr)
-        return False
-    return True
+    return None
+
+
+def _lacking(job: Job) -> Job:
+    return take_inventory(job.folder, job.setting_name, job.members).to_train(job)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -19,6 +19,7 @@ from experiments.jobs.memory import HUGE_PAGES, keep_freed_memory, look_for_garb
 
 if TYPE_CHECKING:
     from experiments.data import Data
+    from experiments.jobs.checkpoint import Place
     from experiments.measuring.transplant import Twins
     from experiments.members import Member
     from experiments.settings.config import Job
@@ -32,6 +33,7 @@ _CONTEXT = multiprocessing.get_context("spawn" if sys.platform == "win32" else "
 _job: Any = None
 _data: Any = None
 _steps: Any = None
+_places: Any = None
 
 
 def start_server() -> None:
@@ -61,12 +63,13 @@ def run_chunks(
     processes: int,
     report_steps: Callable[[int], None],
     twins: "Twins",
+    places: "Mapping[Member, Place]",
 ) -> Generator[tuple[list["Member"], Rows | Exception], None, None]:
     """Yield each chunk with its rows, or with the error it raised, as they finish.
 
     One process means this one, also where the machine has nothing that several could share; a line says so then.
     `report_steps` is told of finished member-steps several times a second, and `twins` receives the trained
-    noise-free members.
+    noise-free members. `places` says where training goes on.
     """
     # Finished member-steps of each chunk. Only the process that runs a chunk writes its number, without a lock,
     # which a killed process would never give back.
@@ -82,12 +85,12 @@ def run_chunks(
 
         for chunk in chunks:
             try:
-                yield chunk, run_chunk(job, chunk, data, report_steps, twins)
+                yield chunk, run_chunk(job, chunk, data, report_steps, twins, places)
             except Exception as error:
                 yield chunk, error
         return
     arrays = {name: getattr(data, name).numpy() for name in _TENSORS}  # shared memory may be small
-    start = (job, replace(data, **arrays), steps)
+    start = (job, replace(data, **arrays), steps, places)
     left = list(enumerate(chunks))
     # A process that is killed, for want of memory say, takes the pool with it, and every chunk that is not done.
     # These run once more; then each in a pool of its own, so that a chunk which kills its process fails alone.
@@ -124,7 +127,7 @@ def _run_pool(
     report_steps: Callable[[int], None],
     twins: "Twins",
 ) -> Iterator[tuple[NumberedChunk, Rows | Exception]]:
-    """Run chunks in a pool of processes, each started with `start`: the job, its data, the counts of steps."""
+    """Run chunks in a pool of processes, each started with `start`: what `_start_worker` takes."""
     pool = ProcessPoolExecutor(processes, _CONTEXT, _start_worker, start)
     futures: dict[Future, NumberedChunk] = {}
     try:
@@ -179,18 +182,18 @@ _TENSORS = tuple(
 )
 
 
-def _start_worker(job: "Job", arrays: "Data", steps: Any) -> None:
+def _start_worker(job: "Job", arrays: "Data", steps: Any, places: "Mapping[Member, Place]") -> None:
     """Prepare a worker process: one thread, its data, and an end when the main process ends."""
     import numpy as np
     import torch
 
-    global _job, _data, _steps
+    global _job, _data, _steps, _places
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     look_for_garbage_from_here()
     keep_freed_memory()
     torch.set_num_threads(1)
-    _job, _steps = job, steps
+    _job, _steps, _places = job, steps, places
     # What is no array are images that stay on disk.
     tensors = {
         name: torch.from_numpy(value) if isinstance(value := getattr(arrays, name), np.ndarray) else value
@@ -222,7 +225,7 @@ def _run_chunk(number: int, chunk: list["Member"]) -> tuple[Rows, dict]:
         _steps[number] += steps
 
     twins: Twins = {}
-    rows = run_chunk(_job, chunk, _data, report, twins)
+    rows = run_chunk(_job, chunk, _data, report, twins, _places)
     # Plain bytes again.
     arrays = {m: {name: value.numpy() for name, value in state.items()} for m, state in twins.items()}
     return rows, arrays

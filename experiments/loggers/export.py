@@ -11,8 +11,11 @@ from experiments.loggers.member_records import member_records
 from experiments.loggers.offline import wandb_folder, write_missing_runs
 from experiments.loggers.run_record import RunRecord
 from experiments.loggers.upload import upload
+from experiments.members import Member
 from experiments.settings.logger import WandbSettings
-from experiments.study.job_folder import is_damaged
+from experiments.study.inventory import take_inventory
+from experiments.study.merge import kept_members
+from experiments.study.part import is_damaged
 
 
 class ExportError(ConfigError):
@@ -46,7 +49,7 @@ def export_study(
     Args:
         study: the study's folder.
         destination: project and entity of the runs; in mode online, what is not uploaded yet is.
-        jobs: the names of the jobs to export; None for all.
+        jobs: the names of the parts to export; None for all.
         report: the run of job type `report`; None for none.
 
     Raises:
@@ -62,7 +65,7 @@ def export_study(
     exported = []
     for name in whole:
         try:
-            records = member_records(study / "jobs" / name)
+            records = member_records(study / "jobs" / name, _shown(study, name))
         except ConfigError:
             raise
         except (OSError, ValueError, LookupError, RecursionError) as error:
@@ -72,6 +75,13 @@ def export_study(
         exported.append(_export_records(study, "report", [report], destination))
     runs, written, uploaded = (sum(counts) for counts in zip(*exported, strict=True))
     return Exported(runs, written, uploaded)
+
+
+def _shown(study: Path, name: str) -> set[Member] | None:
+    """Return the members of a part whose rows the study shows; None, all, for one of an earlier version."""
+    parts = take_inventory(study, name.rpartition("-")[0]).parts
+    by_name = {part.folder.name: set(members) for part, members in kept_members(parts)}
+    return by_name.get(name, set()) if name in {part.folder.name for part in parts} else None
 
 
 def _export_records(

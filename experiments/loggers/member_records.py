@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from analysis.schema import IDENTITY, MEMBER_KEY, RECIPE, typed_row
 from analysis.theory.noises import NO_NOISE, family
 from experiments.checks import regular_file
 from experiments.loggers.run_record import Lines, Row, RunRecord
+from experiments.members import Member, member_of
 from experiments.settings.config import DATA_KEYS_WITHOUT_EFFECT, RESULT_KEYS, without
-from experiments.study.job_folder import read_config
+from experiments.study.part import read_config
 from experiments.study.tables import read_table
 
 SET_BEFORE_TRAINING = (*IDENTITY, *RECIPE)
@@ -37,8 +38,8 @@ RATIO_LINES = {
 }
 
 
-def member_records(job_folder: Path) -> list[RunRecord]:
-    """Return a record for every member of the job in `job_folder`, in the order of its table.
+def member_records(job_folder: Path, shown: Collection[Member] | None = None) -> list[RunRecord]:
+    """Return a record for every member of a part, or those of `shown`, in the order of its table.
 
     Raises OSError, or ValueError where a file is not what this version writes.
     """
@@ -64,6 +65,7 @@ def member_records(job_folder: Path) -> list[RunRecord]:
             more_config={"configuration": configuration, "environment": environment},
         )
         for row in members
+        if shown is None or member_of(typed_row(row)) in shown
     ]
 
 

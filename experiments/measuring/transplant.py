@@ -36,11 +36,15 @@ def noise_free(member: Member) -> Member:
     return Member("none", "none", 0.0, member.seed, member.lr, member.weight_decay)
 
 
-def missing_twins(members: Sequence[Member], of_job: Sequence[Member]) -> list[Member]:
-    """Return the noise-free twins that `of_job` has, and `members`, a part of it to be trained, need and lack."""
-    needed = dict.fromkeys(map(noise_free, members))
-    there, trained = set(of_job), set(members)
-    return [twin for twin in needed if twin in there and twin not in trained]
+def missing_twins(job: Job) -> list[Member]:
+    """Return the noise-free twins that the members of a job need and that are not among them.
+
+    None where nothing is transplanted: without `measure.interventions`, or where no statistics are stored.
+    """
+    if not job.measure.interventions or job.model.norm != "batch":
+        return []
+    trained = set(job.members)
+    return [twin for twin in dict.fromkeys(map(noise_free, job.members)) if twin not in trained]
 
 
 def keep_twins(twins: Twins, stack: Network, members: Sequence[Member]) -> None:
@@ -53,7 +57,7 @@ def keep_twins(twins: Twins, stack: Network, members: Sequence[Member]) -> None:
 
 
 def shifts_to_transplant(rows: Mapping[str, Sequence[dict[str, Any]]]) -> dict[Member, Shifts]:
-    """Return the coarse shift of each layer, by its name, of noisy members that have not been transplanted yet.
+    """Return the coarse shift of each layer, by its name, of noisy members that have not been transplanted.
 
     Left out are members of which a layer shows none: diverged or failed ones, all where no statistics are stored,
     and all without `measure.interventions`.

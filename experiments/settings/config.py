@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -29,13 +29,14 @@ from experiments.networks import NETWORKS, ModelSettings, check_model_config
 from experiments.settings.device import DEVICE
 from experiments.settings.logger import WandbSettings, check_logger_config
 from experiments.settings.recipe import Recipe, check_recipe_config
-from experiments.settings.shards import shard_members, shard_name
+from experiments.settings.shards import shard_members
 
 # What a job computes; everything else says only where and how fast.
 RESULT_KEYS = ("data", "model", "recipe", "members", "measure")
 # Files may lie anywhere: the folder in which they were found does not change what they hold.
 DATA_KEYS_WITHOUT_EFFECT = ("root", "download")
-RECIPE_KEYS_WITHOUT_EFFECT = ("checkpoint_every",)
+# Members have a learning rate and a weight decay of their own, for which the recipe's only stand in.
+RECIPE_KEYS_WITHOUT_EFFECT = ("checkpoint_every", "lr", "weight_decay")
 
 _AUTO_COUNT = Rule(
     "auto, or a whole number of at least 1", lambda value: value == "auto" or COUNT.accepts(value)
@@ -58,14 +59,16 @@ TOP_RULES = {
 
 @dataclass(frozen=True)
 class Cut:
-    """The section `job`: how a job is cut into shards, and what becomes of its failures."""
+    """The section `job`: how a job is cut into shards, and which of its missing members it trains."""
 
     shards: int = ruled(COUNT)
     shard: int | None = ruled(null_or(COUNT, "every one of them"))
     retry: str = ruled(one_of("failed", "none"))
+    mix_versions: bool = ruled(SWITCH)
 
 
-WHOLE = {"shards": 1, "shard": None, "retry": "failed"}  # what the section is where it is missing
+# What the section is where it is missing.
+WHOLE = {"shards": 1, "shard": None, "retry": "failed", "mix_versions": False}
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,10 @@ WITHOUT_KEY = {
 
 @dataclass(frozen=True)
 class Job:
-    """One architecture on one data set with one recipe, and all its members or a shard of them; all checked.
+    """One architecture on one data set with one recipe, the *setting*, and members of it; all checked.
 
-    `spec` is the section `members` as it was typed, `all_members` are those of the whole job, `members` those that
-    this job trains: the same list unless it is a shard. `whole` is the job that `split_job` cut this one from.
+    `spec` is the section `members` as it was typed; `members`, in their order, are those that this job wants or
+    trains: all of these, a shard of them, or what a study lacks of either.
     """
 
     data: DataSettings
@@ -104,8 +107,6 @@ class Job:
     chunk: int | Literal["auto"]
     cut: Cut
     members: list[Member]
-    all_members: list[Member]
-    whole: "Job | None" = field(default=None, compare=False, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -136,21 +137,19 @@ class Job:
         return json.dumps({key: _plain(section) for key, section in sections.items()}, sort_keys=True)
 
     @cached_property
-    def name(self) -> str:
-        """The job's folder within the study: the name of the whole job, and which shard of it this is."""
-        return shard_name(self.whole_name, self.cut.shard, self.cut.shards)
+    def setting_name(self) -> str:
+        """The name that tables know the setting by: readable, and different for every different one."""
+        model = self.model
+        return (
+            f"{self.data.name}-{model.name}-width{model.width}-depth{model.depth}-{model.norm}"
+            f"-{_short_hash(self.setting)}"
+        )
 
     @cached_property
-    def whole_name(self) -> str:
-        """The name that tables know the job by: readable, and different for every different result."""
-        if self.whole is not None:
-            return self.whole.whole_name
-        model = self.model
-        results = self.setting + json.dumps(sorted(astuple(member) for member in self.all_members))
-        return (
-            f"{self.data.name}-{model.name}-width{model.width}-depth{model.depth}"
-            f"-{model.norm}-{hashlib.sha256(results.encode()).hexdigest()[:8]}"
-        )
+    def name(self) -> str:
+        """The name of the job, and of the part of a study that it makes: the setting's, and which members."""
+        members = [astuple(member) for member in self.members]
+        return f"{self.setting_name}-{_short_hash(json.dumps(members))}"
 
 
 def make_job(config: Mapping[str, Any]) -> Job:
@@ -183,7 +182,6 @@ def make_job(config: Mapping[str, Any]) -> Job:
         **{key: config[key] for key in ("study", "output", "device", "processes", "chunk")},
         cut=cut,
         members=own,
-        all_members=members,
     )
 
 
@@ -192,8 +190,8 @@ def split_job(job: Job) -> list[Job]:
     if job.cut.shards == 1 or job.cut.shard is not None:
         return [job]
     return [
-        replace(job, cut=replace(job.cut, shard=shard), members=members, whole=job)
-        for shard, members in enumerate(shard_members(job.all_members, job.cut.shards), start=1)
+        replace(job, cut=replace(job.cut, shard=shard), members=members)
+        for shard, members in enumerate(shard_members(job.members, job.cut.shards), start=1)
     ]
 
 
@@ -208,3 +206,7 @@ def _plain(section: Mapping[str, Any]) -> dict[str, Any]:
         key: int(value) if isinstance(value, float) and value.is_integer() else value
         for key, value in section.items()
     }
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

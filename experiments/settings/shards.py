@@ -1,10 +1,9 @@
 """Shards: the members of one job cut into several jobs, so that more cores or machines have work.
 
-Shards take whole seeds while there are enough of them, because members of one seed are paired. Their order is
-that of the members, so the tables of all shards, one behind the other, are the table of the whole job.
+Shards take whole seeds while there are enough of them, because members of one seed are paired. The cut depends on
+the members that the job wants alone, not on those that its study lacks: every machine finds the same.
 """
 
-import re
 from collections.abc import Sequence
 from itertools import chain, groupby, pairwise
 from typing import TypeVar
@@ -12,15 +11,13 @@ from typing import TypeVar
 from experiments.members import Member
 
 T = TypeVar("T")
-_FOLDER = re.compile(r"(?P<whole>.+?)(?:-shard0*(?P<shard>\d+)of(?P<shards>\d+))?")
 
 
 def shard_members(members: Sequence[Member], shards: int) -> list[list[Member]]:
     """Cut `members`, whose seeds stand one behind the other, into that many lists, none of them empty.
 
     Sizes differ by a seed at most; with more shards than seeds each seed is cut on its own, and sizes within it
-    differ by a member at most. Twice as many shards cut the same shards again. Raises ValueError for more shards
-    than members.
+    differ by a member at most. Raises ValueError for more shards than members.
     """
     by_seed = [list(of_seed) for _, of_seed in groupby(members, key=lambda member: member.seed)]
     if shards <= len(by_seed):
@@ -29,20 +26,6 @@ def shard_members(members: Sequence[Member], shards: int) -> list[list[Member]]:
         raise ValueError(f"{len(members)} members are too few for {shards} shards")
     counts = map(len, _cut(range(shards), len(by_seed)))
     return [part for of_seed, count in zip(by_seed, counts, strict=True) for part in _cut(of_seed, count)]
-
-
-def shard_name(whole: str, shard: int | None, shards: int) -> str:
-    """Return the name of a shard's folder, from that of the whole job; one shard is the whole job."""
-    if shard is None or shards == 1:
-        return whole
-    return f"{whole}-shard{shard:0{len(str(shards))}d}of{shards}"
-
-
-def read_shard_name(folder: str) -> tuple[str, int, int]:
-    """Return (name of the whole job, shard, shards) from the name of a job's folder."""
-    match = _FOLDER.fullmatch(folder)
-    assert match is not None
-    return match["whole"], int(match["shard"] or 1), int(match["shards"] or 1)
 
 
 def _cut(items: Sequence[T], parts: int) -> list[list[T]]:

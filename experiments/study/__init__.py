@@ -1,14 +1,19 @@
-"""A study on disk: what is finished, what may join it, and its tables.
+"""A study on disk: what it holds, what may join it, and its tables.
 
-outputs/STUDY/members.csv, layers.csv, epochs.csv    all jobs together
-outputs/STUDY/flips.csv                  only of jobs that were asked for it (measure.flips)
+outputs/STUDY/members.csv, layers.csv, epochs.csv    all members together
+outputs/STUDY/flips.csv                  only of members that were asked for it (measure.flips)
 outputs/STUDY/modes.csv                  statements about train() and eval(), see experiments/modes
-outputs/STUDY/environment.json           where and by which command jobs were last added
-outputs/STUDY/jobs/JOB/                  a job's own tables, config.yaml, environment.json
-outputs/STUDY/jobs/JOB/checkpoints/      where training stands, while it goes on (recipe.checkpoint_every)
-outputs/STUDY/jobs/JOB/done.json         checksums of the job's tables; only a finished job has it
-outputs/STUDY/jobs/JOB/failed.json       the same of a job some of whose members failed
-outputs/STUDY/jobs/JOB/errors.txt        tracebacks of these members
-outputs/STUDY/jobs/JOB/.new/             its new tables, while they are written
-outputs/STUDY/jobs/JOB-shard2of4/        a job that was cut has a folder for each of its shards
+outputs/STUDY/environment.json           where and by which command members were last added
+outputs/STUDY/jobs/PART/                 a part: its own tables, config.yaml, environment.json
+outputs/STUDY/jobs/PART/done.json        its record: members, data, version of the numbers, checksums of its tables
+outputs/STUDY/jobs/PART/failed.json      the same of a part some of whose members did not finish
+outputs/STUDY/jobs/PART/errors.txt       tracebacks of these members
+outputs/STUDY/.work/PART/new/            a part that is not whole yet
+outputs/STUDY/.work/PART/checkpoints/    where training of its members stands (recipe.checkpoint_every)
+
+part       one part on disk;  inventory  which members there are, and which are missing
+admission  what may join;  versions, environment  by what it was made
+tables, rows, merge  from a member's numbers to the study's tables;  summary  what a command prints of them
+locks, files  one process at a time, files whole or not at all
+earlier    studies of an earlier layout;  __main__  a command of its own, which drops members
 """

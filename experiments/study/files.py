@@ -66,7 +66,7 @@ def listed(folder: Path) -> list[Path]:
     Raises OSError for a folder that cannot be read; Path.glob may take it for an empty one.
     """
     try:
-        return sorted(folder.iterdir())
+        return [folder / name for name in sorted(os.listdir(folder))]
     except FileNotFoundError:
         return []
 

@@ -1,4 +1,4 @@
-"""Who is at work on a study, and on a job of it: one process at a time."""
+"""Who is at work on a study, and on a part of it: one process at a time."""
 
 import sys
 from collections.abc import Iterator
@@ -41,20 +41,30 @@ def study_lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def job_lock(folder: Path) -> Iterator[None]:
-    """Keep the job in `folder` to this process, cleared of torn files; wait while another one is at work on it.
+def part_lock(work: Path) -> Iterator[None]:
+    """Keep the part that is made in `work` to this process; wait while another one is at work on it.
 
     On a cluster a job may still run when the command that launched it has been stopped and typed again.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"{folder.name}: another process is at work on it; waiting for its end", file=sys.stderr)
+        print(f"{work.name}: another process is at work on it; waiting for its end", file=sys.stderr)
         lock.acquire()
     try:
-        remove_partials(folder)
         yield
     finally:
         lock.release()
+
+
+def is_free(work: Path) -> bool:
+    """Say whether nobody is at work on the part that is made in `work`."""
+    lock = FileLock(work / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    lock.release()
+    return True

@@ -1,54 +1,64 @@
-"""The tables of a whole study, made of those of its jobs."""
+"""The tables of a whole study, made of those of its parts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.members import Member
-from experiments.settings.shards import read_shard_name
-from experiments.study.files import is_there, listed, write_text
-from experiments.study.job_folder import checksum, has_ended, is_damaged, is_done, read_job
-from experiments.study.tables import TABLES, join_tables
+from experiments.study.files import is_there, write_text
+from experiments.study.inventory import Inventory
+from experiments.study.part import LISTS, Part, checksum
+from experiments.study.tables import TABLES, Rows, join_tables
 
 
-def merge_tables(folder: Path) -> list[str]:
-    """Write the study's tables from those of its jobs, in the order of the jobs' names and shards.
+def merge_tables(inventory: Inventory) -> None:
+    """Write a study's tables: the rows of its members, setting by setting, in the order of members.
 
-    What a finished job holds is taken from nowhere else: not from a job of another cut that did not finish. The
-    sha256 of each table goes to merged.json, by which a report sees that somebody edited one.
-    Return the names of jobs that were left out because their tables are damaged.
+    Neither when nor by which command a member was trained makes a difference. The sha256 of each table goes to
+    merged.json, by which a report sees that somebody edited one.
     """
-    jobs = [path for path in listed(folder / "jobs") if has_ended(path)]
-    damaged = sorted(job.name for job in jobs if is_damaged(job))
-    whole = _without_repeats([job for job in jobs if job.name not in damaged])
+    study, kept = inventory.study, kept_members(inventory.parts)
     for name, columns in TABLES.items():
-        having = [job / name for job in whole if is_there(job / name)]
-        if having or name == "members.csv":
-            join_tables(folder / name, columns, having)
+        there = [(part, members) for part, members in kept if is_there(part.folder / name)]
+        if there or name == "members.csv":
+            join_tables(study / name, columns, _side_by_side(there, name))
         else:
-            (folder / name).unlink(missing_ok=True)
-    written = {name: checksum(folder / name) for name in TABLES if (folder / name).exists()}
-    write_text(folder / "merged.json", json.dumps(written, indent=2))
-    return damaged
+            (study / name).unlink(missing_ok=True)
+    written = {name: checksum(study / name) for name in TABLES if is_there(study / name)}
+    write_text(study / "merged.json", json.dumps(written, indent=2))
 
 
-def _without_repeats(folders: Sequence[Path]) -> list[Path]:
-    """Return the folders of jobs in the order of their rows, less those whose members others hold already.
+def kept_members(parts: list[Part]) -> list[tuple[Part, list[Member]]]:
+    """Return the parts whose rows a study shows, and of which members in their order; each member is shown once.
 
-    Only a job that was cut in several ways repeats members; what is finished goes before what failed.
+    One that several parts hold is shown as finished if it is finished in one.
     """
-    names = {folder: read_shard_name(folder.name) for folder in folders}
-    cuts: dict[str, set[int]] = {}
-    for whole, _, shards in names.values():
-        cuts.setdefault(whole, set()).add(shards)
-    taken: dict[str, set[Member]] = {}
-    kept = []
-    for folder in sorted(folders, key=lambda folder: (not is_done(folder), folder.name)):
-        whole, _, _ = names[folder]
-        if len(cuts[whole]) > 1:
-            members = set(read_job(folder).members)
-            if not taken.setdefault(whole, set()).isdisjoint(members):
-                continue
-            taken[whole] |= members
-        kept.append(folder)
-    return sorted(kept, key=lambda folder: (names[folder][0], (names[folder][1] - 1) / names[folder][2]))
+    owners: dict[tuple[str, Member], Part] = {}
+    for which in LISTS:
+        for part in parts:
+            for member in getattr(part, which):
+                owners.setdefault((part.setting, member), part)
+    kept: dict[Path, list[Member]] = {}
+    for (_, member), part in owners.items():
+        kept.setdefault(part.folder, []).append(member)
+    return [
+        (part, sorted(kept[part.folder], key=lambda member: member.order))
+        for part in parts
+        if part.folder in kept
+    ]
+
+
+def _side_by_side(parts: list[tuple[Part, list[Member]]], name: str) -> Iterator[list[Rows]]:
+    """Yield the rows of a table in groups, in their order: only within a group must rows be put in order."""
+    group: list[Rows] = []
+    last = None
+    for part, members in sorted(parts, key=lambda kept: (kept[0].setting, kept[1][0].order)):
+        whole = len(members) == len(part.finished) + len(part.unfinished)
+        if last is None or (part.setting, members[0].order) > last:
+            if group:
+                yield group
+            group = []
+        group.append(Rows(part.folder / name, None if whole else frozenset(members)))
+        last = max(last or ("",), (part.setting, members[-1].order))
+    if group:
+        yield group

@@ -22,7 +22,7 @@ def identity(job: Job, member: Member) -> Row:
         "norm": model.norm,
         "noise_variance": member.noise_variance,
         "batch_size": job.recipe.batch_size,
-        "job": job.whole_name,
+        "job": job.setting_name,
         **asdict(member),
     }
 

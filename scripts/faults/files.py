@@ -48,9 +48,9 @@ def damages(study: Study, draw: random.Random, count: int, seconds: float) -> Ou
     outcome = Outcome()
     study.run()
     for _ in range(count):
-        job = draw.choice(study.jobs)
+        part = draw.choice(study.parts)
         path = draw.choice(
-            [job / name for name in (*TABLES, "done.json", "config.yaml")]
+            [part / name for name in (*TABLES, "done.json", "config.yaml")]
             + [study.path / name for name in TABLES]
         )
         content = path.read_bytes()
@@ -64,7 +64,7 @@ def damages(study: Study, draw: random.Random, count: int, seconds: float) -> Ou
         outcome.tried += 1
         status, err = study.run()
         study.judge(outcome, status, err)
-        if path.parent == job and path.suffix == ".csv" and "not as they were written" not in err:
+        if path.parent == part and path.suffix == ".csv" and "not as they were written" not in err:
             outcome.notes.append(f"{kind} {path.name}: not said")
     return outcome
 

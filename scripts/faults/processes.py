@@ -9,15 +9,20 @@ from contextlib import suppress
 from scripts.faults.command import wait_for_end, workers
 from scripts.faults.study import Outcome, Study
 
+# What is asked for first of a study that then grows to its whole.
+PARTS = [["members.seed=[1]"], ["members.none=false"], ["model.width=8"], ["job.shards=3", "job.shard=2"]]
+
 
 def kills(study: Study, draw: random.Random, count: int, seconds: float) -> Outcome:
     """Kill the command, at a random moment and by a random signal, until it was killed `count` times.
 
-    A study is killed again and again until it is finished; then the next one begins.
+    Half of the studies hold a part already, and are killed while they grow.
     """
     outcome = Outcome()
     while outcome.tried < count:
         study.clear()
+        if outcome.tried % 2:
+            study.run(*draw.choice(PARTS))
         number = draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
         command = study.start()
         if command.wait(draw.uniform(0, seconds)):
@@ -44,8 +49,8 @@ def checkpoint_kills(study: Study, draw: random.Random, count: int, seconds: flo
     while outcome.tried < count:
         study.clear()
         command = study.start(*arguments)
-        jobs_to_wait_for = draw.randrange(1, 5)  # then there is a checkpoint of this one
-        while command.poll() is None and (len(study.jobs) < jobs_to_wait_for or not study.checkpoints()):
+        parts_to_wait_for = draw.randrange(1, 5)  # then there is a checkpoint of this one
+        while command.poll() is None and (study.begun < parts_to_wait_for or not study.checkpoints()):
             time.sleep(0.002)
         time.sleep(draw.uniform(0, 0.05))
         if command.poll() is None and study.checkpoints():
@@ -85,7 +90,7 @@ def twins(study: Study, draw: random.Random, count: int, seconds: float) -> Outc
     for _ in range(count):
         study.clear()
         first = study.start()
-        while first.poll() is None and not study.jobs:
+        while first.poll() is None and not study.begun:
             time.sleep(0.05)
         status, err = study.start().end(600)
         outcome.tried += 1

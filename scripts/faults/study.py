@@ -1,5 +1,6 @@
 """A small study that faults are done to, and what became of it beside an undisturbed run."""
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +44,10 @@ class Outcome:
 
 
 class Left(NamedTuple):
-    """What a command leaves: the merged tables as text, less the columns of time, and the names of all files."""
+    """What a command leaves: the merged tables as text, less the columns of time, and the names of all files.
+
+    How many parts a study has depends on what disturbed it: of the files in them all that there may be are named.
+    """
 
     tables: Tables
     files: set[str]
@@ -72,31 +76,35 @@ class Study:
         return self.start(*arguments, prepare=prepare).end(600)
 
     @property
-    def jobs(self) -> list[Path]:
-        """The folders of its jobs."""
+    def parts(self) -> list[Path]:
+        """The folders of its parts."""
         return sorted((self.path / "jobs").glob("*"))
 
+    @property
+    def begun(self) -> int:
+        """How many parts were begun so far, those that are whole included."""
+        return len(self.parts) + len(list(self.path.glob(".work/*/new/config.yaml")))
+
     def done(self) -> dict[str, int]:
-        """When each finished job was finished, in nanoseconds."""
+        """When each whole part was written, in nanoseconds."""
         return {
-            job.name: (job / "done.json").stat().st_mtime_ns
-            for job in self.jobs
-            if (job / "done.json").exists()
+            part.name: (part / "done.json").stat().st_mtime_ns
+            for part in self.parts
+            if (part / "done.json").exists()
         }
 
     def finished_members(self) -> set[str]:
-        """The rows of members that are finished, in jobs that have ended, with the seconds that they took."""
+        """The rows of members that are finished, with the seconds that they took."""
         return {
             line
             for table in self.path.glob("jobs/*/members.csv")
-            if any((table.parent / record).exists() for record in ("done.json", "failed.json"))
             for line in table.read_text().splitlines()
             if ",ok," in line
         }
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints that there are."""
-        return list(self.path.glob("jobs/*/checkpoints/*.checkpoint"))
+        return list(self.path.glob(".work/*/checkpoints/*.checkpoint"))
 
     def left(self) -> Left:
         """What is there now."""
@@ -108,7 +116,14 @@ class Study:
             for name in TABLES
             if (self.path / name).exists()
         }
-        return Left(tables, {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")})
+        return Left(tables, {self._kind(path) for path in self.folder.rglob("*")})
+
+    def _kind(self, path: Path) -> str:
+        """The name of a file or folder, alike for all of a kind that whole parts hold."""
+        name = str(path.relative_to(self.folder))
+        return re.sub(
+            r"jobs/[^/.]+-[0-9a-f]{8}(/(failed|done)\.json|/errors\.txt)?(?=/|$)", "jobs/PART", name
+        )
 
     def judge(self, outcome: Outcome, status: int, err: str) -> None:
         """Compare what is there with what an undisturbed run leaves, and count."""

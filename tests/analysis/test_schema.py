@@ -74,6 +74,7 @@ def written(tmp_path_factory) -> Path:
     """A study of two members, the noisy one with images that it loses in eval mode."""
     from experiments.jobs.job import run_job
     from experiments.settings.plan import plan_jobs
+    from experiments.study.inventory import take_inventory
     from experiments.study.merge import merge_tables
 
     output = tmp_path_factory.mktemp("schema")
@@ -81,7 +82,7 @@ def written(tmp_path_factory) -> Path:
     small = ["recipe.epochs=2", "recipe.track_modes=true", "model.width=8", "measure.flips=3", "processes=1"]
     plan = plan_jobs([*members, *small, f"output={output}"], multirun=False)
     run_job(plan.jobs[0], None)
-    assert merge_tables(plan.folder) == []
+    merge_tables(take_inventory(plan.folder))
     return plan.folder
 
 

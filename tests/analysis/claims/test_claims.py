@@ -80,8 +80,7 @@ def test_too_few_seeds_are_said_to_be_too_few_with_the_seeds_and_the_command_tha
     )
     known = next(verdict for verdict in found.values() if verdict.word == "undecided" and verdict.commands)
     assert known.commands[0].startswith(
-        "python -m experiments.run +sweep=x model.width=16,64 study=planted_more_seeds "
-        '"members.seed=[$(seq -s, 0 '
+        'python -m experiments.run +sweep=x study=small model.width=16,64 "members.seed=[$(seq -s, 0 '
     )
     one = judged(planted.Plan(seeds=1))
     assert {verdict.word for verdict in one.values()} == {Word.NOT_TESTABLE}

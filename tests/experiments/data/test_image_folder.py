@@ -321,7 +321,7 @@ def test_other_pictures_under_the_same_settings_are_other_data(run, folder, tmp_
     there = files_below(Path("out/mine"))
 
     again = run(*arguments, f"data.root={elsewhere / 'same'}", "study=mine")
-    assert "1 of 1 jobs are finished already" in again.err
+    assert "grow: all 1 members are there" in again.err
     refused = run(*arguments, f"data.root={elsewhere / 'other'}", "study=mine")
     assert refused.status == 2
     assert re.fullmatch(

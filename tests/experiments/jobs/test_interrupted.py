@@ -43,7 +43,7 @@ def test_a_killed_sweep_leaves_no_process_and_goes_on_where_it_was(tmp_path):
     undisturbed.mkdir()
     study = killed / "outputs" / "variance_shift"
     with started(killed, *arguments) as process:
-        wait_for(lambda: len(list(study.glob("jobs/*/config.yaml"))) == 2)
+        wait_for(lambda: list(study.glob("jobs/*/done.json")) and list(study.glob(".work/*/new/config.yaml")))
         assert len(running(process.pid)) >= 2  # it and its server, if not workers yet
         process.kill()
         process.communicate()
@@ -53,7 +53,7 @@ def test_a_killed_sweep_leaves_no_process_and_goes_on_where_it_was(tmp_path):
 
     with started(killed, *arguments) as again, started(undisturbed, *arguments) as other:
         for process, message in (
-            (again, "1 of 3 jobs are finished already in outputs/variance_shift\n"),
+            (again, "grow: 8 of 24 members are there; training 16\n"),
             (other, ""),
         ):
             _, err = process.communicate(timeout=120)
@@ -122,14 +122,23 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path, run):
         pd.testing.assert_frame_equal(one.drop(columns=drop), two.drop(columns=drop), check_exact=True)
 
 
-def test_what_a_command_left_that_was_stopped_once_its_job_was_done_is_removed_by_the_next_one(
-    run, tmp_path, tiny
+def test_what_a_killed_command_left_is_removed_by_the_next_one_unless_a_missing_member_needs_it(
+    run, tmp_path, tiny, monkeypatch
 ):
+    """Checkpoints are kept while their members are missing, whatever else is asked for; nothing else is."""
+    from experiments.jobs import job
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    study = tmp_path / "out" / "first_look"
+    for arguments in ([], ["recipe.checkpoint_every=1"]):
+        with monkeypatch.context() as patch:
+            patch.setattr(job, "finish_part", killed)
+            assert run(*tiny, *arguments).status == 130
+        assert run(*tiny, "model.width=4").status == 0
+        assert bool(list(study.glob(".work/*"))) == bool(list(study.glob(".work/*/checkpoints/*")))
+        assert bool(arguments) == (study / ".work").exists()
     assert run(*tiny).status == 0
-    before = files_below(tmp_path)
-    (job,) = tmp_path.glob("out/first_look/jobs/*")
-    (job / "checkpoints").mkdir()
-    for name in ("failed.json", "errors.txt", ".errors.txt.partial", "checkpoints/1.checkpoint"):
-        (job / name).write_text("left")
-    assert run(*tiny).status == 0
-    assert files_below(tmp_path) == before
+    assert not (study / ".work").exists()
+    assert len(list(study.glob("jobs/*/done.json"))) == 2

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments.loggers.offline import run_id
-from experiments.study.job_folder import job_folder
+from experiments.study.part import part_folder
 from scripts.export_wandb import main as export
 from tests.analysis import synthetic
 from tests.conftest import IDENTITY, files_below
@@ -187,11 +187,11 @@ def test_failed_members_are_failed_runs_until_they_are_made_up(run, tmp_path, ti
 def test_a_job_without_its_configuration_is_one_line(tmp_path, capsys):
     job = finish(make(tmp_path / "study"))
     for content in (b"", b"a: [", b"\xff\0", b"[" * 500):
-        (job_folder(job) / "config.yaml").write_bytes(content)
+        (part_folder(job) / "config.yaml").write_bytes(content)
         before = files_below(tmp_path)
         assert export([str(tmp_path / "study")]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        file = job_folder(job) / "config.yaml"
+        file = part_folder(job) / "config.yaml"
         assert line.startswith(f"export_wandb: study=study: {file} is none of this version's (")
         assert files_below(tmp_path) == before
 

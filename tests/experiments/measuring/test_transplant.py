@@ -10,6 +10,7 @@ from experiments.jobs.chunk import run_chunk
 from experiments.jobs.job import job_site_shapes
 from experiments.measuring.transplant import COLUMNS, add_transplanted_errors, noise_free
 from tests import reference
+from tests.experiments.command_line import results
 from tests.experiments.small import small_data, small_job
 
 MEMBERS = {
@@ -125,3 +126,12 @@ def test_shards_without_the_twin_train_it_and_do_not_report_it(run, tmp_path):
     for column in COLUMNS.values():
         assert cut[column].to_numpy() == pytest.approx(whole[column].to_numpy(), abs=0.6, nan_ok=True)
         assert whole[column].notna().sum() == 4
+
+
+def test_noisy_members_without_their_baseline_have_the_same_numbers(run, tmp_path):
+    options = ["recipe.epochs=1", "model.width=8", "members.seed=[0]", "processes=1"]
+    assert run(*options, "output=whole").status == 0
+    assert run(*options, "output=noisy", "members.none=false").status == 0
+    whole, noisy = (results(tmp_path / name / "first_look")["members.csv"] for name in ("whole", "noisy"))
+    assert noisy == [row for row in whole if row["noise"] != "none"]
+    assert all(row["test_error_twin_shift"] for row in noisy)

@@ -220,7 +220,7 @@ def random_override(draw: random.Random) -> str:
         "members.seed", "members.none", "members.dropout", "members.dropout.rate", "members.dropout.placement",
         "members.uout.beta", "members.gaussian.std", "members.lr", "members.weight_decay", "measure.draws",
         "data.name", "data.root", "hydra.mode", "hydra/launcher", "hydra.launcher", "hydra.sweeper.params",
-        "job", "job.shards", "job.shard", "job.retry",
+        "job", "job.shards", "job.shard", "job.retry", "job.mix_versions",
         "output", "recipe.name", "recipe.scaled_down", "data.features", "data.train_size", "data.image_size",
         "logger.project", "hydra", "hydra/sweeper", "hydra/job_logging", "hydra.run.dir", "hydra.sweep.dir",
         "hydra.sweep.subdir", "hydra.output_subdir", "hydra.launcher._target_", "hydra.sweeper", "hydra.verbose",

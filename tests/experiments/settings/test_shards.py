@@ -1,4 +1,4 @@
-"""Shards: how members are cut, which folders hold them, and that nothing depends on the cut."""
+"""Shards: how members are cut, and that nothing depends on the cut."""
 
 import shutil
 from itertools import chain
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from experiments.checks import ConfigError
 from experiments.members import Member
 from experiments.settings import config
-from experiments.settings.shards import read_shard_name, shard_members, shard_name
+from experiments.settings.shards import shard_members
 from tests.experiments.command_line import plan, results
 from tests.experiments.counting import count_calls
 
@@ -37,29 +37,9 @@ def test_shards_hold_every_member_once_in_order_and_are_even(seeds, each, data):
         assert all(len({member.seed for member in shard}) == 1 for shard in cut)
 
 
-@given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 5), st.integers(2, 4))
-def test_more_seeds_than_shards_or_a_single_seed_a_multiple_of_shards_cuts_the_same_shards_again(
-    seeds, each, shards, factor
-):
-    whole = members(seeds, each)
-    if shards * factor > len(whole) or (shards * factor > seeds and seeds > 1):
-        return
-    coarse = [set(shard) for shard in shard_members(whole, shards)]
-    for fine in shard_members(whole, shards * factor):
-        assert sum(set(fine) <= shard for shard in coarse) == 1
-
-
 def test_too_many_shards_are_refused():
     with pytest.raises(ValueError, match="6 members are too few for 7 shards"):
         shard_members(members(2, 3), 7)
-
-
-def test_names_of_shards_are_read_back_and_sort_in_their_order():
-    assert shard_name("job", None, 12) == shard_name("job", 1, 1) == "job"
-    names = [shard_name("digits-mlp-0f", number, 12) for number in range(1, 13)]
-    assert names == sorted(names)
-    assert [read_shard_name(name) for name in names] == [("digits-mlp-0f", n, 12) for n in range(1, 13)]
-    assert read_shard_name("digits-mlp-0f") == ("digits-mlp-0f", 1, 1)
 
 
 def test_a_plan_knows_every_shard_of_every_job_and_what_a_launcher_makes_it_of():
@@ -69,8 +49,8 @@ def test_a_plan_knows_every_shard_of_every_job_and_what_a_launcher_makes_it_of()
     ]
     assert [sorted({m.seed for m in job.members}) for job in planned.jobs[:3]] == [[0], [1, 2], [3, 4]]
     assert len({job.name for job in planned.jobs}) == 6
-    assert {job.whole_name for job in planned.jobs} == {
-        job.name for job in plan("+sweep=variance_shift", "model.width=16,64").jobs
+    assert {job.setting_name for job in planned.jobs} == {
+        job.setting_name for job in plan("+sweep=variance_shift", "model.width=16,64").jobs
     }
     assert [plan(*planned.overrides[job.name]).jobs for job in planned.jobs] == [
         [job] for job in planned.jobs
@@ -79,11 +59,11 @@ def test_a_plan_knows_every_shard_of_every_job_and_what_a_launcher_makes_it_of()
     assert single.cut.shard == 2
 
 
-def test_a_job_is_named_once_for_all_of_its_shards(monkeypatch):
+def test_each_member_is_named_once_however_its_job_is_cut(monkeypatch):
     named = count_calls(monkeypatch, config, "astuple")  # of a member
     jobs = plan("members.seed=[0,1,2,3,4,5]", "job.shards=6").jobs
     assert len({job.name for job in jobs}) == 6
-    assert named.total() == len(jobs[0].all_members)
+    assert named.total() == sum(len(job.members) for job in jobs)
 
 
 @pytest.mark.parametrize(
@@ -118,25 +98,21 @@ def test_tables_are_the_same_to_the_bit_however_a_job_is_cut_and_finished_member
         assert len(list((tmp_path / "out" / f"cut{shards}" / "jobs").iterdir())) == shards
         assert results(tmp_path / "out" / f"cut{shards}") == expected
 
-    # One shard first; another cut goes on from there if it keeps to the border, and is refused if not.
+    # One shard first; any other cut goes on from there, and trains what is missing alone.
     one = run(*arguments, "job.shards=2", "job.shard=1")
     assert one.status == 0
     assert results(study)["members.csv"] == expected["members.csv"][:3]
-    refused = run(*arguments)
-    assert refused.status == 2
-    assert "holds some of the members of" in refused.err
-    assert "go on with job.shards=2 or a multiple of it" in refused.err
-    finer = run(*arguments, "job.shards=6")
+    finer = run(*arguments, "job.shards=5")
     assert finer.status == 0
-    assert "3 of 6 jobs are finished already" in finer.err
+    assert "grow: 3 of 6 members are there; training 3" in finer.err
     assert results(study) == expected
     # Now every member is there, and any cut is content.
     for shards in (1, 2, 3):
         again = run(*arguments, f"job.shards={shards}")
         assert again.status == 0
-        assert f"{shards} of {shards} jobs are finished already" in again.err
+        assert "grow: all 6 members are there" in again.err
         assert results(study) == expected
-    # A cut's shard that is lost, and one that never finished, are made up for, and nothing is there twice.
-    shutil.rmtree(next((study / "jobs").glob("*-shard1of2")))
+    # A part that is lost is made up for, and nothing is there twice.
+    shutil.rmtree(next((study / "jobs").iterdir()))
     assert run(*arguments, "job.shards=6").status == 0
     assert results(study) == expected

@@ -1,4 +1,4 @@
-"""Which jobs may join a study, and what is said to the others."""
+"""Which members may join a study, and what is said to the others."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,9 @@ from experiments.checks import ConfigError
 from experiments.settings.config import Job
 from experiments.settings.plan import Plan
 from experiments.study import admission
-from experiments.study.admission import check_same_data, check_study
-from experiments.study.job_folder import job_folder, start_job
+from experiments.study.admission import check_numbers, check_same_data, check_study
+from experiments.study.inventory import take_inventory
+from experiments.study.part import part_folder, start_part
 from tests.conftest import files_below
 from tests.experiments.counting import count_calls
 from tests.experiments.study.small_study import finish, make
@@ -37,7 +38,8 @@ def test_a_new_study_and_the_same_jobs_again_are_welcome(study):
     check_study(plan(job))
 
 
-def test_another_architecture_or_data_set_joins(study):
+def test_what_rows_tell_apart_joins(study):
+    """Architecture, data set, members and what they have of their own, and the size of batches."""
     finish(make(study))
     sizes = {"features": 8, "classes": 2, "train_size": 99, "test_size": 9, "seed": 0}
     moments = {"mean": 0.0, "variance": 1.0, "correlation": 0.0}
@@ -45,6 +47,12 @@ def test_another_architecture_or_data_set_joins(study):
         {"model__width": 99},
         {"model__depth": 2},
         {"data": {"name": "gaussian", **sizes, **moments}},
+        {"members__seed": [1, 2, 3]},
+        {"members__none": False, "members__uout": {"beta": [1], "placement": ["before_bn"]}},
+        {"members__lr": [0.1, 0.3]},
+        {"recipe__lr": 0.2},
+        {"recipe__weight_decay": 0.0},
+        {"recipe__batch_size": 32},
     ):
         check_study(plan(make(study, **changes)))
 
@@ -52,14 +60,8 @@ def test_another_architecture_or_data_set_joins(study):
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"recipe__lr": 0.2}, ["recipe.lr=0.1", "recipe.lr=0.2"]),
         ({"recipe__epochs": 3}, ["recipe.epochs=2", "recipe.epochs=3"]),
-        ({"members__seed": [0, 1, 2]}, ["members.seed=[0, 1]", "members.seed=[0, 1, 2]"]),
-        (
-            {"members__none": False, "members__uout": {"beta": [1], "placement": ["before_bn"]}},
-            ["members.none=true"],
-        ),
-        ({"members__lr": [0.3]}, ["members.lr=null", "members.lr=[0.3]"]),
+        ({"recipe__momentum": 0.5}, ["recipe.momentum=0.9", "recipe.momentum=0.5"]),
         ({"measure__draws": 5}, ["measure.draws=1", "measure.draws=5"]),
     ],
     ids=str,
@@ -83,23 +85,26 @@ def test_another_part_of_the_same_data_set_is_refused(study):
 
 
 def test_what_this_command_sweeps_may_differ(study):
-    finish(make(study, recipe__lr=0.1))
-    jobs = [make(study, recipe__lr=lr) for lr in (0.2, 0.3)]
-    check_study(plan(*jobs, swept=("recipe.lr",)))
-    assert "recipe.lr=0.1" in refusal(plan(*jobs, swept=("recipe.l",)))
+    finish(make(study, recipe__epochs=1))
+    jobs = [make(study, recipe__epochs=epochs) for epochs in (2, 3)]
+    check_study(plan(*jobs, swept=("recipe.epochs",)))
+    assert "recipe.epochs=1" in refusal(plan(*jobs, swept=("recipe.epoch",)))
     check_study(plan(*jobs, swept=("recipe",)))
 
 
-def test_members_that_the_study_holds_already_are_refused(study):
-    finish(make(study))
-    check_study(plan(make(study, members__seed=[2]), make(study, members__seed=[3]), swept=("members.seed",)))
-    line = refusal(
-        plan(make(study, members__seed=[1, 2]), make(study, members__seed=[3]), swept=("members.seed",))
+def test_numbers_of_another_version_are_not_mixed_unless_somebody_says_so(study, monkeypatch):
+    job = finish(make(study))
+    more = make(study, members__seed=[0, 1, 2])
+    check_numbers([more], take_inventory(study))
+    monkeypatch.setattr(admission, "NUMBERS_VERSION", 7)
+    check_numbers([job], take_inventory(study))  # nothing to train
+    with pytest.raises(ConfigError) as raised:
+        check_numbers([more], take_inventory(study))
+    assert str(raised.value) == (
+        f"job.mix_versions=false: 1 of the 1 parts of {study} hold numbers of version 1, this code makes version "
+        "7; choose another study=NAME, or set it to true"
     )
-    assert "some of the members" in line
-    assert "some of the members" in refusal(plan(make(study, members__lr=[0.1, 0.3]), swept=("members.lr",)))
-    for other in ({"members__lr": [0.2, 0.3]}, {"model__width": 17}):  # no member is the same in both
-        check_study(plan(make(study, **other), swept=("members.lr",)))
+    check_numbers([make(study, members__seed=[2], job={"mix_versions": True})], take_inventory(study))
 
 
 def test_jobs_that_are_alike_in_what_must_be_are_compared_once(study, monkeypatch):
@@ -110,9 +115,9 @@ def test_jobs_that_are_alike_in_what_must_be_are_compared_once(study, monkeypatc
     assert compared.total() == 1
 
 
-def test_a_job_that_left_no_table_binds_nobody(study):
-    start_job(make(study))
-    check_study(plan(make(study, recipe__lr=0.2)))
+def test_a_part_that_is_not_whole_binds_nobody(study):
+    start_part(make(study))
+    check_study(plan(make(study, recipe__epochs=3)))
 
 
 @pytest.mark.parametrize(
@@ -121,11 +126,14 @@ def test_a_job_that_left_no_table_binds_nobody(study):
     ids=lambda content: repr(content[:20]),
 )
 def test_a_configuration_that_no_job_of_this_version_wrote_is_refused(study, content):
-    folder = job_folder(finish(make(study)))
+    folder = part_folder(finish(make(study)))
     (folder / "config.yaml").write_bytes(content)
+    check_study(plan(make(study, members__seed=[2])))  # of the same setting, as the folder's name says
     line = refusal(plan(make(study, model__width=99)))
     assert "config.yaml is none of this version's" in line
-    assert line.endswith(f"choose another study=NAME, or remove {folder}, whose job then runs again")
+    assert line.endswith(
+        f"choose another study=NAME, or remove {folder}, whose members are then trained again"
+    )
 
 
 def test_a_folder_of_jobs_that_is_none_is_refused(study):
@@ -152,7 +160,7 @@ def test_an_output_that_cannot_be_written_is_refused_and_a_probe_leaves_nothing(
 
 
 def test_results_of_other_data_of_the_same_name_are_left_alone(study):
-    folder = job_folder(finish(make(study), fingerprint="1 files, 9 bytes, contents 01"))
+    folder = part_folder(finish(make(study), fingerprint="1 files, 9 bytes, contents 01"))
     check_same_data(study, {"digits": "1 files, 9 bytes, contents 01", "cifar10": "other"})
     with pytest.raises(ConfigError) as raised:
         check_same_data(study, {"digits": "2 files, 8 bytes, contents 02"})

@@ -4,17 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from experiments.checks import ConfigError, regular_file
 from experiments.modes import study as mode_study
 from experiments.study.files import all_or_nothing, write_text
-from experiments.study.finished import is_finished
-from experiments.study.job_folder import job_folder, read_job
-from experiments.study.locks import job_lock, study_lock
-from experiments.study.tables import TABLES, join_tables
+from experiments.study.inventory import take_inventory
+from experiments.study.locks import study_lock
+from experiments.study.part import part_folder, read_job
+from experiments.study.tables import TABLES, Rows, join_tables
 from tests.experiments.study.small_study import finish, make
 from tests.no_files import NO_FILES, put
 from tests.places import ROOT
@@ -44,8 +43,7 @@ def test_a_write_that_breaks_off_leaves_nothing_behind(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("t.csv", "old")]
 
 
-@pytest.mark.parametrize("lock", [study_lock, job_lock])
-def test_what_a_killed_process_left_of_a_file_goes_when_the_next_one_is_at_work(tmp_path, lock):
+def test_what_a_killed_process_left_of_a_file_goes_when_the_next_one_is_at_work(tmp_path):
     killed = (
         "import os, signal, sys; from pathlib import Path; from experiments.study.files import all_or_nothing\n"
         "with all_or_nothing(Path(sys.argv[1])) as file:\n"
@@ -59,7 +57,7 @@ def test_what_a_killed_process_left_of_a_file_goes_when_the_next_one_is_at_work(
     )
     assert ended.returncode == -signal.SIGKILL
     assert (tmp_path / ".errors.txt.partial").exists()
-    with lock(tmp_path):
+    with study_lock(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {".lock", "errors.txt"}
     assert (tmp_path / "errors.txt").read_text() == "old"
 
@@ -78,20 +76,20 @@ def test_what_is_no_file_is_not_opened(tmp_path, kind):
 @pytest.mark.parametrize("name", ["done.json", "members.csv"])
 def test_a_job_whose_files_are_no_files_is_said_not_waited_for(study, kind, name):
     job = finish(make(study))
-    put(kind, job_folder(job) / name)
+    put(kind, part_folder(job) / name)
     with pytest.raises(OSError, match=f"is a {kind}, not a file"):
-        is_finished(job)
+        take_inventory(study)
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
 def test_other_files_of_a_study_are_not_waited_for_either(study, kind):
     job = finish(make(study))
-    put(kind, job_folder(job) / "config.yaml")
+    put(kind, part_folder(job) / "config.yaml")
     with pytest.raises(ConfigError, match=rf"config\.yaml is none of this version's .*is a {kind}"):
-        read_job(job_folder(job))
-    put(kind, job_folder(job) / "members.csv")
+        read_job(part_folder(job))
+    put(kind, part_folder(job) / "members.csv")
     with pytest.raises(OSError, match=f"is a {kind}, not a file"):
-        join_tables(study / "members.csv", TABLES["members.csv"], [job_folder(job) / "members.csv"])
+        join_tables(study / "members.csv", TABLES["members.csv"], [[Rows(part_folder(job) / "members.csv")]])
     assert not list(study.glob("*members.csv*"))
     put(kind, study / "modes.csv")
     with pytest.raises(ConfigError, match=rf"modes\.csv is no table of statements .*is a {kind}"):
@@ -112,10 +110,9 @@ def test_a_command_says_in_one_line_what_is_no_file(run, tmp_path, tiny):
 def test_a_command_clears_the_torn_files_of_a_killed_one(run, tmp_path, tiny):
     assert run(*tiny).status == 0
     study = tmp_path / "out" / "first_look"
-    (job,) = study.glob("jobs/*")
-    (job / "done.json").rename(job / "failed.json")  # it runs again
-    torn = [study / ".layers.csv.partial", job / ".errors.txt.partial", Path(job, ".failed.json.partial")]
-    for path in torn:
+    begun = study / ".work" / "digits-mlp-width9-depth3-batch-0-0"
+    (begun / "new").mkdir(parents=True)
+    for path in (study / ".layers.csv.partial", begun / "new" / ".members.csv.partial"):
         path.write_text("torn")
     assert run(*tiny).status == 0
     assert not list(tmp_path.rglob("*.partial"))

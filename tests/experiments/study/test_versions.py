@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.study.job_folder import job_folder
+from experiments.study.part import part_folder
 from experiments.study.versions import other_versions
 from tests.experiments.study.small_study import finish, make
 
 
 def pretend(job, **changes):
     """Let a job's record say that it was made otherwise."""
-    path = job_folder(job) / "environment.json"
+    path = part_folder(job) / "environment.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -26,13 +26,13 @@ def test_jobs_of_these_versions_are_not_mentioned(study):
 
 def test_jobs_of_another_commit_or_torch_are_counted_and_named(study):
     old, _ = finish(make(study)), finish(make(study, model__width=99))
-    now = json.loads((job_folder(old) / "environment.json").read_text())
+    now = json.loads((part_folder(old) / "environment.json").read_text())
     packages = now["packages"]
     pretend(old, git_commit="0123456789abcdef", git_diff=None, packages=packages | {"torch": "1.0"})
     sentence = other_versions(study)
     assert sentence is not None
     assert sentence.startswith(
-        f"{study}: 1 of the 2 jobs there were made with other versions (commit 0123456789, now "
+        f"{study}: 1 of the 2 parts there were made with other versions (commit 0123456789, now "
     )
     assert f"torch 1.0, now {packages['torch']}" in sentence
     assert "numpy" not in sentence
@@ -46,7 +46,7 @@ def test_a_dirty_checkout_is_another_version(study):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"packages": 1}'])
 def test_a_job_that_does_not_say_is_of_unknown_version(study, text):
-    (job_folder(finish(make(study))) / "environment.json").write_text(text)
+    (part_folder(finish(make(study))) / "environment.json").write_text(text)
     assert "commit unknown, now " in str(other_versions(study))
 
 
