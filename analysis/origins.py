@@ -26,9 +26,9 @@ def read_provenance(folder: Path) -> dict[str, str]:
 def origins(folder: Path) -> pd.DataFrame:
     """How the parts of a study were made: a row for every combination of versions, data and machine.
 
-    Columns: `jobs`, their number; `numbers`, the version of the code's numbers; `commit` of this project's code and `changes`, the hash of what was changed
-    since; `packages` with their versions; `data`, name and fingerprint of the contents; `python`; `machine`. Empty
-    where it was not recorded.
+    Columns: `jobs`, their number; `numbers`, the version of the code's numbers; `commit` of this project's code;
+    `changes`, the hash of what was changed since; `packages` with their versions; `data`, name and fingerprint of
+    the contents; `python`; `machine`. Empty where it was not recorded.
     """
     rows = [_origin(path.parent) for path in sorted(folder.glob("jobs/*/environment.json"))]
     table = pd.DataFrame(rows, columns=pd.Index([*VERSIONS, "python", "machine"])).fillna("").astype(str)

@@ -29,8 +29,11 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def room(module: str) -> str:
-    """The folder or file right below `experiments`, `analysis` or `scripts` that a module belongs to."""
-    return ".".join(module.split(".")[:2])
+    """The folder or file right below `experiments`, `analysis` or `scripts` that a module belongs to.
+
+    A folder's command, which is typed and never imported, stands above all rooms.
+    """
+    return module if module.endswith(".__main__") else ".".join(module.split(".")[:2])
 
 
 ARROWS = {

@@ -15,8 +15,8 @@ USAGE = """usage: python -m experiments.run [+sweep=NAME] [-m] [GROUP=NAME ...] 
   python -m experiments.run model.width=128 --cfg job       show the configuration, run nothing
 
 A list in brackets is one value (of `members`, say). Values separated by commas are jobs of their own; they need
-a sweep or -m. A command trains the members that its study lacks: the same one resumes a study, a larger one lets it
-grow.
+a sweep or -m. A command trains the members that its study lacks: the same one resumes a study, a larger one lets
+it grow.
 """
 
 

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from experiments.study import __main__ as study_command
+from experiments.members import __main__ as members_command
 from experiments.study.tables import read_table
 from tests.conftest import files_below, in_this_process
 from tests.experiments.command_line import TIMES, results
@@ -120,7 +120,7 @@ def test_convolutions_grow_to_the_same_numbers_but_for_rounding(run, tmp_path, t
 def test_dropped_members_are_missing_and_trained_again_to_the_same_numbers(
     run, tmp_path, small, monkeypatch, capsys
 ):
-    drop = in_this_process(study_command.main, tmp_path, monkeypatch, capsys)
+    drop = in_this_process(members_command.main, tmp_path, monkeypatch, capsys)
     more = [*small, "members.seed=[0,1]"]
     assert run(*more).status == 0
     study = tmp_path / "out" / "first_look"
@@ -146,6 +146,24 @@ def test_dropped_members_are_missing_and_trained_again_to_the_same_numbers(
     assert not (study / ".work").exists()
 
 
+def test_members_are_trained_again_at_once_to_the_same_numbers(run, tmp_path, small, monkeypatch, capsys):
+    rerun = in_this_process(members_command.main, tmp_path, monkeypatch, capsys)
+    assert run(*small, "members.seed=[0,1]").status == 0
+    study = tmp_path / "out" / "first_look"
+    before = results(study)
+    (tmp_path / "moved").mkdir()
+    study = study.rename(tmp_path / "moved" / "elsewhere")
+    seconds = {row["seconds"] for row in read_table(study / "members.csv") if row["strength"] == "0.5"}
+    ended = rerun("moved/elsewhere", "rerun", "strength=0.5,0.1", "seed=1")
+    assert ended.status == 0
+    assert ended.out.startswith("dropped 4 members of moved/elsewhere\n")
+    assert "10 members ok" in ended.out
+    assert results(study) == before
+    again = {row["seconds"] for row in read_table(study / "members.csv") if row["strength"] == "0.5"}
+    assert again != seconds
+    assert not (study / ".work").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -164,7 +182,7 @@ def test_dropped_members_are_missing_and_trained_again_to_the_same_numbers(
 def test_what_cannot_be_dropped_is_one_line(run, tmp_path, small, monkeypatch, capsys, arguments, line):
     assert run(*small, "members.dropout=null").status == 0
     before = files_below(tmp_path)
-    ended = in_this_process(study_command.main, tmp_path, monkeypatch, capsys)(*arguments)
+    ended = in_this_process(members_command.main, tmp_path, monkeypatch, capsys)(*arguments)
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.startswith(line)
     assert ended.err.count("\n") == 1
