@@ -185,6 +185,9 @@ def conclude(plan: "Plan") -> int:
         print_summary(members, pd.read_csv(folder / "layers.csv"))
     print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES) if (folder / name).exists())}")
     print(f"report: {shlex.join(['python', '-m', 'analysis.report', str(folder)])}")
+    if any(job.saves for job in plan.jobs):
+        sizes = [size for part in inventory.parts for size, _ in part.weights.values()]
+        print(f"weights: {len(sizes)} networks, {sum(sizes) / 1e6:.2g} MB in {folder}/jobs/*/weights")
     log_study(plan.jobs[0])
     missing = {job.name: lost for job in plan.jobs if (lost := inventory.missing(job))}
     say_what_failed(plan, members, missing)

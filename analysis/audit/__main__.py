@@ -21,20 +21,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import nn
 
 from ..command import check_paths, exit_status
-from . import AuditError, accuracy, audit, diagnosis
+from . import AuditError, accuracy
 from .batches import check_batches, reason
-from .page import write_files
+from .printed import ACCURACY, print_audit
 from .repair import FROZEN
-from .shown import short_table
-from .tried import try_adjusting
 
 KEYS = ("target", "data", "checkpoint", "eval_data", "metric", "forward", "size", "frozen", "out")
-ACCURACY = "Accuracy, per cent"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,24 +53,18 @@ def run_audit(arguments: list[str]) -> int:
         _function(key, settings[key]) if key in settings else None for key in ("forward", "size", "metric")
     )
     train, test = _Again(batches), _Again(eval_batches) if eval_batches else None
-    table = audit(model, train, test, forward=forward, metric=None, size=size)
-    trial = None
-    if (table["moving_var"].notna() & (table["calls"] > 0)).any():  # there is something to adjust
-        trial = table.attrs["tried"] = try_adjusting(
-            model,
-            train,
-            test,
-            own_metric or accuracy,
-            forward=forward,
-            size=size,
-            frozen=settings["frozen"],
-            modes=("train", "eval"),
-        )
-    comparison = None if trial is None else trial.scores
-    metric_name = settings.get("metric", ACCURACY)
-    written = write_files(table, Path(settings["out"]), settings["target"], comparison, metric_name)
-    _print(table, comparison, metric_name)
-    print("\nWritten: " + ", ".join(map(str, written)))
+    print_audit(
+        model,
+        settings["target"],
+        train,
+        test,
+        Path(settings["out"]),
+        forward=forward,
+        size=size,
+        metric=own_metric or accuracy,
+        metric_name=settings.get("metric", ACCURACY),
+        frozen=settings["frozen"],
+    )
     return 0
 
 
@@ -191,14 +181,6 @@ class _Again:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._start())
-
-
-def _print(table: pd.DataFrame, comparison: pd.DataFrame | None, title: str) -> None:
-    with pd.option_context("display.width", 200, "display.max_colwidth", 60):
-        print(short_table(table).to_string(index=False), end="\n\n")
-    print(diagnosis(table))
-    if comparison is not None:
-        print(f"\n{title}\n" + comparison.to_string(index=False, float_format="%.2f"))
 
 
 if __name__ == "__main__":

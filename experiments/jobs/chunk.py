@@ -29,9 +29,11 @@ from experiments.members import Member
 from experiments.networks import build_network
 from experiments.networks.network import Network
 from experiments.settings.config import Job
+from experiments.study.part import new_folder
 from experiments.study.rows import Row, epoch_rows, flip_rows, layer_rows, member_rows
+from experiments.study.weights import save_weights
 from experiments.training.augment import measured_data
-from experiments.training.stack import ChunkNoise, site_shapes, stack_members
+from experiments.training.stack import ChunkNoise, member_state, site_shapes, stack_members
 from experiments.training.train import Outcome, TrainingState, train_stack
 
 
@@ -53,6 +55,11 @@ def run_chunk(
     # What networks saw in training is what they are measured on.
     measured = measured_data(data, recipe)
     outcome = train(job, members, stack, noise, data, measured, report_steps, places)
+    if job.saves:
+        wanted = set(job.members)
+        for index, member in enumerate(members):
+            if member in wanted:
+                save_weights(new_folder(job), member, member_state(stack, index))
 
     end_of_training = time.perf_counter()
     in_train_mode = measure_train_mode(stack, members, noise, measured, recipe, job.measure.draws)

@@ -30,6 +30,7 @@ SEED = Rule("a whole number of at least 0", lambda value: is_whole(value) and va
 MEMBERS_RULES = {
     "seed": ANYTHING,  # lists are checked value by value in _values
     "none": SWITCH,
+    "save": null_or(SWITCH, "false"),
     **{noise: null_or(SECTION, "left out") for noise in FAMILIES},
     "lr": ANYTHING,
     "weight_decay": ANYTHING,

@@ -84,7 +84,7 @@ def _check_there(study: Path) -> None:
 
 def _select(study: Path, selection: Sequence[str]) -> Selected:
     """Return each part that holds members as all of `selection` says, and which."""
-    values = dict(map(_values, selection))
+    values = typed_selection(selection)
     selected: Selected = []
     for part in take_inventory(study).parts:
         rows = [typed_row(row) for row in read_table(part.folder / "members.csv")]
@@ -93,6 +93,11 @@ def _select(study: Path, selection: Sequence[str]) -> Selected:
     if not selected:
         raise ConfigError(f"{' '.join(selection)}: {study} holds no such member")
     return selected
+
+
+def typed_selection(selection: Sequence[str]) -> dict[str, set]:
+    """Return the values that each column may have, of arguments COLUMN=VALUE[,VALUE ...]. Raises ConfigError."""
+    return dict(map(_values, selection))
 
 
 def _values(argument: str) -> tuple[str, set]:

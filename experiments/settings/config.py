@@ -114,6 +114,11 @@ class Job:
         return Path(self.output) / self.study
 
     @property
+    def saves(self) -> bool:
+        """Whether the weights of its members are kept."""
+        return bool(self.spec.get("save"))
+
+    @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration as plain containers: what `make_job` makes this job of."""
         return {

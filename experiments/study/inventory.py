@@ -17,18 +17,22 @@ from experiments.study.part import PARTS, Part, has_ended, is_damaged, read_part
 
 @dataclass(frozen=True)
 class Inventory:
-    """The parts of a study that are as they were written, the others, and the members there by setting."""
+    """The parts of a study that are as they were written, the others, and the members there by setting.
+
+    `saved` are the finished ones whose weights are there.
+    """
 
     study: Path
     parts: list[Part]
     damaged: list[Path]
     finished: dict[str, set[Member]]
     unfinished: dict[str, set[Member]]
+    saved: dict[str, set[Member]]
 
     def missing(self, job: Job) -> list[Member]:
-        """Return the members that a job wants and the study does not hold."""
-        finished = self.finished.get(job.setting_name, set())
-        return [member for member in job.members if member not in finished]
+        """Return the members that a job wants and the study does not hold, or not with the weights it wants."""
+        there = (self.saved if job.saves else self.finished).get(job.setting_name, set())
+        return [member for member in job.members if member not in there]
 
     def to_train(self, job: Job) -> Job:
         """Return the job of what is missing; with job.retry=none less what failed before."""
@@ -54,7 +58,7 @@ def take_inventory(study: Path, setting: str = "", among: Collection[Member] | N
     Raises OSError for what cannot be read for now.
     """
     wanted = None if among is None else set(among)
-    found = Inventory(study, [], [], {}, {})
+    found = Inventory(study, [], [], {}, {}, {})
     for folder in listed(study / PARTS):
         if not folder.name.startswith(setting) or not has_ended(folder):
             continue
@@ -67,4 +71,5 @@ def take_inventory(study: Path, setting: str = "", among: Collection[Member] | N
         found.parts.append(part)
         found.finished.setdefault(part.setting, set()).update(part.finished)
         found.unfinished.setdefault(part.setting, set()).update(part.unfinished)
+        found.saved.setdefault(part.setting, set()).update(part.saved)
     return found

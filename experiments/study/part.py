@@ -2,7 +2,8 @@
 
 A part is made in a folder of its own below STUDY/.work, and moved to STUDY/jobs when it is whole. There it stays
 as it is. Its record, done.json or failed.json, says which members it finished and which not, the data that they
-were trained on, the version of the numbers, and the sha256 of each of its tables and of the record itself.
+were trained on, the version of the numbers, and the sha256 of each of its tables and files of weights, and of the
+record itself.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ from experiments.study.environment import write_environment
 from experiments.study.files import is_there, naming, write_text
 from experiments.study.tables import TABLES, columns_of, read_table, write_table
 from experiments.study.versions import NUMBERS_VERSION
+from experiments.study.weights import (
+    WEIGHTS,
+    Recorded,
+    are_as_recorded,
+    saved_members,
+    weights_file,
+    weights_there,
+)
 
 CONFIG = "config.yaml"
 # libyaml, where there is one, is ten times as fast as Python.
@@ -41,11 +50,17 @@ class Part:
     finished: list[Member]
     unfinished: list[Member]
     numbers: int
+    weights: Recorded = field(default_factory=dict)
 
     @property
     def setting(self) -> str:
         """The name of its setting."""
         return self.folder.name.rpartition("-")[0]
+
+    @property
+    def saved(self) -> set[Member]:
+        """The members that finished and whose weights it keeps."""
+        return saved_members(self.weights, self.finished)
 
 
 def part_folder(job: Job) -> Path:
@@ -56,6 +71,11 @@ def part_folder(job: Job) -> Path:
 def work_folder(job: Job) -> Path:
     """Return where a part is made."""
     return job.folder / WORK / job.name
+
+
+def new_folder(job: Job) -> Path:
+    """Return the folder of what of a part is written already."""
+    return work_folder(job) / NEW
 
 
 def job_tables(job: Job) -> list[str]:
@@ -82,7 +102,7 @@ def finish_part(
     `unfinished` are the members to be trained again, because of `errors`, tracebacks. `fingerprint` is that of the
     data, None when they could not be read.
     """
-    new = work_folder(job) / NEW
+    new = new_folder(job)
     for name in job_tables(job):
         write_table(new / name, TABLES[name], rows[name])
     if errors:
@@ -90,7 +110,8 @@ def finish_part(
     lost = set(unfinished)
     finished = [member for member in job.members if member not in lost]
     left = [member for member in job.members if member in lost]
-    write_record(new, Part(part_folder(job), finished, left, NUMBERS_VERSION), job.data.name, fingerprint)
+    part = Part(part_folder(job), finished, left, NUMBERS_VERSION, weights_there(new))
+    write_record(new, part, job.data.name, fingerprint)
     put_in_place(work_folder(job))
 
 
@@ -105,7 +126,10 @@ def rewrite_part(
             shutil.copyfile(regular_file(folder / name), new / name)
     for name in (name for name in TABLES if is_there(folder / name)):
         write_table(new / name, columns_of(folder / name), change(read_table(folder / name)))
-    write_record(new, part, *(recorded_data(folder) or (None, None)))
+    for member in part.saved:
+        (new / WEIGHTS).mkdir(exist_ok=True)
+        shutil.copyfile(regular_file(weights_file(folder, member)), weights_file(new, member))
+    write_record(new, replace(part, weights=weights_there(new)), *(recorded_data(folder) or (None, None)))
     put_in_place(work)
     remove_work_folder(work)
 
@@ -118,6 +142,7 @@ def write_record(folder: Path, part: Part, data: str | None, fingerprint: str | 
         "data": {"name": data, "fingerprint": fingerprint},
         **{key: [astuple(member) for member in getattr(part, key)] for key in LISTS},
         "tables": {name: checksum(folder / name) for name in TABLES if is_there(folder / name)},
+        "weights": part.weights,
     }
     record["sha256"] = _checksum_of(record)
     write_text(folder / (FAILED if part.unfinished else DONE), json.dumps(record))
@@ -162,7 +187,7 @@ def read_part(folder: Path) -> Part | None:
     try:
         record = _record(folder)
         finished, unfinished = ([Member(*values) for values in record[key]] for key in LISTS)
-        return Part(folder, finished, unfinished, record["numbers"])
+        return Part(folder, finished, unfinished, record["numbers"], record.get("weights", {}))
     except (ValueError, LookupError, TypeError):
         return None
 
@@ -182,6 +207,7 @@ def is_damaged(folder: Path) -> bool:
             job != folder.name
             or not checksums
             or any(checksums[name] != checksum(folder / name) for name in checksums)
+            or not are_as_recorded(folder, record.get("weights", {}))
         )
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return True

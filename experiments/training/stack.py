@@ -31,9 +31,14 @@ def stack_members(members: Sequence[Member], build: Callable[[int], Network]) ->
     return stack
 
 
+def member_state(stack: Network, index: int) -> dict[str, Tensor]:
+    """Return the parameters and statistics of one member of a stack, as those of a network of its own."""
+    return {name: value[index] for name, value in stack.state_dict().items()}
+
+
 def unstack_member(stack: Network, index: int, plain: Network) -> Network:
     """Load member `index` of `stack` into `plain`, a network of the same architecture, and return it."""
-    plain.load_state_dict({name: value[index] for name, value in stack.state_dict().items()})
+    plain.load_state_dict(member_state(stack, index))
     return plain
 
 

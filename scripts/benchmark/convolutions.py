@@ -77,7 +77,7 @@ def harness_milliseconds(job: Job, data: Data) -> float:
     processes = choose_processes("auto", "cpu")
     rows = []
     for _, result in run_chunks(
-        job, [[member] for member in job.members], data, processes, lambda _: None, {}
+        job, [[member] for member in job.members], data, processes, lambda _: None, {}, {}
     ):
         if isinstance(result, Exception):
             raise result

@@ -1,0 +1,134 @@
+"""Networks that a study keeps: loaded, they are those that its tables tell of."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from experiments.checks import ConfigError
+from experiments.study.tables import read_table
+from scripts import member as member_command
+from scripts.member import load_member
+from tests.conftest import in_this_process
+from tests.experiments.command_line import results
+from tests.places import ROOT
+
+KEPT = ["members.save=true", "members.uout.beta=[0.9]", "members.gaussian.std=[0.5]", "study=kept"]
+
+
+@pytest.fixture
+def small(tiny) -> list[str]:
+    return [*tiny, "data=gaussian", "data.train_size=256", "data.test_size=64", "data.features=6"]
+
+
+@pytest.fixture
+def study(run, tmp_path, small):
+    ended = run(*small, *KEPT)
+    assert ended.status == 0
+    assert "weights: 9 networks, 0.029 MB in out/kept/jobs/*/weights" in ended.out
+    return tmp_path / "out" / "kept"
+
+
+def test_every_network_is_the_one_of_its_row(study):
+    layers = read_table(study / "layers.csv")
+    for row in read_table(study / "members.csv"):
+        which = {key: row[key] for key in ("placement", "noise", "strength", "seed")}
+        network, train, test = load_member(study, **which)
+        with torch.no_grad():
+            wrong = torch.cat([(network(x).argmax(1) != labels).float() for x, labels in test])
+        assert 100 * wrong.mean().item() == pytest.approx(float(row["test_error"]))
+        mine = [layer for layer in layers if all(layer[key] == value for key, value in which.items())]
+        assert {layer["layer_name"]: float(layer["shift_ratio"]) for layer in mine} == pytest.approx(
+            shift_ratios(network, torch.cat([x for x, _ in train])), rel=1e-4
+        )
+
+
+def shift_ratios(network: nn.Module, inputs: torch.Tensor) -> dict[str, float]:
+    """Variance of each BN layer's input in eval mode over the stored one, channel means."""
+    ratios: dict[str, float] = {}
+
+    def keep(name: str):
+        def hook(norm: nn.Module, read: tuple[torch.Tensor]) -> None:
+            ratios[name] = (read[0].var(0).mean() / norm.running_var.mean()).item()  # type: ignore[union-attr]
+
+        return hook
+
+    for name, norm in network.named_modules():
+        if isinstance(norm, nn.BatchNorm1d):
+            norm.register_forward_pre_hook(keep(name))
+    with torch.no_grad():
+        network(inputs)
+    return ratios
+
+
+def test_the_program_of_the_page_of_tables_runs(run, tmp_path, small, capsys):
+    assert run(*small, "study=kept", "output=outputs", "members.save=true").status == 0
+    page = (ROOT / "experiments" / "study" / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(program)  # in the folder of `run`
+    assert capsys.readouterr().out.startswith("tensor(0.")
+
+
+@pytest.mark.parametrize(("noise", "variance"), [("dropout", 1.0), ("uout", 0.27), ("gaussian", 0.25)])
+def test_in_train_mode_its_noise_acts_where_and_as_in_training(study, noise, variance):
+    strength = {"dropout": 0.5, "uout": 0.9, "gaussian": 0.5}[noise]
+    network = load_member(study, placement="before_bn", noise=noise, strength=strength).network.train()
+    sites = dict(network.named_modules())
+    torch.manual_seed(0)
+    for name, module in sites.items():
+        if name.endswith(("before_bn", "before_weight", "after_last_bn")):
+            factor = module(torch.ones(200_000))
+            expected = variance if name.endswith("before_bn") else 0
+            assert factor.mean().item() == pytest.approx(1, abs=0.01)
+            assert factor.var().item() == pytest.approx(expected, rel=0.02)
+
+
+def test_one_command_audits_a_member(study, tmp_path, monkeypatch, capsys):
+    audit = in_this_process(member_command.main, tmp_path, monkeypatch, capsys)
+    ended = audit("out/kept", "placement=before_bn", "noise=dropout", "strength=0.5", "--out", "page")
+    assert (ended.status, ended.err) == (0, "")
+    assert "blocks.0.before_bn (Dropout 0.5)" in ended.out
+    assert (tmp_path / "page" / "audit.html").is_file()
+
+
+def test_members_without_their_weights_are_trained_again_to_the_same_numbers(run, tmp_path, small):
+    more = [*small, "study=late"]
+    assert run(*more).status == 0
+    before = results(tmp_path / "out" / "late")
+    with pytest.raises(ConfigError, match="keeps no weights of this member"):
+        load_member(tmp_path / "out" / "late", placement="none")
+    ended = run(*more, "members.save=true", "members.dropout.rate=[0.5]")
+    assert ended.status == 0
+    assert "grow: 0 of 3 members" not in ended.err
+    assert results(tmp_path / "out" / "late") == before
+    assert load_member(tmp_path / "out" / "late", strength=0.5, placement="before_bn").network is not None
+    assert run(*more, "members.save=true").status == 0
+    assert "all 5 members are there" in run(*more, "members.save=true").err
+
+
+def test_weights_that_are_not_as_they_were_written_are_one_line(study, run, small):
+    file = next(study.glob("jobs/*/weights/before_bn-dropout-0.5-*"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match="not as it was written"):
+        load_member(study, placement="before_bn", noise="dropout", strength=0.5)
+    file.unlink()
+    ended = run(*small, *KEPT)
+    assert ended.status == 0
+    assert "its members are trained again" in ended.err
+    assert load_member(study, placement="before_bn", noise="dropout", strength=0.5)
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"placement": "before_bn"}, "several such members; say which noise: dropout, gaussian, uout"),
+        ({"seed": 7}, "seed=7: .* holds no such member"),
+        ({"depth": "deep"}, "depth=deep: allowed are numbers"),
+    ],
+)
+def test_what_names_no_one_member_is_one_line(study, columns, reason):
+    with pytest.raises(ConfigError, match=reason):
+        load_member(study, **columns)
