@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from .files import regular_file
+from .schema import UNTIL
 
 FILES = ["environment.json", "jobs/*/config.yaml"]
 VERSIONS = ["numbers", "commit", "changes", "packages", "data"]  # in which the parts of a study should agree
@@ -54,6 +55,11 @@ def notes(folder: Path) -> list[str]:
             f"Since the jobs of this study were merged, {' and '.join(edited)} changed: edited by hand, perhaps. "
             "The command that made the study writes it anew."
         )
+    if looks := read_json(folder / UNTIL).get("looks"):
+        found.append(
+            f"This study was to grow until its claims were decided, looked at with {_listed(looks)} seeds. Each "
+            f"look decides a claim wrongly in at most {5 / len(looks):.1f} % of studies, all together in 5 %."
+        )
     table = origins(folder)
     for name, what in (
         ("numbers", "versions of the code's numbers"),
@@ -66,6 +72,10 @@ def notes(folder: Path) -> list[str]:
                 f"The jobs of this study were made by {count} {what}; the end of its report lists them."
             )
     return found
+
+
+def _listed(numbers: list[int]) -> str:
+    return " or ".join(filter(None, [", ".join(map(str, numbers[:-1])), str(numbers[-1])]))
 
 
 def typed_command(folder: Path) -> str:

@@ -28,6 +28,13 @@ NUMBER = "number"
 
 PLACEMENTS = ("before_bn", "before_weight", "after_last_bn")  # where noise can act; the baseline has "none"
 STATUSES = ("ok", "diverged", "failed")
+CLAIMS = (
+    *(f"C{number}" for number in (*range(1, 7), "7a", "7b", *range(8, 14))),
+    "Q1",
+    "Q2",
+    "Q3",
+)  # by name
+UNTIL = "until.json"  # in a study that goes on until these are decided: at how many seeds it is looked at
 VERDICTS = ("confirmed", "refuted", "needs care", "failed")  # on a statement; failed: its experiment raised
 
 # The columns that tell members apart, with which every table of members begins.

@@ -16,7 +16,7 @@ import yaml
 
 from .command import PACKAGE
 from .files import regular_file
-from .schema import COLUMNS, IDENTITY, NETWORK, NUMBER, RECIPE, TABLES, WHOLE, Column, kind_of
+from .schema import COLUMNS, IDENTITY, NETWORK, NUMBER, RECIPE, TABLES, UNTIL, WHOLE, Column, kind_of
 
 _MEND = "remove the job's folder and run the study's command again"
 
@@ -35,6 +35,7 @@ class Study:
         layers: a row per member and BN layer.
         epochs: a row per member and epoch; none in a study that was made before there was such a table.
         flips: a row per training image kept because its member loses it in eval mode; none where not asked for.
+        looks: how often verdicts are looked at before the study stops growing: once, but with until=decided.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Study:
     layers: pd.DataFrame
     epochs: pd.DataFrame = field(default_factory=lambda: empty_table("epochs.csv"))
     flips: pd.DataFrame = field(default_factory=lambda: empty_table("flips.csv"))
+    looks: int = 1
 
     def finished(self) -> "Study":
         """The study without the members that diverged or failed, and without their rows elsewhere."""
@@ -102,11 +104,21 @@ def read_study(folder: Path) -> Study:
             f"{folder / 'members.csv'}: more than one row for {member_label(repeated.iloc[0])}; jobs that differ "
             "in something else, such as epochs, must be studies of their own"
         )
-    study = Study(folder.resolve().name, members, layers)
+    study = Study(folder.resolve().name, members, layers, looks=_looks(folder / UNTIL))
     for name in ("epochs", "flips"):
         if (path := folder / f"{name}.csv").exists():
             study = replace(study, **{name: _read_table(path)})
     return study
+
+
+def _looks(path: Path) -> int:
+    """How often a study is looked at, by its file until.json, if it has one."""
+    if not path.exists():
+        return 1
+    try:
+        return max(1, len(json.loads(regular_file(path).read_text(encoding="utf-8"))["looks"]))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise StudyError(f"{path}: not what until=decided wrote; type the study's command again") from error
 
 
 def read_config(path: Path, sections: Sequence[str]) -> dict[str, dict[str, Any]]:

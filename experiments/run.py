@@ -78,17 +78,26 @@ def show(flag: tuple[str, ...], overrides: list[str]) -> int:
 
 
 def run(overrides: list[str], multirun: bool) -> int:
-    """Check a command line, train what the study lacks, and sum up; return the exit status."""
-    from experiments.jobs.job_data import check_data
+    """Check a command line and do what it asks for; return the exit status."""
     from experiments.jobs.memory import look_for_garbage_from_here
     from experiments.settings.plan import plan_jobs
-    from experiments.study.admission import check_study, results_there
-    from experiments.study.earlier import settle
-    from experiments.study.locks import study_lock
+    from experiments.until import run_until_decided
 
     if not gc.isenabled():
         look_for_garbage_from_here()
     plan = plan_jobs(overrides, multirun)
+    if until := plan.jobs[0].until:
+        return run_until_decided(overrides, multirun, until, train)
+    return train(plan)
+
+
+def train(plan: "Plan") -> int:
+    """Train the members of a plan that its study lacks, and sum up; return the exit status."""
+    from experiments.jobs.job_data import check_data
+    from experiments.study.admission import check_study, results_there
+    from experiments.study.earlier import settle
+    from experiments.study.locks import study_lock
+
     there = results_there(plan.folder)
     check_plan(plan)
     with study_lock(plan.folder):

@@ -23,7 +23,8 @@ from .verdict import (
 )
 
 OWN_COMMAND = "the study's own command"
-_SEEDS = re.compile(r" (?:'members\.seed=[^']*'|members\.seed=\S*)")
+# What a command with other seeds leaves out.
+_SEEDS = re.compile(r" (?:'(?:members\.seed|until[.\w]*)=[^']*'|(?:members\.seed|until[.\w]*)=\S*)")
 RULE = (
     "Each claim is decided by itself: any of its numbers is wrongly decided in at most 5 % of studies (Holm). "
     f"Over {len(CLAIMS)} claims up to {len(CLAIMS) * SIGNIFICANCE:.1g} false decisions are expected."
@@ -56,13 +57,16 @@ def verdicts(study: Study, command: str = OWN_COMMAND) -> list[Verdict]:
     """
     found = evidence(study)
     larger = _SEEDS.sub("", command)
-    return [verdict_on(claim, found, larger) for claim in (*CLAIMS, *QUESTIONS)]
+    significance = SIGNIFICANCE / study.looks
+    return [verdict_on(claim, found, larger, significance) for claim in (*CLAIMS, *QUESTIONS)]
 
 
-def verdict_on(claim: Claim, found: Evidence, larger: str = OWN_COMMAND) -> Verdict:
+def verdict_on(
+    claim: Claim, found: Evidence, larger: str = OWN_COMMAND, significance: float = SIGNIFICANCE
+) -> Verdict:
     """The verdict on one claim; `larger` is the command that lets the study grow, but for its seeds."""
     parts, obstacles = attempt(claim, found)
-    decisions = decide(parts)
+    decisions = decide(parts, significance)
     missing = [*dict.fromkeys(obstacle.missing for obstacle in obstacles)]
     commands = [*dict.fromkeys(obstacle.command for obstacle in obstacles if obstacle.command)]
     seeds = [decision.seeds_needed for decision in decisions if decision.word is Word.UNDECIDED]

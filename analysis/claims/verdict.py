@@ -9,6 +9,8 @@ Holm's correction, in Shaffer's form because of the two hypotheses of a part exa
 parts of one claim: the probability that any of them is wrongly decided is at most 5 %. A verdict does not depend
 on other claims; so of 14 claims up to 0.7 false decisions are expected. The simultaneous intervals are
 Bonferroni's for the parts of the claim: together they cover with 95 %.
+
+A study that is looked at several times, to go on until its claims are decided, decides at 5 % over the looks.
 """
 
 import math
@@ -172,11 +174,11 @@ class Decision:
         return f"{self.word}, {words.get(does, 'it does not harm')}"
 
 
-def decide(parts: Sequence[Part]) -> list[Decision]:
-    """Decide the parts of one claim together."""
-    each = SIGNIFICANCE / max(len(parts), 1)
+def decide(parts: Sequence[Part], significance: float = SIGNIFICANCE) -> list[Decision]:
+    """Decide the parts of one claim together: any is wrongly decided in at most this share of studies."""
+    each = significance / max(len(parts), 1)
     decisions = []
-    for part, (word, p_value) in zip(parts, outcomes(parts), strict=True):
+    for part, (word, p_value) in zip(parts, outcomes(parts, significance), strict=True):
         estimate = part.estimate
         least = estimate.least_seeds(each)
         decisions.append(
@@ -189,12 +191,12 @@ def decide(parts: Sequence[Part]) -> list[Decision]:
     return decisions
 
 
-def outcomes(parts: Sequence[Part]) -> list[tuple[Word, float]]:
+def outcomes(parts: Sequence[Part], significance: float = SIGNIFICANCE) -> list[tuple[Word, float]]:
     """What the study says of each part, and the corrected p-value of the hypothesis that was or came closest."""
     p_values = holm([p for part in parts for p in (part.p_support, part.p_refute)], most_true=len(parts))
     found = []
     for support, refute in p_values.reshape(-1, 2).tolist():
-        if min(support, refute) < SIGNIFICANCE:
+        if min(support, refute) < significance:
             found.append((Word.SUPPORTED if support < refute else Word.REFUTED, min(support, refute)))
         else:
             found.append((Word.UNDECIDED, min(support, refute)))

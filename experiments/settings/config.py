@@ -30,6 +30,7 @@ from experiments.settings.device import DEVICE
 from experiments.settings.logger import WandbSettings, check_logger_config
 from experiments.settings.recipe import Recipe, check_recipe_config
 from experiments.settings.shards import shard_members
+from experiments.settings.until import Until, check_until_config
 
 # What a job computes; everything else says only where and how fast.
 RESULT_KEYS = ("data", "model", "recipe", "members", "measure")
@@ -48,6 +49,7 @@ STUDY = Rule(
 TOP_RULES = {
     **dict.fromkeys(RESULT_KEYS, SECTION),
     "logger": null_or(SECTION, "none"),
+    "until": null_or(SECTION, "none"),
     "study": STUDY,
     "output": FOLDER,
     "device": DEVICE,
@@ -100,6 +102,7 @@ class Job:
     spec: Mapping[str, Any]
     measure: Measure
     logger: WandbSettings | None
+    until: Until | None
     study: str
     output: str
     device: str
@@ -128,6 +131,7 @@ class Job:
             "members": dict(self.spec),
             "measure": asdict(self.measure),
             "logger": {"name": "none"} if self.logger is None else asdict(self.logger),
+            "until": {"name": "none"} if self.until is None else asdict(self.until),
             **{key: getattr(self, key) for key in ("study", "output", "device", "processes", "chunk")},
             "job": asdict(self.cut),
         }
@@ -184,6 +188,7 @@ def make_job(config: Mapping[str, Any]) -> Job:
         spec=config["members"],
         measure=measure,
         logger=logger,
+        until=check_until_config(config["until"]),
         **{key: config[key] for key in ("study", "output", "device", "processes", "chunk")},
         cut=cut,
         members=own,

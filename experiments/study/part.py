@@ -187,6 +187,8 @@ def read_part(folder: Path) -> Part | None:
     try:
         record = _record(folder)
         finished, unfinished = ([Member(*values) for values in record[key]] for key in LISTS)
+        for member in (*finished, *unfinished):
+            _ = member.order  # a word that this version does not know has none
         return Part(folder, finished, unfinished, record["numbers"], record.get("weights", {}))
     except (ValueError, LookupError, TypeError):
         return None

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from analysis import claims
+from analysis import claims, schema
 from analysis.claims import CLAIMS, QUESTIONS, Verdict, Word, verdict_table, verdicts
 from analysis.claims.__main__ import main
 from analysis.claims.cause import seeds_shift_and_err_alike, shift_harms
@@ -22,6 +22,7 @@ from tests.analysis import planted, synthetic
 from tests.places import CONF
 
 NAMES = [claim.name for claim in (*CLAIMS, *QUESTIONS)]
+assert tuple(NAMES) == schema.CLAIMS
 
 
 def judged(plan: planted.Plan, seed: int = 0) -> dict[str, Verdict]:

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.claims.verdict import Contrast, Part, Word, about, combine, decide, less, more, outcomes
 from analysis.stats import mean_estimate, seed_mean
+from experiments.settings.until import LOOKS
 
 STUDIES = 1000
 MARGIN = 0.2
@@ -38,6 +39,29 @@ def test_any_wrong_word_comes_in_at_most_5_percent_of_studies(true):
                 wrong += 1
                 break
     assert wrong / STUDIES <= 0.05 + 0.014  # two standard errors
+
+
+@pytest.mark.parametrize("true", [0.0, 0.1, 0.19, 0.2, 0.21, 0.3])
+def test_a_study_that_goes_on_until_decided_errs_as_seldom(true):
+    """Looked at with 10, 20 and 40 seeds, and left alone once every number of a claim of six is decided."""
+    random = np.random.default_rng(3)
+    inside = {"more": true > MARGIN, "less": true < MARGIN, "about": abs(true) < MARGIN}
+    wrong = decided_early = 0
+    for _ in range(STUDIES):
+        values = random.normal(true, 0.1, (6, LOOKS[-1]))
+        for seeds in LOOKS:
+            numbers = [contrast(value[:seeds]) for value in values]
+            parts = [more("more", one, "", MARGIN) for one in numbers[:2]]
+            parts += [less("less", one, "", MARGIN) for one in numbers[2:4]]
+            parts += [about("about", one, "", 0, MARGIN) for one in numbers[4:]]
+            words = [word for word, _ in outcomes(parts, 0.05 / len(LOOKS))]
+            if Word.UNDECIDED not in words:
+                decided_early += seeds < LOOKS[-1]
+                break
+        false = {name: Word.REFUTED if holds else Word.SUPPORTED for name, holds in inside.items()}
+        wrong += any(word is false[part.name] for part, word in zip(parts, words, strict=True))
+    assert wrong / STUDIES <= 0.05 + 0.014  # two standard errors
+    assert (decided_early > STUDIES / 2) == (abs(true - MARGIN) >= 0.1)
 
 
 def test_the_same_rule_errs_as_seldom_where_most_seeds_tie():

@@ -7,6 +7,7 @@ import resource
 import shutil
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -19,9 +20,11 @@ from experiments.study.part import (
     is_damaged,
     part_folder,
     read_job,
+    read_part,
     recorded_data,
     start_part,
     work_folder,
+    write_record,
 )
 from experiments.study.tables import read_table
 from tests.conftest import files_below
@@ -77,6 +80,16 @@ def test_the_folder_of_another_part_in_place_of_one_is_not_believed(study):
     assert not is_there(job)
     assert is_there(other)
     assert is_there(finish(job))
+
+
+def test_members_of_a_noise_that_this_version_does_not_know_are_not_there(study):
+    job = finish(make(study))
+    part = read_part(part_folder(job))
+    assert part
+    foreign = replace(part, finished=[replace(member, noise="cauchy") for member in part.finished])
+    write_record(part.folder, foreign, None, None)
+    assert read_part(part.folder) is None
+    assert not is_there(job)
 
 
 def test_a_part_records_the_data_that_it_was_trained_on(study):
