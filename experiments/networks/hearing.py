@@ -23,8 +23,8 @@ TOLERANCE = 1e-3  # of a gradient's largest number; single precision is a thousa
 class Pass:
     """One pass of a network, by the names of its norms, weight layers and noise sites.
 
-    `order` is that in which they ran; `inputs` are what they read, `outputs` what they returned, cut off from what
-    made it if they are norms. `readers` are, by site, the modules that read just what it returned.
+    `order` is that in which they ran; `inputs` are what they read, `outputs` what they returned, cut off from
+    what made it if they are norms. `readers` are, by site, the modules that read just what it returned.
     """
 
     order: list[str] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Pass:
     readers: dict[str, list[str]] = field(default_factory=dict)
 
     def gradients(self, read: Tensor, cotangent: Tensor, names: list[str]) -> dict[str, Tensor]:
-        """Return the gradients of (read * cotangent).sum() to the outputs of these modules, where there are any."""
+        """Return the gradients of (read * cotangent).sum() to these modules' outputs, where there are any."""
         if not names or not read.requires_grad:
             return {}
         outputs = [self.outputs[name] for name in names]
@@ -108,8 +108,7 @@ def find_norm_inputs(network: nn.Module, seen: Pass) -> list[NormInput]:
         sources = []
         for site in sites:
             for layer in (None, *layers):
-                module = None if layer is None else kinds[layer]
-                part = _part(seen, site, layer, module, read, cotangent, gradients[site])
+                part = _part(network, seen, site, layer, read, cotangent, gradients[site])
                 if part is not None:
                     own = torch.zeros_like(cotangent)
                     own[:, part] = cotangent[:, part]
@@ -124,18 +123,18 @@ def find_norm_inputs(network: nn.Module, seen: Pass) -> list[NormInput]:
 
 
 def _part(
+    network: nn.Module,
     seen: Pass,
     site: str,
     layer: str | None,
-    module: nn.Module | None,
     read: Tensor,
     cotangent: Tensor,
     gradient: Tensor,
 ) -> slice | None:
     """Return the channels of `read` to which a site's output is added, as it is or through this layer alone.
 
-    None where it is not. J being the Jacobian of what is read, and L that of the layer, it is that part of a random
-    cotangent v for which L' of the part is the gradient J' v.
+    None where it is not. J being the Jacobian of what is read, and L that of the layer, it is that part of a
+    random cotangent v for which L' of the part is the gradient J' v.
     """
     noise = torch.zeros_like(seen.outputs[site]).requires_grad_()
     output = seen.outputs[layer or site]
@@ -159,7 +158,7 @@ def _part(
             if start + channels <= all_channels
         ]
     )
-    response = response_without_bias(module, noise)
+    response = response_without_bias(None if layer is None else network.get_submodule(layer), noise)
     for start in starts:
         part = slice(start, start + channels)
         (expected,) = torch.autograd.grad(response, noise, cotangent[:, part], retain_graph=True)
