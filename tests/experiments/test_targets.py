@@ -1,4 +1,4 @@
-"""Functions of the user's own: found as they are named, executed as they were hashed, and bad ones one line each."""
+"""Functions of the user's own: found as they are named, executed as they were hashed, bad ones one line."""
 
 import sys
 
