@@ -9,20 +9,25 @@ import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from analysis import schema
 from analysis.audit.__main__ import read_settings
+from analysis.claims.__main__ import main as judge
+from analysis.report import main as report
 from experiments.checks import ConfigError
 from experiments.modes.__main__ import study_folder
 from experiments.settings.launchers import check_launcher
 from experiments.settings.options import groups, known_keys
 from experiments.settings.plan import plan_jobs
 from tests.places import CONF, ROOT
+from tests.programs import programs
 
 FIRST = ROOT / "README.md"
 AUDIT = ROOT / "analysis" / "audit" / "README.md"
+OWN = ROOT / "experiments" / "networks" / "README.md"
 STUDY = ROOT / "experiments" / "study" / "README.md"
 ROOMS = ("analysis", "conf", "experiments", "scripts", "tests")
 PAGES = [FIRST, *sorted(page for room in ROOMS for page in (ROOT / room).rglob("README.md"))]
@@ -136,6 +141,8 @@ def test_names_within_the_packages_exist(page):
 @each_command
 def test_commands_can_be_typed(page, command, tmp_path, monkeypatch):
     words = shlex.split(command)
+    if page == OWN:
+        save_programs(page, tmp_path, monkeypatch)
     if words[1:2] == ["-m"]:
         check_module(words[2], words[3:], tmp_path, monkeypatch)
     elif words[0].startswith("scripts/"):
@@ -150,6 +157,13 @@ def test_commands_can_be_typed(page, command, tmp_path, monkeypatch):
         assert words[1] in cli.commands
     else:
         pytest.fail("no command that is known here")
+
+
+def save_programs(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go to a folder in which a reader has saved the programs of a page."""
+    for name, text in programs(page).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(folder)
 
 
 def check_module(name: str, arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +281,31 @@ def pattern(shown: str) -> str:
 
 def test_programs_stand_where_they_are_run():
     # The one of the page of tables in tests/test_member.py.
-    assert [page for page in PAGES if blocks(page, "python")] == [FIRST, AUDIT, STUDY]
+    pages = [page for page in PAGES if blocks(page, "python")]
+    assert sorted(pages) == sorted([FIRST, AUDIT, OWN, STUDY])
+    assert list(programs(OWN)) == ["mynet.py", "mydata.py"]
+
+
+@pytest.mark.long
+def test_a_network_and_data_of_ones_own_are_trained_judged_and_reported_as_the_page_says(
+    run, tmp_path, monkeypatch, capsys
+):
+    save_programs(OWN, tmp_path, monkeypatch)
+    words = shlex.split(commands(OWN)[0])
+    assert words[:3] == ["python", "-m", "experiments.run"]
+    ended = run(*words[3:], "members.dropout.rate=[0.5]")
+    assert ended.status == 0
+    assert "6 members ok" in ended.out
+    study = tmp_path / "outputs" / "mine"
+    layers = pd.read_csv(study / "layers.csv")
+    assert (layers.data.unique(), layers.model.unique()) == (["custom"], ["custom"])
+    noisy = layers[layers.placement == "before_bn"]
+    assert noisy.groupby("layer_name").shift_ratio.mean().max() < 0.9
+    assert noisy.local_ratio_exact.to_numpy() == pytest.approx(noisy.local_ratio.to_numpy(), rel=0.02)
+    assert judge([str(study)]) == 0
+    assert "supported" in capsys.readouterr().out
+    assert report([str(study)]) == 0
+    assert "custom" in (study / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_columns_are_those_of_the_schema():

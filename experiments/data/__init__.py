@@ -10,6 +10,7 @@ from experiments.checks import ConfigError
 from experiments.memory import check_memory
 
 from .cifar import CIFAR10, CIFAR100, load_cifar
+from .custom import load_custom
 from .dataset import Data
 from .digits import load_digits
 from .fashion_mnist import load_fashion_mnist
@@ -27,6 +28,7 @@ LOADERS: dict[str, Callable[..., Data]] = {
     "cifar100": partial(load_cifar, CIFAR100),
     "gaussian": load_gaussian,
     "image_folder": load_image_folder,
+    "custom": load_custom,
 }
 # Of sets that are made up, not read: the memory that this takes, by the keys that it depends on.
 BYTES: dict[str, Callable[..., int]] = {"gaussian": gaussian_bytes}

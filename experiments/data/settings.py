@@ -21,6 +21,7 @@ from experiments.checks import (
     null_or,
     one_of,
 )
+from experiments.targets import TARGET_RULES, with_source
 
 SIZE = null_or(COUNT, "all")
 SIDE = Rule("a whole number from 1 to 4096", lambda value: COUNT.accepts(value) and value <= 4096)
@@ -55,6 +56,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "test_size": COUNT,
         "seed": Rule("a whole number in [0, 2^63)", lambda value: is_whole(value) and value >= 0),
     },
+    "custom": TARGET_RULES,
 }
 DATA_NAMES = tuple(RULES)
 NAME = one_of(*DATA_NAMES)
@@ -78,11 +80,14 @@ def check_data_config(config: Any) -> DataSettings:
     """Return the section `data` of the configuration, its names, types and ranges checked.
 
     Raises:
-        ConfigError: the first key that is unknown, missing or out of range. No file is looked at.
+        ConfigError: the first key that is unknown, missing or out of range. No file is looked at but that of a
+            target whose source is not given.
     """
     name: Any = config.get("name") if isinstance(config, Mapping) else config
     if not NAME.accepts(name):
         raise not_allowed("data.name", name, NAME.allowed)
     given = WITHOUT_KEY | dict(config) if isinstance(config, Mapping) else config
     section = check_section("data", given, {"name": NAME, **RULES[name], "validation": VALIDATION})
-    return DataSettings(name, {key: section[key] for key in RULES[name]}, section["validation"])
+    options = {key: section[key] for key in RULES[name]}
+    options = with_source("data", options) if "target" in options else options
+    return DataSettings(name, options, section["validation"])

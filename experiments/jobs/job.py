@@ -22,6 +22,7 @@ from experiments.measuring.transplant import (
     shifts_to_transplant,
 )
 from experiments.members import Member, member_of
+from experiments.networks import NETWORKS
 from experiments.settings.config import Job
 from experiments.settings.device import choose_device, choose_processes
 from experiments.study.part import ERRORS, finish_part, job_tables, part_folder, start_part
@@ -32,7 +33,7 @@ def job_chunks(
     job: Job, members: Sequence[Member], data: Data, device: torch.device, processes: int
 ) -> list[list[Member]]:
     """Cut `members` of a job into chunks, at least one for each process, the largest first."""
-    capacity = job.chunk
+    capacity = 1 if NETWORKS[job.model.name].is_foreign else job.chunk
     if capacity == "auto":
         batch = job.recipe.batch_size
         chunks = choose_chunks(members, job_site_shapes(job, data), batch, device, processes)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from experiments.checks import ConfigError, not_allowed
 from experiments.data import Data, DataSettings, load_data
 from experiments.memory import check_memory
-from experiments.networks import build_network, training_bytes
+from experiments.networks import NETWORKS, build_network, training_bytes
 from experiments.settings.config import Job
 from experiments.settings.device import choose_device
 from experiments.study.admission import check_same_data
@@ -28,6 +28,19 @@ def job_site_shapes(job: Job, data: Data) -> dict[str, tuple[int, ...]]:
     return site_shapes(network, data.train_inputs[:2].cpu())
 
 
+def check_placements(job: Job, data: Data) -> None:
+    """Raise ConfigError where noise of a member has no site in the job's network: it would be a baseline twice."""
+    network = build_network(job.model, data.sample_shape, data.classes, seed=0)
+    there = {site.placement for site in network.sites().values()}
+    for member in job.members:
+        if member.placement != "none" and member.placement not in there:
+            raise not_allowed(
+                f"members.{member.noise}.placement",
+                member.placement,
+                f"{', '.join(sorted(there))}, of which this network has sites; write others into it as NoiseSite",
+            )
+
+
 def check_data(jobs: Sequence[Job]) -> None:
     """Raise ConfigError unless every job's data is there, large enough, and of a kind that its network takes.
 
@@ -39,22 +52,31 @@ def check_data(jobs: Sequence[Job]) -> None:
     for job in sorted(jobs, key=lambda job: str(job.data.section)):  # each data set is read once
         choose_device(job.device)
         data, recipe = cached_data(job.data), job.recipe
-        fingerprints[data.name] = data.fingerprint
+        if fingerprints.setdefault(data.name, data.fingerprint) != data.fingerprint:
+            raise ConfigError(
+                f"data={data.name}: this command has two sets of data of this name, which rows do not tell apart; "
+                "choose a study=NAME for each"
+            )
         if recipe.batch_size > (samples := len(data.train_inputs)):
             raise not_allowed(
                 "recipe.batch_size", recipe.batch_size, f"at most {samples}, {data.name}'s training samples"
             )
         if recipe.augment != "none" and data.pixel_mean is None:
             raise not_allowed("recipe.augment", recipe.augment, f"none, because {data.name} holds no images")
-        if (job.data, job.model) in built:
-            continue
-        built.add((job.data, job.model))
-        try:
-            check_memory(training_bytes(job.model, data.sample_shape, data.classes))
-            job_site_shapes(job, data)
-        except Exception as error:  # whatever torch has to say of a network too large, or of another shape
-            raise ConfigError(
-                f"model={job.model.name}: cannot be built for data={data.name}, samples of shape "
-                f"{list(data.sample_shape)} ({error})"
-            ) from error
+        if (job.data, job.model) not in built:
+            built.add((job.data, job.model))
+            try:
+                check_memory(training_bytes(job.model, data.sample_shape, data.classes))
+                job_site_shapes(job, data)
+            except ConfigError:
+                raise
+            except (
+                Exception
+            ) as error:  # whatever torch has to say of a network too large, or of another shape
+                raise ConfigError(
+                    f"model={job.model.name}: cannot be built for data={data.name}, samples of shape "
+                    f"{list(data.sample_shape)} ({error})"
+                ) from error
+        if NETWORKS[job.model.name].is_foreign:
+            check_placements(job, data)
     check_same_data(jobs[0].folder, fingerprints)

@@ -32,7 +32,7 @@ def capture_inputs(stack: Network, names: Iterable[str]) -> Iterator[dict[str, T
     captured: dict[str, Tensor] = {}
 
     def keep(name: str):
-        return lambda _, args: captured.__setitem__(name, args[0])
+        return lambda _, args: captured.__setitem__(name, stack.with_members(args[0]))
 
     hooks = [stack.get_submodule(name).register_forward_pre_hook(keep(name)) for name in names]
     try:
@@ -101,7 +101,7 @@ def evaluate(stack: Network, members: int, inputs: Tensor, labels: Tensor) -> Ev
     moments = {norm_input.norm: Moments() for norm_input in stack.norm_inputs()}
 
     def update(moment: Moments) -> Callable:
-        return lambda _, arguments: moment.update(arguments[0])
+        return lambda _, arguments: moment.update(stack.with_members(arguments[0]))
 
     hooks = [
         stack.get_submodule(name).register_forward_pre_hook(update(moment))

@@ -117,7 +117,9 @@ def predicted_train_variance(own: OwnNoise, noise: ChunkNoise) -> Tensor:
 
 
 def weight_columns(stack: Network, norm_input: NormInput) -> dict[str, Tensor | int]:
-    """Return fan-in d, and the filter means of cos^2 and d cos^2 [members], of the layer before a BN."""
+    """Return fan-in d, and the filter means of cos^2 and d cos^2 [members], of the layer before a BN, if any."""
+    if norm_input.layer is None:
+        return {}
     weight = stack.get_submodule(norm_input.layer).weight.detach()  # type: ignore[union-attr]
     cos2 = torch.stack([squared_cosine(member) for member in weight]).mean(1)  # type: ignore[union-attr]
     d = fan_in(weight[0])  # type: ignore[index]
@@ -138,7 +140,8 @@ def source_columns(own: OwnNoise, source: Source, noise: ChunkNoise, weights: Ma
     columns = {"input_mean": c, "input_var": v}
     noise_variance = noise.active[source.site].noise_variance.double()
     if source.layer is None:
-        columns["ratio_paper"] = theory.ratio_before_bn(c, v, noise_variance)
+        if not source.joins_shortcut:
+            columns["ratio_paper"] = theory.ratio_before_bn(c, v, noise_variance)
         return columns
     rho = theory.input_correlation(own.sources[source].patch_sums.variance.mean(1), v, weights["fan_in"])
     columns["input_corr"] = rho

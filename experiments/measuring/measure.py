@@ -8,12 +8,13 @@ its channels, also over those without noise of their own, and ratios are ratios 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from analysis.theory.layers import patch_sum, squared_response
+from analysis.theory.layers import Convolution, patch_sum, response_without_bias, squared_response
 from experiments.data import Data
 from experiments.measuring.evaluate import capture_inputs, train_mode_pass, wrong_answers
 from experiments.measuring.moments import Moments, PatchMoments
@@ -25,9 +26,10 @@ from experiments.training.stack import ChunkNoise
 
 @dataclass
 class SourceMoments:
-    """A layer, and streamed moments of what theory needs of the noise site before it."""
+    """A layer, what it makes of noise, and streamed moments of what theory needs of the noise site before it."""
 
     layer: nn.Module | None  # None: the noise goes straight into the normalisation
+    response: Callable[[Tensor], Tensor]  # of the layer without its bias, for each member
     # x, the input to the noise, each of whose features or channels, or for a convolution each entry of its patches
     noise_inputs: Moments | PatchMoments
     patch_sums: Moments = field(default_factory=Moments)  # sum of x over a filter's patch
@@ -138,13 +140,23 @@ def _own_noise(stack: Network, norm_inputs: Sequence[NormInput], noise: ChunkNoi
         for source in sources:
             if (source.site, source.layer) not in shared:
                 layer = stack.get_submodule(source.layer) if source.layer else None
-                moments = PatchMoments(layer) if isinstance(layer, nn.Conv2d) else Moments()
-                shared[source.site, source.layer] = SourceMoments(layer, moments)
+                moments = PatchMoments(layer) if isinstance(layer, Convolution) else Moments()
+                shared[source.site, source.layer] = SourceMoments(layer, _response(stack, layer), moments)
         if sources:
             own_noise[norm_input.norm] = OwnNoise(
                 {source: shared[source.site, source.layer] for source in sources}
             )
     return own_noise
+
+
+def _response(stack: Network, layer: nn.Module | None) -> Callable[[Tensor], Tensor]:
+    """Return what a layer of the stack does to noise: its linear part."""
+    if layer is None:
+        return lambda noise: noise
+    if stack.is_foreign:
+        return partial(for_each_member, response_without_bias, layer)
+    assert layer.bias is None  # the noise would add one bias too many
+    return layer
 
 
 def _added_noise(moments: SourceMoments, x: Tensor, factor: Tensor | None) -> Tensor:
@@ -154,12 +166,9 @@ def _added_noise(moments: SourceMoments, x: Tensor, factor: Tensor | None) -> Te
     """
     assert factor is not None
     moments.noise_inputs.update(x)
-    noise = x * (factor - 1)
-    if moments.layer is None:
-        return noise
-    moments.patch_sums.update(for_each_member(patch_sum, moments.layer, x))
-    assert moments.layer.bias is None  # the noise would add one bias too many
-    return moments.layer(noise)
+    if moments.layer is not None:
+        moments.patch_sums.update(for_each_member(patch_sum, moments.layer, x))
+    return moments.response(x * (factor - 1))
 
 
 def _without(

@@ -1,9 +1,9 @@
 """Means and variances of a stream of stacked activations."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from analysis.theory.layers import entry_sums
+from analysis.theory.layers import Convolution, entry_sums
 from experiments.kernels.normalisation import channel_moments
 from experiments.layers.layout import batch_last, takes_batch_last
 
@@ -54,14 +54,14 @@ class PatchMoments:
     every entry takes some: patches are never formed.
     """
 
-    def __init__(self, layer: nn.Conv2d) -> None:
+    def __init__(self, layer: Convolution) -> None:
         self.layer = layer  # its geometry alone counts
         self.samples = 0
-        self._sums: Tensor = torch.zeros(())  # [members, channels, height, width] after the first update
+        self._sums: Tensor = torch.zeros(())  # [members, channels, *positions] after the first update
         self._squares: Tensor = torch.zeros(())
 
     def update(self, x: Tensor) -> None:
-        """Add a batch x [members, batch, channels, height, width]."""
+        """Add a batch x [members, batch, channels, *positions]."""
         self.samples += x.shape[1]
         self._sums = self._sums + x.sum(1).double()
         self._squares = self._squares + x.square().sum(1).double()
@@ -81,5 +81,5 @@ class PatchMoments:
 
     @property
     def mean_square(self) -> Tensor:
-        """Mean of x^2 over the samples alone, [members, channels, height, width]."""
+        """Mean of x^2 over the samples alone, [members, channels, *positions]."""
         return self._squares / self.samples

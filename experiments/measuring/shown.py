@@ -49,13 +49,15 @@ def prescribe(stack: Network, inputs: Tensor, prescription: Prescription) -> Ten
     def set_statistics(name: str, norm: nn.Module) -> Callable:
         def before(_: nn.Module, arguments: tuple[Tensor]) -> None:
             moments = Moments()
-            moments.update(arguments[0])
+            moments.update(stack.with_members(arguments[0]))
             ratio, shift = prescription(name, moments.mean, moments.variance)
             stored = (moments.variance + norm.eps) / ratio - norm.eps  # type: ignore[operator]
             cut.add_((stored < 0).sum(1))
             stored = stored.clamp(min=0)
-            norm.running_var.copy_(stored)  # type: ignore[operator, union-attr]
-            norm.running_mean.copy_(moments.mean - shift * (stored + norm.eps).sqrt())  # type: ignore[operator, union-attr]
+            mean = moments.mean - shift * (stored + norm.eps).sqrt()  # type: ignore[operator]
+            # Views, because a user's own network runs without a members dimension.
+            norm.running_var.copy_(stored.view_as(norm.running_var))  # type: ignore[operator, union-attr, arg-type]
+            norm.running_mean.copy_(mean.view_as(norm.running_mean))  # type: ignore[operator, union-attr, arg-type]
 
         return before
 
@@ -72,7 +74,7 @@ def shown(stack: Network, inputs: Tensor) -> Shown:
     def look(name: str, norm: nn.Module) -> Callable:
         def before(_: nn.Module, arguments: tuple[Tensor]) -> None:
             moments = Moments()
-            moments.update(arguments[0])
+            moments.update(stack.with_members(arguments[0]))
             found[name] = normalised(norm, moments.mean, moments.variance)
 
         return before
@@ -109,9 +111,10 @@ def parts(
 ) -> Iterator[tuple[slice, Network]]:
     """Yield a stack in parts of as many of its members as may hold so many samples at once; all, if they may.
 
-    Parts hold copies: what is done to their statistics leaves those of the stack.
+    Parts hold copies: what is done to their statistics leaves those of the stack. Of a user's own network they are
+    of one member each.
     """
-    size = max(1, int(WIDEST_BYTES // (4 * _widest(shapes) * samples)))
+    size = 1 if stack.is_foreign else max(1, int(WIDEST_BYTES // (4 * _widest(shapes) * samples)))
     for start in range(0, members, size):
         rows = slice(start, min(start + size, members))
         yield rows, select(stack, torch.arange(rows.start, rows.stop))

@@ -10,14 +10,28 @@ from torch import nn
 from experiments.checks import COUNT, Rule, check_section, not_allowed, one_of
 from experiments.layers.norms import NORMS
 from experiments.networks.convnet import ConvNet
+from experiments.networks.custom import Custom
 from experiments.networks.densenet import DenseNet
 from experiments.networks.imagenet import ImageNetNet
 from experiments.networks.mlp import MLP
-from experiments.networks.network import Network
+from experiments.networks.network import Network, NoiseSite
 from experiments.networks.preresnet import PreResNet
 from experiments.networks.resnext import ResNeXt
 from experiments.networks.wide_resnet import WideResNet
 from experiments.seeds import generator
+from experiments.targets import with_source
+
+__all__ = [
+    "NETWORKS",
+    "ModelSettings",
+    "Network",
+    "NoiseSite",
+    "build_network",
+    "check_model_config",
+    "check_sample_shape",
+    "initialise",
+    "training_bytes",
+]
 
 NETWORKS: dict[str, type[Network]] = {
     "mlp": MLP,
@@ -27,6 +41,7 @@ NETWORKS: dict[str, type[Network]] = {
     "resnext": ResNeXt,
     "densenet": DenseNet,
     "imagenet_net": ImageNetNet,
+    "custom": Custom,
 }
 DEPTH = Rule(
     "a whole number of at least 1, at most 10000", lambda value: COUNT.accepts(value) and value <= 10_000
@@ -57,7 +72,7 @@ def check_model_config(config: Any) -> ModelSettings:
         raise not_allowed("model.name", name, RULES["name"].allowed)
     section = check_section("model", config, {**RULES, **NETWORKS[name].OPTIONS})
     options = {key: section.pop(key) for key in [*section] if key not in RULES}
-    return ModelSettings(**section, options=options)
+    return ModelSettings(**section, options=with_source("model", options) if "target" in options else options)
 
 
 def check_sample_shape(model: ModelSettings, sample_shape: tuple[int, ...]) -> None:
@@ -72,18 +87,21 @@ def build_network(model: ModelSettings, sample_shape: tuple[int, ...], classes: 
 
     Raises ConfigError when it cannot read samples of this shape.
     """
-    with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws numbers too; they are replaced
+    random = generator(seed, "weights")
+    with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws numbers too
+        torch.manual_seed(random.initial_seed())
         network = _construct(model, sample_shape, classes)
-    initialise(network, generator(seed, "weights"))
+    if not network.is_foreign:
+        initialise(network, random)
     return network
 
 
 def training_bytes(model: ModelSettings, sample_shape: tuple[int, ...], classes: int) -> int:
     """Return how many bytes the weights, gradients and momentum of one network take, without making any.
 
-    Raises ConfigError when it cannot read samples of this shape.
+    A user's own code is not asked to do without. Raises ConfigError when it cannot read samples of this shape.
     """
-    with torch.device("meta"):
+    with torch.device("cpu" if NETWORKS[model.name].is_foreign else "meta"):
         network = _construct(model, sample_shape, classes)
     return 3 * sum(weight.nbytes for weight in network.parameters())
 

@@ -22,7 +22,12 @@ class NoiseSite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return m * x, shaped as x."""
-        return x if self.factor is None else x * self.factor
+        if self.factor is None:
+            return x
+        y = x * self.factor
+        return (
+            y if y.dim() == x.dim() else y.squeeze(0)
+        )  # of one member, in a network without a members dimension
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Source:
     None means all channels.
 
     `layer` is the linear layer or convolution between the site and the normalisation layer, None when the
-    noise goes straight in. `joins_shortcut`: the layer's output is summed with a shortcut before it is read.
+    noise goes straight in. `joins_shortcut`: the layer's output, or the site's, is summed with a shortcut before
+    it is read.
     """
 
     site: str
@@ -51,10 +57,13 @@ class Source:
 
 @dataclass(frozen=True)
 class NormInput:
-    """What a normalisation layer reads: the weight layer right before it, and the noise of its own, by name."""
+    """What a normalisation layer reads: the weight layer right before it, and the noise of its own, by name.
+
+    `layer` is None where a user's own network has none there.
+    """
 
     norm: str
-    layer: str
+    layer: str | None
     sources: tuple[Source, ...] = ()
 
 
@@ -64,11 +73,13 @@ class Network(nn.Module):
     A subclass is made as `NetworkClass(sample_shape, classes, width=..., depth=..., norm=..., **options)`;
     `OPTIONS` are the rules of the keys that it takes besides these. `norm` is one of
     `experiments.layers.norms.NORMS`; where it is `none` an identity stands in the layer's place and is
-    measured there. `needs_images`: samples must be [channels, height, width].
+    measured there. `needs_images`: samples must be [channels, height, width]. `is_foreign`: its code is somebody
+    else's, which makes the initial weights itself and knows no stacks of more than one member.
     """
 
     OPTIONS: ClassVar[Mapping[str, Rule]] = {}
     needs_images: ClassVar[bool] = True
+    is_foreign: ClassVar[bool] = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs [..., batch, *sample shape] to logits [..., batch, classes]."""
@@ -77,6 +88,10 @@ class Network(nn.Module):
     def norm_inputs(self) -> list[NormInput]:
         """Return what each normalisation layer reads, from the shallowest to the deepest."""
         raise TypeError(f"{type(self).__name__} does not declare what its normalisation layers read")
+
+    def with_members(self, x: Tensor) -> Tensor:
+        """Return what a part of a stack reads with its members dimension first."""
+        return x
 
     def sites(self) -> dict[str, NoiseSite]:
         """Return every noise site by name, in the order of the data."""

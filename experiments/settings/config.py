@@ -167,9 +167,8 @@ def make_job(config: Mapping[str, Any]) -> Job:
     data, model = check_data_config(config["data"]), check_model_config(config["model"])
     recipe = check_recipe_config(config["recipe"])
     if recipe.precision != "float32" and not NETWORKS[model.name].needs_images:
-        raise not_allowed(
-            "recipe.precision", recipe.precision, f"float32, because {model.name} has no convolution"
-        )
+        why = "is computed as you wrote it" if NETWORKS[model.name].is_foreign else "has no convolution"
+        raise not_allowed("recipe.precision", recipe.precision, f"float32, because {model.name} {why}")
     logger = check_logger_config(config["logger"])
     measure = typed_section(Measure, "measure", WITHOUT_KEY | dict(config["measure"]))
     cut = typed_section(Cut, "job", WHOLE | dict(config["job"] or {}))

@@ -96,11 +96,21 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
         parallel=is_parallel(launcher),
         launcher=[*plain, *launcher_overrides(launcher, len(jobs))],
         overrides={
-            job.name: [*choice, *([] if job.cut.shard is None else [f"job.shard={job.cut.shard}"])]
+            job.name: [
+                *choice,
+                *sources(job),
+                *([] if job.cut.shard is None else [f"job.shard={job.cut.shard}"]),
+            ]
             for job, choice in shards
         },
         folders=folders,
     )
+
+
+def sources(job: Job) -> list[str]:
+    """Return the overrides that hold a job to the text that its targets have now, wherever it is run."""
+    sections = {"data": job.data.options, "model": job.model.options}
+    return [f"{key}.source={options['source']}" for key, options in sections.items() if "source" in options]
 
 
 def _visit_list(self: HydraOverrideVisitor, ctx: OverrideParser.ListContainerContext) -> list[Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.networks.network import Network
 from experiments.seeds import generator
@@ -33,7 +33,11 @@ def replayed_norms(network: Network, outputs: dict[str, Tensor]) -> Iterator[Non
 
 
 def norm_names(network: Network) -> list[str]:
-    return [name for name, _ in network.named_modules() if "norm" in name.rpartition(".")[2]]
+    return [
+        name
+        for name, module in network.named_modules()
+        if "norm" in name.rpartition(".")[2] or isinstance(module, nn.BatchNorm2d)
+    ]
 
 
 def norms_read(network: Network, x: Tensor) -> dict[str, Tensor]:

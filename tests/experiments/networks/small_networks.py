@@ -61,13 +61,17 @@ def member(placement: str = "none", noise: str = "none", strength: float = 0.0, 
 
 @contextmanager
 def recorded_inputs(network: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Yield a dict that holds what every module without parts of its own last read, in order of execution."""
+    """Yield a dict that holds what every module without parts, or BN, last read, in order of execution."""
     inputs: dict[str, Tensor] = {}
 
     def keep(name: str):
         return lambda _, args: inputs.__setitem__(name, args[0].detach())
 
-    leaves = {name: module for name, module in network.named_modules() if not list(module.children())}
+    leaves = {
+        name: module
+        for name, module in network.named_modules()
+        if not list(module.children()) or isinstance(module, nn.BatchNorm2d)  # which a site may be put into
+    }
     hooks = [module.register_forward_pre_hook(keep(name)) for name, module in leaves.items()]
     try:
         yield inputs

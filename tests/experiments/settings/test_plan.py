@@ -35,10 +35,12 @@ def test_without_arguments_one_small_job_of_the_defaults():
     [(group, choice) for group, choices in GROUPS.items() if group != "sweep" for choice in choices],
 )
 def test_every_choice_of_every_group_composes(group, choice):
-    (job,) = plan(f"{group}={choice}").jobs
-    # Every value of the file arrives, unless the environment fills it in.
+    function = {"model": "build", "data": "load"}.get(group)
+    own = [f"{group}.target=tests.experiments.own:{function}"] if choice == "custom" else []
+    (job,) = plan(f"{group}={choice}", *own).jobs
+    # Every value of the file arrives, unless the environment or a function of the user's fills it in.
     for key, value in OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choice}.yaml")).items():
-        assert job.config[group][key] == value or "${" in str(value)
+        assert job.config[group][key] == value or "${" in str(value) or (own and value is None)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +162,8 @@ def test_swept_values_multiply_into_jobs():
     assert settings == set(itertools.product([8, 16], [1, 2, 3], [0.1, 0.2], [0, 1]))
     assert len(planned.jobs) == 2 * 3 * 2 * 2
     assert planned.swept_keys == ["model.width", "model.depth", "recipe.lr", "members.seed"]
-    data = plan("-m", "data=glob(*)").jobs
-    assert {job.data.name for job in data} == set(GROUPS["data"])
+    data = plan("-m", "data=glob(*,exclude=custom)").jobs  # which needs a target
+    assert {job.data.name for job in data} == set(GROUPS["data"]) - {"custom"}
 
 
 @pytest.mark.parametrize("flag", [[], ["-m"]])
