@@ -1,29 +1,20 @@
 """Which members may join a study: they differ in nothing but what its rows tell apart."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.checks import ConfigError, shown
-from experiments.settings.config import (
-    DATA_KEYS_WITHOUT_EFFECT,
-    RECIPE_KEYS_WITHOUT_EFFECT,
-    RESULT_KEYS,
-    Job,
-)
+from experiments.settings.config import RESULT_KEYS, Job, axes_of_growth, flatten
 from experiments.settings.plan import Plan
 from experiments.study.files import check_writable, listed
 from experiments.study.inventory import Inventory
 from experiments.study.part import PARTS, has_ended, read_job, recorded_data
 from experiments.study.versions import NUMBERS_VERSION
 
-# Where members of one study may differ, because their rows say so; another name has keys of its own.
+# Where members of one study may differ too; another name has keys of its own.
 NAMED_SECTIONS = ("data", "model")
-OPEN_KEYS = (
-    *("members", "model.width", "model.depth", "model.norm"),
-    *("recipe.lr", "recipe.weight_decay", "recipe.batch_size"),
-)
 
 
 def results_there(study: Path) -> dict[Path, int]:
@@ -92,14 +83,13 @@ def check_same_data(study: Path, fingerprints: Mapping[str, str]) -> None:
 
 def _bound(job: Job, swept_keys: Sequence[str]) -> dict[str, Any]:
     """Return what must be alike in all jobs of a study, and the names of data and network, by dotted key."""
-    free = [*OPEN_KEYS, *swept_keys, *(f"data.{key}" for key in DATA_KEYS_WITHOUT_EFFECT)]
-    free += [f"recipe.{key}" for key in RECIPE_KEYS_WITHOUT_EFFECT]
+    axes = axes_of_growth(swept_keys)
     names = [f"{section}.name" for section in NAMED_SECTIONS]
     config = job.config
     return {
         key: value
-        for key, value in _flatten({section: config[section] for section in RESULT_KEYS})
-        if key in names or not any(f"{key}.".startswith(f"{other}.") for other in free)
+        for key, value in flatten({section: config[section] for section in RESULT_KEYS})
+        if key in names or not f"{key}.".startswith(axes)
     }
 
 
@@ -111,11 +101,3 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[s
         for key in {**old, **new}
         if old.get(key) != new.get(key) and not key.startswith(others)
     ]
-
-
-def _flatten(config: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
