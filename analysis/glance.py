@@ -7,7 +7,7 @@ import pandas as pd
 from .schema import NETWORK
 
 # Of the table, by its heading: the column that each is the mean of.
-OF_LAYERS = {"shift ratio": "shift_ratio"}
+OF_LAYERS = {"shift ratio, all layers": "shift_ratio"}
 OF_MEMBERS = {"test error %": "test_error", "adjusted %": "test_error_adjusted"}
 
 

@@ -81,7 +81,8 @@ def read_study(folder: str | PathLike[str]) -> Study:
     """Read and check a study, for example `read_study("outputs/variance_shift").members`.
 
     Args:
-        folder: the study's folder, as text or as a path, with members.csv, layers.csv and, since there is such a table, epochs.csv.
+        folder: the study's folder, as text or as a path, with members.csv, layers.csv and, since there is such a
+            table, epochs.csv.
 
     Returns:
         The tables, each column as the kind that `analysis.schema` says: whole numbers as Int64, other numbers as

@@ -5,7 +5,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,8 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
 
         named = any(override.key_or_group == "study" for override in own)
         if not named and (name := study_name(own, swept_by_file, wholes, configs, of_others)):
-            wholes = [replace(whole, study=name) for whole in wholes]
             choices = [(*choice, f"study={quoted(name)}") for choice in choices]
+            wholes = [make_job(config) for config in composed(choices)]
             plain.append(f"study={quoted(name)}")
             settings = _hydra_settings(plain)[0]
         _check_shards(wholes)

@@ -65,7 +65,7 @@ def _words(
     # A recipe may be another one for other data, or another network.
     same_recipe = compose([o for group, o in choices.items() if group in ("sweep", "recipe")])
     recipes_differ = any(
-        not _values(chosen, key) <= _values(same_recipe, key)
+        _values(chosen, key) != _values(same_recipe, key)
         for key in _bound(chosen, swept)
         if key.startswith(("recipe.", "measure."))
     )

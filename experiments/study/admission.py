@@ -26,21 +26,23 @@ def check_study(plan: Plan) -> None:
     """Raise ConfigError when members may not join their study, or the study's folder cannot be written.
 
     Members of one study may differ in data set, architecture, their own numbers, batch size and whatever this
-    command sweeps. A study that holds results made otherwise is left alone.
+    command sweeps. A study that holds results made otherwise is left alone; what it holds already may go on.
     """
     for folder in (plan.folder, plan.folder / PARTS):
         check_writable(folder, f"output={plan.jobs[0].output}")
     for key, folder in plan.folders.items():
         check_writable(folder, f"{key}={folder}")
+    parts = [folder for folder in listed(plan.folder / PARTS) if has_ended(folder)]
+    there = {folder.name.rpartition("-")[0] for folder in parts}
     # Most jobs are alike in all that must be: each kind is compared once, also in a study of thousands.
     settings = {job.setting_name: job for job in plan.jobs}
     kinds: dict[str, dict[str, Any]] = {}
-    for job in settings.values():
+    for job in (job for name, job in settings.items() if name not in there):
         bound = _bound(job, plan.swept_keys)
         kinds.setdefault(json.dumps(bound), bound)
     compared: set[str] = set()
-    for folder in listed(plan.folder / PARTS):
-        if folder.name.rpartition("-")[0] in settings or not has_ended(folder):
+    for folder in parts if kinds else []:
+        if folder.name.rpartition("-")[0] in settings:
             continue
         bound = _bound(read_job(folder), plan.swept_keys)
         if (kind := json.dumps(bound)) in compared:
