@@ -11,20 +11,20 @@ OF_LAYERS = {"shift ratio, all layers": "shift_ratio"}
 OF_MEMBERS = {"test error %": "test_error", "adjusted %": "test_error_adjusted"}
 
 
-def glance(name: str, members: pd.DataFrame, layers: pd.DataFrame) -> str:
+def glance(name: str, members: pd.DataFrame, finished: pd.DataFrame, layers: pd.DataFrame) -> str:
     """A line that says what is there, and a table of means for each placement and noise.
 
     Args:
         name: of the study.
-        members: its members.csv. Those that diverged or failed are counted, and in no mean.
-        layers: its layers.csv.
+        members: its members.csv.
+        finished: those of them that neither diverged nor failed; the others are counted, and in no mean.
+        layers: the rows of layers.csv of the finished ones.
 
     Returns:
         HTML, everything escaped. Where the study varies data set, model, depth or normaliser, each has rows of its
         own. A mean of nothing is empty.
     """
     keys = [*(key for key in NETWORK if members[key].nunique(dropna=False) > 1), "placement", "noise"]
-    finished = members[members["status"] == "ok"]
     grouped = members.groupby(keys, sort=False, dropna=False)
     table = grouped.size().rename("members").to_frame()
     table["strength"] = grouped["strength"].agg(_range)
@@ -34,10 +34,7 @@ def glance(name: str, members: pd.DataFrame, layers: pd.DataFrame) -> str:
             table[heading] = rows.groupby(keys, dropna=False)[column].mean()
     counts = ", ".join(f"{count} {status}" for status, count in members["status"].value_counts().items())
     seeds, widths = members["seed"].nunique(), sorted(members["width"].dropna().unique())
-    said = (
-        f"{len(members)} members ({counts}), {_plural(seeds, 'seed')}, "
-        f"width {', '.join(map(str, widths))}, {len(layers)} rows of layers"
-    )
+    said = f"{len(members)} members ({counts}), {_plural(seeds, 'seed')}, width {', '.join(map(str, widths))}"
     shown = table.reset_index().to_html(
         index=False, na_rep="", escape=True, border=0, float_format="{:.3f}".format
     )

@@ -46,7 +46,8 @@ class Study:
     flips: pd.DataFrame = field(default_factory=lambda: empty_table("flips.csv"))
 
     def _repr_html_(self) -> str:
-        return glance(self.name, self.members, self.layers)
+        finished = self.finished()
+        return glance(self.name, self.members, finished.members, finished.layers)
 
     def finished(self) -> "Study":
         """The study without the members that diverged or failed, and without their rows elsewhere."""

@@ -1,6 +1,6 @@
 """What a notebook shows of a study."""
 
-import io
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -12,8 +12,10 @@ SMALL = {"widths": (16,), "seeds": (0, 1), "noises": ("dropout",)}
 
 
 def shown(study: Study) -> pd.DataFrame:
-    (table,) = pd.read_html(io.StringIO(study._repr_html_()), keep_default_na=False)
-    return table
+    """The table of a study, whose cells are texts."""
+    rows = ElementTree.fromstring(f"<div>{study._repr_html_()}</div>").iter("tr")
+    heading, *cells = ([cell.text or "" for cell in row] for row in rows)
+    return pd.DataFrame(cells, columns=pd.Index(heading))
 
 
 @pytest.fixture
@@ -24,19 +26,17 @@ def study(tmp_path):
 def test_a_study_shows_what_is_there_and_means_of_each_placement(study):
     html = study._repr_html_()
     members, layers = study.members, study.layers
-    assert (
-        f"<b>mine</b>: {len(members)} members ({len(members)} ok), 2 seeds, width 16, {len(layers)} rows"
-        in html
-    )
+    count = len(members)
+    assert f"<b>mine</b>: {count} members ({count} ok), 2 seeds, width 16</p>" in html
     table = shown(study)
     assert list(zip(table.placement, table.noise, strict=True)) == [
         *dict.fromkeys(zip(members.placement, members.noise, strict=True))
     ]
-    assert table.members.sum() == table.finished.sum() == len(members)
+    assert table.members.astype(int).sum() == table.finished.astype(int).sum() == count
     row = table[table.placement == "before_bn"].iloc[0]
     mine = lambda rows: rows[rows.placement == "before_bn"]  # noqa: E731
-    assert row["test error %"] == pytest.approx(mine(members).test_error.mean(), abs=5e-4)
-    assert row["shift ratio, all layers"] == pytest.approx(mine(layers).shift_ratio.mean(), abs=5e-4)
+    assert row["test error %"] == f"{mine(members).test_error.mean():.3f}"
+    assert row["shift ratio, all layers"] == f"{mine(layers).shift_ratio.mean():.3f}"
 
 
 def test_members_that_did_not_finish_are_counted_and_in_no_mean(tmp_path):
@@ -45,8 +45,8 @@ def test_members_that_did_not_finish_are_counted_and_in_no_mean(tmp_path):
     study = read_study(synthetic.write(tmp_path, *synthetic.diverge(members, layers, lost)))
     assert f"{lost.sum()} diverged" in study._repr_html_()
     (row,) = shown(study).query("placement == 'before_bn'").to_dict("records")
-    assert (row["finished"], row["test error %"], row["shift ratio, all layers"]) == (0, "", "")
-    assert row["members"] == lost.sum()
+    assert (row["finished"], row["test error %"], row["shift ratio, all layers"]) == ("0", "", "")
+    assert row["members"] == str(lost.sum())
 
 
 def test_networks_that_a_study_varies_have_rows_of_their_own(study):
