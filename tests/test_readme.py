@@ -266,7 +266,17 @@ def pattern(shown: str) -> str:
 
 
 def test_programs_stand_where_they_are_run():
-    assert [page for page in PAGES if blocks(page, "python")] == [FIRST, AUDIT]
+    assert [page for page in PAGES if blocks(page, "python")] == [FIRST, AUDIT, STUDY]
+
+
+def test_the_call_from_python_gives_the_tables_that_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (program,) = blocks(STUDY, "python")
+    small = 'study="w", model={"width": 8}, recipe={"epochs": 1}, processes=1, '
+    names: dict = {}
+    exec(program.replace('study="w", ', small), names)
+    assert set(names["study"].members.seed) == {0, 1}
+    assert all(len(getattr(names["study"], name)) for name in ("members", "layers", "epochs"))
 
 
 def test_columns_are_those_of_the_schema():
