@@ -7,6 +7,7 @@ before anything is drawn.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import yaml
 
 from .command import PACKAGE
 from .files import regular_file
+from .glance import glance
 from .schema import COLUMNS, IDENTITY, NETWORK, NUMBER, RECIPE, TABLES, UNTIL, WHOLE, Column, kind_of
 
 _MEND = "remove the job's folder and run the study's command again"
@@ -27,7 +29,7 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True)
 class Study:
-    """The tables of a study, or of a part of it.
+    """The tables of a study, or of a part of it. A notebook shows it as a small table (`analysis.glance`).
 
     Attributes:
         name: the folder's name; of a part, what sets it apart.
@@ -44,6 +46,10 @@ class Study:
     epochs: pd.DataFrame = field(default_factory=lambda: empty_table("epochs.csv"))
     flips: pd.DataFrame = field(default_factory=lambda: empty_table("flips.csv"))
     looks: int = 1
+
+    def _repr_html_(self) -> str:
+        finished = self.finished()
+        return glance(self.name, self.members, finished.members, finished.layers)
 
     def finished(self) -> "Study":
         """The study without the members that diverged or failed, and without their rows elsewhere."""
@@ -74,11 +80,12 @@ def empty_table(name: str) -> pd.DataFrame:
     return pd.DataFrame(columns=pd.Index(TABLES[name].required))
 
 
-def read_study(folder: Path) -> Study:
-    """Read and check a study.
+def read_study(folder: str | PathLike[str]) -> Study:
+    """Read and check a study, for example `read_study("outputs/variance_shift").members`.
 
     Args:
-        folder: the study's folder, with members.csv, layers.csv and, since there is such a table, epochs.csv.
+        folder: the study's folder, as text or as a path, with members.csv, layers.csv and, since there is such a
+            table, epochs.csv.
 
     Returns:
         The tables, each column as the kind that `analysis.schema` says: whole numbers as Int64, other numbers as
@@ -89,6 +96,7 @@ def read_study(folder: Path) -> Study:
         StudyError: no such folder; a table that is missing, unreadable or lacks a column; a value that cannot be;
             no member, or one that appears twice.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise StudyError(f"{folder}: no such folder; name a study, for example outputs/variance_shift")
     if (folder / "modes.csv").exists() and not (folder / "members.csv").exists():

@@ -1,5 +1,7 @@
 """The command line: `python -m experiments.run +sweep=variance_shift`, or one job without a sweep.
 
+From Python it is `run_study("+sweep=variance_shift")`.
+
 Order of events: compose and check every job of the command, train those of their members that the study lacks,
 merge the tables, and print what came out. See `--help` for every key.
 """
@@ -9,14 +11,18 @@ import os
 import shlex
 import signal
 import sys
+import warnings
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig
 
 from experiments.checks import ConfigError
 from experiments.command import exit_status
+from experiments.settings.completion import as_of_a_file, shell_script
 from experiments.settings.flags import read_flags
 from experiments.settings.options import CONF
 
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
     from pandas import DataFrame
 
+    from analysis.tables import Study
     from experiments.members import Member
     from experiments.settings.plan import Plan
     from experiments.study.inventory import Inventory
@@ -46,13 +53,52 @@ def main() -> int:
     return exit_status(lambda: answer(sys.argv[1:]))
 
 
+def run_study(*arguments: str, **keys: Any) -> "Study":
+    """Train what a study lacks, from a notebook or a script, and return the study.
+
+        study = run_study("+sweep=width", study="w", members={"seed": [0, 1]})
+        study.members, study.layers, study.epochs  # DataFrames
+
+    `arguments` are those of the command line, of which `-m` goes without saying; `keys` are keys of the
+    configuration, sections as dicts. stderr shows how far it is. A warning says which members failed; the others
+    are there, and `members.status` tells. Ctrl-C raises KeyboardInterrupt; the same call goes on from there.
+
+    Raises ConfigError for bad input, with the line that the command prints, before anything is trained or written;
+    OSError when the study cannot be written; RuntimeError when no part of it was begun.
+    """
+    from analysis.tables import read_study
+    from experiments.settings.keywords import overrides_of
+    from experiments.study.environment import standing_for
+    from experiments.until import plans
+
+    if wrong := [argument for argument in arguments if not isinstance(argument, str)]:
+        raise ConfigError(f"{wrong[0]}: allowed are overrides, each a text, and keyword arguments")
+    typed = read_flags([*arguments, *overrides_of(keys)])
+    if typed.help or typed.show:
+        raise ConfigError(
+            f"{typed.show[0] if typed.show else '--help'}: a call from Python runs; leave it out"
+        )
+    folder = None
+    for plan in plans(typed.overrides, multirun=True):
+        folder = plan.folder
+        with standing_for(["-m", *typed.overrides]), kept(plan):
+            if not train(plan):
+                raise RuntimeError(f"study={folder.name}: no part of it was begun; stderr says why")
+            for line in conclude(plan):
+                warnings.warn(line.removeprefix("error: "), stacklevel=2)
+    assert folder is not None
+    return read_study(folder)
+
+
 def answer(arguments: list[str]) -> int:
     """Show what was asked for, or run; return the exit status."""
     typed = read_flags(arguments)
     if typed.help:
         from experiments.settings.help import help_text
+        from experiments.settings.search_path import conf_in_use
 
-        print(help_text())
+        with conf_in_use(typed.overrides):
+            print(help_text())
         return 0
     if typed.show:
         return show(typed.show, typed.overrides)
@@ -60,16 +106,32 @@ def answer(arguments: list[str]) -> int:
 
 
 def show(flag: tuple[str, ...], overrides: list[str]) -> int:
-    """Have Hydra show what a flag of its own asks for, of a command line that can run; return the exit status."""
-    from experiments.settings.options import reason_of
-    from experiments.settings.plan import plan_jobs
+    """Show what a flag asks for, of a command line that can run; return the exit status.
 
-    swept = plan_jobs(overrides, multirun=True).swept_keys
-    for override in overrides:
-        if override.lstrip("+").split("=")[0] in swept:
-            raise ConfigError(f"{override}: {flag[0]} shows one configuration; allowed is one value")
+    Hydra itself shows what is its own.
+    """
+    from experiments.settings.options import reason_of
+
+    if flag[0] == "--shell-completion":
+        if not flag[1].startswith("query="):
+            print(shell_script(flag[1]))
+            return 0
+        os.environ["COMP_LINE"] = as_of_a_file(os.environ.get("COMP_LINE", ""))
+        arguments = list(flag)
+    else:
+        from experiments.settings.configurations import configurations
+        from experiments.settings.plan import plan_jobs
+
+        plan = plan_jobs(overrides, multirun=True)
+        if flag == ("--cfg", "job"):
+            print(configurations(plan), end="")
+            return 0
+        for override in overrides:
+            if override.lstrip("+").split("=")[0] in plan.swept_keys:
+                raise ConfigError(f"{override}: {flag[0]} shows one configuration; allowed is one value")
+        arguments = [*flag, *plan.launcher]
     try:
-        sys.argv[1:] = [*flag, *overrides]
+        sys.argv[1:] = arguments
         os.environ["HYDRA_FULL_ERROR"] = "1"  # raise what goes wrong, instead of ending this process
         hydra_main()
     except Exception as error:  # Hydra raises whatever its parts raise
@@ -78,21 +140,33 @@ def show(flag: tuple[str, ...], overrides: list[str]) -> int:
 
 
 def run(overrides: list[str], multirun: bool) -> int:
-    """Check a command line and do what it asks for; return the exit status."""
+    """Check a command line, train what the study lacks, and sum up; return the exit status."""
     from experiments.jobs.memory import look_for_garbage_from_here
-    from experiments.settings.plan import plan_jobs
-    from experiments.until import run_until_decided
+    from experiments.until import plans
 
     if not gc.isenabled():
         look_for_garbage_from_here()
-    plan = plan_jobs(overrides, multirun)
-    if until := plan.jobs[0].until:
-        return run_until_decided(overrides, multirun, until, train)
-    return train(plan)
+    for plan in plans(overrides, multirun):
+        with kept(plan):
+            if status := complete(plan):
+                return status
+    return 0
 
 
-def train(plan: "Plan") -> int:
-    """Train the members of a plan that its study lacks, and sum up; return the exit status."""
+def complete(plan: "Plan") -> int:
+    """Train what a study, which is kept to this process, lacks of a plan, and sum up; return the exit status."""
+    if not train(plan):
+        return 1
+    lost = conclude(plan)
+    print_end(plan)
+    for line in lost:
+        print(line, file=sys.stderr)
+    return 1 if lost else 0
+
+
+@contextmanager
+def kept(plan: "Plan") -> Iterator[None]:
+    """Keep the study of a plan that can run to this process. Raises ConfigError for one that cannot."""
     from experiments.jobs.job_data import check_data
     from experiments.study.admission import check_study, results_there
     from experiments.study.earlier import settle
@@ -105,7 +179,7 @@ def train(plan: "Plan") -> int:
         if results_there(plan.folder) != there:  # another command came in between
             check_study(plan)
             check_data(plan.jobs)
-        return run_plan(plan)
+        yield
 
 
 def check_plan(plan: "Plan") -> None:
@@ -125,8 +199,8 @@ def check_plan(plan: "Plan") -> None:
     check_data(plan.jobs)
 
 
-def run_plan(plan: "Plan") -> int:
-    """Train the members that the study lacks and sum up; return the exit status."""
+def train(plan: "Plan") -> bool:
+    """Train the members that the study lacks; return whether there is anything of it."""
     from experiments.jobs.launch import launch_jobs
     from experiments.study.admission import check_numbers
     from experiments.study.environment import ENVIRONMENT, write_environment
@@ -146,9 +220,8 @@ def run_plan(plan: "Plan") -> int:
         if others := other_versions(plan.folder):
             print(others, file=sys.stderr)
         launch_jobs(plan, todo)
-        if not is_there(plan.folder / PARTS) and not is_there(plan.folder / WORK):
-            return 1  # none was begun
-    return conclude(plan)
+        return is_there(plan.folder / PARTS) or is_there(plan.folder / WORK)
+    return True
 
 
 def say_what_is_there(plan: "Plan", inventory: "Inventory", to_train: int) -> None:
@@ -168,44 +241,49 @@ def say_what_is_there(plan: "Plan", inventory: "Inventory", to_train: int) -> No
         print(f"grow: {there} of {wanted} members are there; training {to_train}", file=sys.stderr)
 
 
-def conclude(plan: "Plan") -> int:
-    """Merge the study's tables, print the summary and where everything lies; return the exit status."""
+def conclude(plan: "Plan") -> list[str]:
+    """Merge the study's tables; return lines that say what is missing in the end, and of failed members why."""
     import pandas as pd
 
     from experiments.jobs.checkpoint import remove_work
     from experiments.loggers.live import log_study
     from experiments.study.inventory import remove_made_up, take_inventory
     from experiments.study.merge import merge_tables
+
+    inventory = take_inventory(plan.folder)
+    merge_tables(inventory)
+    lines = [
+        f"{part.name}: left out, its tables are not as they were written; train its members again, or remove it"
+        for part in remove_made_up(inventory)
+    ]
+    log_study(plan.jobs[0])
+    missing = {job.name: lost for job in plan.jobs if (lost := inventory.missing(job))}
+    lines += what_failed(plan, pd.read_csv(plan.folder / "members.csv"), missing)
+    remove_work(inventory)
+    return lines
+
+
+def print_end(plan: "Plan") -> None:
+    """Print the summary of a study, and where everything lies."""
+    import pandas as pd
+
+    from experiments.study.inventory import take_inventory
     from experiments.study.summary import print_summary
     from experiments.study.tables import TABLES
 
     folder = plan.folder
-    inventory = take_inventory(folder)
-    merge_tables(inventory)
-    damaged = remove_made_up(inventory)
-    for part in damaged:
-        print(
-            f"{part.name}: left out, its tables are not as they were written; train its members again, or "
-            "remove it",
-            file=sys.stderr,
-        )
     members = pd.read_csv(folder / "members.csv")
     if not members.empty:
         print_summary(members, pd.read_csv(folder / "layers.csv"))
     print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES) if (folder / name).exists())}")
     print(f"report: {shlex.join(['python', '-m', 'analysis.report', str(folder)])}")
     if any(job.saves for job in plan.jobs):
-        sizes = [size for part in inventory.parts for size, _ in part.weights.values()]
+        sizes = [size for part in take_inventory(folder).parts for size, _ in part.weights.values()]
         print(f"weights: {len(sizes)} networks, {sum(sizes) / 1e6:.2g} MB in {folder}/jobs/*/weights")
-    log_study(plan.jobs[0])
-    missing = {job.name: lost for job in plan.jobs if (lost := inventory.missing(job))}
-    say_what_failed(plan, members, missing)
-    remove_work(inventory)
-    return 1 if missing or damaged else 0
 
 
-def say_what_failed(plan: "Plan", members: "DataFrame", missing: "Mapping[str, list[Member]]") -> None:
-    """Say on stderr which members are missing in the end: of failed ones why, of all others how many."""
+def what_failed(plan: "Plan", members: "DataFrame", missing: "Mapping[str, list[Member]]") -> "Iterator[str]":
+    """Yield lines that say which members are missing in the end: of failed ones why, of all others how many."""
     from experiments.members import member_of
 
     failed = members[members.status == "failed"]
@@ -216,7 +294,7 @@ def say_what_failed(plan: "Plan", members: "DataFrame", missing: "Mapping[str, l
         told = Counter(reasons.get((job.setting_name, member)) for member in lost)
         for reason, count in told.items():
             why = "are missing; the same command trains them" if reason is None else f"failed: {reason}"
-            print(f"error: {count} members of {job.setting_name} {why}", file=sys.stderr)
+            yield f"error: {count} members of {job.setting_name} {why}"
 
 
 if __name__ == "__main__":

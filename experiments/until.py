@@ -9,25 +9,28 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from analysis.schema import UNTIL
 from experiments.checks import ConfigError
 from experiments.settings.plan import Plan, plan_jobs
-from experiments.settings.until import LOOKS, Until
+from experiments.settings.until import LOOKS
 from experiments.study.files import write_text
 from experiments.study.inventory import take_inventory
 
 
-def run_until_decided(
-    overrides: Sequence[str], multirun: bool, until: Until, run: Callable[[Plan], int]
-) -> int:
-    """Have `run` train the members of a command line, look by look with more seeds; return the exit status.
+def plans(overrides: Sequence[str], multirun: bool) -> Iterator[Plan]:
+    """Yield the plan of a command line; with until=decided one a look, until the study that it makes is decided.
 
-    Raises ConfigError where the command chooses seeds too, or a claim was named that such a study cannot test.
+    Whoever trains the members of one asks for the next. Raises ConfigError where such a command chooses seeds too,
+    or a claim was named that such a study cannot test.
     """
+    plan = plan_jobs(overrides, multirun)
+    if (until := plan.jobs[0].until) is None:
+        yield plan
+        return
     others = [argument for argument in overrides if not _key(argument).startswith("until")]
     for argument in others:
         if _key(argument) == "members.seed":
@@ -37,15 +40,13 @@ def run_until_decided(
         plan = plan_jobs([*others, f"members.seed=[{numbers}]"], multirun)
         if _seeds_there(plan) > seeds and seeds < until.most:
             continue  # this look was taken before
-        if status := run(plan):
-            return status
+        yield plan
         write_text(plan.folder / UNTIL, json.dumps({"looks": LOOKS}))
         undecided = look(plan.folder, until.claims)
         if not undecided:
             print(f"until: decided with {seeds} seeds", file=sys.stderr)
-            return 0
+            return
         print(f"until: {', '.join(undecided)} undecided with {seeds} seeds", file=sys.stderr)
-    return 0
 
 
 def look(study: Path, claims: Sequence[str] | None) -> list[str]:

@@ -19,7 +19,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 IDENTITY = [
     *("data", "model", "width", "depth", "norm", "placement", "noise", "strength", "noise_variance", "seed"),
 ]
-TINY = ["recipe.epochs=1", "model.width=8", "members.seed=[0]", "processes=1", "output=out"]
+TINY = [
+    "study=first_look",
+    "recipe.epochs=1",
+    "model.width=8",
+    "members.seed=[0]",
+    "processes=1",
+    "output=out",
+]
 
 
 class Ended(NamedTuple):

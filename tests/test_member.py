@@ -65,7 +65,7 @@ def shift_ratios(network: nn.Module, inputs: torch.Tensor) -> dict[str, float]:
 def test_the_program_of_the_page_of_tables_runs(run, tmp_path, small, capsys):
     assert run(*small, "study=kept", "output=outputs", "members.save=true").status == 0
     page = (ROOT / "experiments" / "study" / "README.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    program, *_ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(program)  # in the folder of `run`
     assert capsys.readouterr().out.startswith("tensor(0.")
 

@@ -308,6 +308,16 @@ def test_a_network_and_data_of_ones_own_are_trained_judged_and_reported_as_the_p
     assert "custom" in (study / "report" / "index.html").read_text(encoding="utf-8")
 
 
+def test_the_call_from_python_gives_the_tables_that_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, program = blocks(STUDY, "python")
+    small = 'study="w", model={"width": 8}, recipe={"epochs": 1}, processes=1, '
+    names: dict = {}
+    exec(program.replace('study="w", ', small), names)
+    assert set(names["study"].members.seed) == {0, 1}
+    assert all(len(getattr(names["study"], name)) for name in ("members", "layers", "epochs"))
+
+
 def test_columns_are_those_of_the_schema():
     for text in TEXTS.values():
         assert schema.fill_tables(text) == text

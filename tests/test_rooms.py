@@ -59,9 +59,14 @@ def test_no_rooms_import_each_other_in_a_circle(top):
     assert_no_circle({(a, b) for a, b in arrows if a != b and top not in (a, b)})
 
 
+# A study is read by one reader, also where a call from Python trains it first: `run_study` ends with `read_study`.
+# Nothing else of the harness reads through the analysis what it wrote.
+DOOR = ("experiments.run", "analysis.tables")
+
+
 def test_the_harness_uses_nothing_of_analysis_but_theory_and_the_schema():
-    used = {room(b) for a, b in ARROWS if a.startswith("experiments") and b.startswith("analysis.")}
-    assert used <= {"analysis.theory", "analysis.schema"}
+    arrows = {(a, room(b)) for a, b in ARROWS if a.startswith("experiments") and b.startswith("analysis.")}
+    assert {b for _, b in arrows - {DOOR}} <= {"analysis.theory", "analysis.schema"}
 
 
 def test_analysis_uses_nothing_of_the_harness():

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,8 +22,8 @@ from experiments.jobs.progress import jobs_progress
 from experiments.loggers.live import log_job
 from experiments.settings.config import Job, make_job
 from experiments.settings.launchers import cores_of_job
-from experiments.settings.options import CONF
 from experiments.settings.plan import Plan
+from experiments.settings.search_path import conf_in_use
 from experiments.study.files import is_there
 from experiments.study.inventory import take_inventory
 from experiments.study.locks import part_lock
@@ -47,11 +47,11 @@ def _launch_elsewhere(plan: Plan, parts: Mapping[str, Job]) -> None:
     """
     folders = [part_folder(part) for part in parts.values()]
     with (
-        initialize_config_dir(str(CONF), job_name="run", version_base="1.3"),
+        conf_in_use(plan.launcher) as arguments,
         jobs_progress(len(parts), lambda: sum(map(has_ended, folders))),
     ):
         try:
-            config = compose("config", plan.launcher, return_hydra_config=True)
+            config = compose("config", arguments, return_hydra_config=True)
             hydra = HydraContext(GlobalHydra.instance().config_loader(), Callbacks(config))
             launcher = Plugins.instance().instantiate_launcher(hydra, _run_elsewhere, config)
             launcher.launch([plan.overrides[name] for name in parts], initial_job_idx=0)

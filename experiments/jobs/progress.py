@@ -1,4 +1,4 @@
-"""What a running job shows of itself on stderr: a live bar in a terminal, two lines in a log."""
+"""What a running job shows of itself on stderr: a live bar in a terminal or a notebook, two lines in a log."""
 
 import sys
 import threading
@@ -27,6 +27,12 @@ class JobProgress:
         self._bar.update(self._task, done=self.members)
 
 
+def stderr_console() -> Console:
+    """Return a console on stderr. The output of a notebook's cell draws a line anew as a terminal does."""
+    console = Console(stderr=True)
+    return Console(stderr=True, force_jupyter=False, force_terminal=True) if console.is_jupyter else console
+
+
 @contextmanager
 def job_progress(name: str, members: int, steps: int, live: bool = True) -> Iterator[JobProgress]:
     """Show the progress of the job `name`, of so many members of `steps` steps each, while the context lasts.
@@ -35,7 +41,7 @@ def job_progress(name: str, members: int, steps: int, live: bool = True) -> Iter
 
     The job's name has a line of its own, so that the numbers fit a terminal of 80 columns.
     """
-    console = Console(stderr=True)
+    console = stderr_console()
     live = live and console.is_terminal
     console.print(f"{name}: {members} members of {steps:,} steps", highlight=False, soft_wrap=True)
     start = time.monotonic()

@@ -1,7 +1,8 @@
 """Chunks on all cores: a pool of single-thread processes, and the steps they report.
 
 Small members scale better over processes of one thread than over threads of one process. The processes are
-forked from a server that has imported torch once, while the main process was still reading its configuration.
+forked from a server that has imported torch once, while the main process was still reading its configuration. They
+know nothing of the program that started them: a script needs no `if __name__ == "__main__"`, a notebook no file.
 """
 
 import multiprocessing
@@ -12,7 +13,9 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from experiments.jobs.memory import HUGE_PAGES, keep_freed_memory, look_for_garbage_from_here
@@ -27,7 +30,26 @@ if TYPE_CHECKING:
 Rows = dict[str, list[dict]]  # of each table
 NumberedChunk = tuple[int, list["Member"]]
 POLL_SECONDS = 0.2
-_CONTEXT = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+_START: Any = type(multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver"))
+
+
+class _Worker(_START.Process):
+    """A process that does not run the program's main module again, as multiprocessing otherwise has it do."""
+
+    def start(self) -> None:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = main
+
+
+class _Context(_START):
+    Process = _Worker
+
+
+_CONTEXT: Any = _Context()
 
 # What a worker process was started with.
 _job: Any = None
@@ -40,20 +62,29 @@ def start_server() -> None:
     """Start importing torch in the background, for the worker processes to come."""
     if sys.platform == "win32":
         return
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
-    # Every worker reads the program's main module again, whose imports are those of the plan.
-    _CONTEXT.set_forkserver_preload(
-        ["experiments.jobs.chunk", "experiments.settings.plan", "llvmlite.binding"]
-    )
-    for name, value in HUGE_PAGES.items():
-        os.environ.setdefault(name, value)
+    _CONTEXT.set_forkserver_preload(["experiments.jobs.chunk", "llvmlite.binding"])
+    resource_tracker.ensure_running()  # else the server starts it, and takes the signal back
     # Ctrl-C reaches the whole process group; the server, which inherits this, leaves it to the main process.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        forkserver.ensure_running()
+        with _environment(HUGE_PAGES):
+            forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set what is not set of the environment, for the processes that start while the context lasts."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def run_chunks(
@@ -151,7 +182,8 @@ def _abandon(pool: ProcessPoolExecutor) -> None:
     Its thread, left alone, closes a pipe that Python's own exit writes to: now and then that is a traceback.
     """
     for process in multiprocessing.active_children():
-        process.terminate()
+        if isinstance(process, _Worker):  # the caller's own stay
+            process.terminate()
     pool.shutdown(cancel_futures=True)
 
 

@@ -16,7 +16,7 @@ from analysis.schema import MEMBER_KEY, TEXT, kind_of, typed_row
 from experiments.checks import ConfigError
 from experiments.command import exit_status
 from experiments.members import Member, member_of
-from experiments.run import check_plan, run_plan
+from experiments.run import check_plan, complete
 from experiments.settings.config import Job
 from experiments.settings.plan import Plan
 from experiments.study.earlier import settle
@@ -74,7 +74,7 @@ def rerun(study: Path, selection: Sequence[str]) -> int:
         plan = Plan(_jobs(study, selected), swept_keys=[])
         check_plan(plan)
         _drop(study, selected)
-        return run_plan(plan)
+        return complete(plan)
 
 
 def _check_there(study: Path) -> None:

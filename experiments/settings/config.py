@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,11 @@ RESULT_KEYS = ("data", "model", "recipe", "members", "measure")
 DATA_KEYS_WITHOUT_EFFECT = ("root", "download")
 # Members have a learning rate and a weight decay of their own, for which the recipe's only stand in.
 RECIPE_KEYS_WITHOUT_EFFECT = ("checkpoint_every", "lr", "weight_decay")
+# Where members of one study may differ, because their rows say so.
+OPEN_KEYS = (
+    *("members", "model.width", "model.depth", "model.norm"),
+    *("recipe.lr", "recipe.weight_decay", "recipe.batch_size"),
+)
 
 _AUTO_COUNT = Rule(
     "auto, or a whole number of at least 1", lambda value: value == "auto" or COUNT.accepts(value)
@@ -202,6 +207,21 @@ def split_job(job: Job) -> list[Job]:
         replace(job, cut=replace(job.cut, shard=shard), members=members)
         for shard, members in enumerate(shard_members(job.members, job.cut.shards), start=1)
     ]
+
+
+def axes_of_growth(swept: Sequence[str]) -> tuple[str, ...]:
+    """Return the keys, each with a dot behind, in which members of one study may differ that sweeps `swept`."""
+    free = [*OPEN_KEYS, *swept, *(f"data.{key}" for key in DATA_KEYS_WITHOUT_EFFECT)]
+    return tuple(f"{key}." for key in [*free, *(f"recipe.{key}" for key in RECIPE_KEYS_WITHOUT_EFFECT)])
+
+
+def flatten(config: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each dotted key of nested sections with its value."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def without(section: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

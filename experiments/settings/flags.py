@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from experiments.checks import ConfigError, not_allowed, one_of
+from experiments.settings.completion import COMPLETES, SHELLS
+from experiments.settings.options import SEARCH_PATH, quoted
 
 # Hydra's own flags that show something and run nothing, and what each can show.
 SHOWS = {
@@ -13,13 +15,17 @@ SHOWS = {
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     "--hydra-help": (),
     "--version": (),
+    "--shell-completion": tuple(f"{what}={shell}" for what in COMPLETES for shell in SHELLS),
 }
-KNOWN = "--cfg -c --help -h --hydra-help --info -i --multirun -m --version"
+KNOWN = "--cfg -c --config-dir -cd --help -h --hydra-help --info -i --multirun -m --shell-completion -sc --version"
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A command line: its overrides, whether it sweeps or wants help, and the flag, with its value, that shows."""
+    """A command line: its overrides, whether it sweeps or wants help, and the flag, with its value, that shows.
+
+    `--config-dir` is the override of Hydra's search path that it stands for.
+    """
 
     overrides: list[str]
     multirun: bool = False
@@ -41,6 +47,8 @@ def read_flags(arguments: Sequence[str]) -> CommandLine:
     parser.add_argument("--info", "-i", nargs="?", const="all")
     parser.add_argument("--hydra-help", action="store_true")
     parser.add_argument("--version", action="store_true")
+    parser.add_argument("--shell-completion", "-sc", nargs="?", const="")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
     parser.add_argument("overrides", nargs="*")
     options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
@@ -53,9 +61,10 @@ def read_flags(arguments: Sequence[str]) -> CommandLine:
     for flag, value in shown:
         if SHOWS[flag] and not (rule := one_of(*SHOWS[flag])).accepts(value):
             raise not_allowed(flag, value, rule.allowed)
-        if others := [other for other, _ in shown if other != flag] + ["-m"] * options.multirun:
+        if others := [other for other, _ in shown if other != flag]:
             raise ConfigError(
                 f"{flag} {others[0]}: {flag} shows something and runs nothing; leave {others[0]} out"
             )
     show = tuple(part for flag, value in shown for part in (flag, value) if isinstance(part, str))
-    return CommandLine(options.overrides, options.multirun, options.help, show)
+    folders = [f"{SEARCH_PATH}=[{','.join(map(quoted, options.config_dir))}]"] if options.config_dir else []
+    return CommandLine([*folders, *options.overrides], options.multirun, options.help, show)

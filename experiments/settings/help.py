@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from experiments.settings.options import CONF, groups
+from experiments.settings.options import CONF, choice_files, files_of
 
-LAUNCHERS = sorted((CONF / "hydra" / "launcher").glob("*.yaml"))
 USAGE = """usage: python -m experiments.run [+sweep=NAME] [-m] [GROUP=NAME ...] [KEY=VALUE ...]
 
   python -m experiments.run                                 one small job, a few members, seconds
@@ -23,30 +22,31 @@ it grow.
 def help_text() -> str:
     """Return the help: usage, groups with their choices, then each file's keys as they stand in it."""
     lines = [USAGE, "GROUPS (choose with GROUP=NAME; a sweep with +sweep=NAME)"]
-    for group, choices in groups().items():
+    launchers = [path for path, *_ in files_of("hydra/launcher").values()]
+    for group, files in choice_files().items():
         lines.append(f"  {group}")
-        lines += [f"    {name:<20}{_title(CONF / group / f'{name}.yaml')}" for name in choices]
+        lines += [f"    {name:<20}{_title(path)}" for name, (path, *_) in files.items()]
     lines.append("  hydra/launcher    (where jobs run; without one, in this process one after the other)")
-    lines += [f"    {path.stem:<20}{_title(path)}" for path in LAUNCHERS]
+    lines += [f"    {path.stem:<20}{_title(path)}" for path in launchers]
     lines.append("\nKEYS (with their defaults; the text behind # says what is allowed)")
     lines += [f"  {line}" for line in _keys(CONF / "config.yaml")]
-    for group, choices in groups().items():
-        for name in choices if group != "sweep" else []:
+    for group, files in choice_files().items():
+        for name, (path, *_) in files.items() if group != "sweep" else []:
             lines.append(f"\n  {group}:    # with {group}={name}")
-            lines += [f"    {line}" for line in _keys(CONF / group / f"{name}.yaml")]
+            lines += [f"    {line}" for line in _keys(path)]
     for path in sorted(CONF.glob("recipe/*/*.yaml")):
         lines.append(f"\n  set by {_title(path)}")
         lines += [f"    {line}" for line in _keys(path)]
-    for path in LAUNCHERS:
+    for path in launchers:
         lines.append(f"\n  hydra.launcher:    # with hydra/launcher={path.stem}")
         lines += [f"    {line}" for line in _keys(path)]
     return "\n".join(lines)
 
 
 def _title(path: Path) -> str:
-    """Return a file's first comment that is not a directive of Hydra's."""
+    """Return a file's first comment that is not a directive of Hydra's; nothing where it has none."""
     comments = (line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#"))
-    return next(comment for comment in comments if not comment.startswith("@"))
+    return next((comment for comment in comments if not comment.startswith("@")), "")
 
 
 def _keys(path: Path) -> list[str]:

@@ -42,6 +42,15 @@ def check_launcher(name: str) -> None:
         )
 
 
+def check_sweeper(sweeper: str) -> None:
+    """Raise ConfigError for a sweeper, by its choice's name or its class, other than Hydra's basic one."""
+    if sweeper.rpartition(".")[2] not in ("basic", "BasicSweeper"):
+        raise ConfigError(
+            f"hydra/sweeper={sweeper}: allowed is basic; a study trains every member that it is asked for, and "
+            "searches for none"
+        )
+
+
 # What Hydra asserts of its own settings only when it launches.
 ASSERTED = {
     "sweeper.max_batch_size": null_or(COUNT, "all jobs at once"),

@@ -2,26 +2,63 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Override
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError
+from yaml import YAMLError
 
 from experiments.checks import ConfigError, no_such_key, not_allowed, shown
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+SEARCH_PATH = "hydra.searchpath"  # the key, and in Hydra's loader the provider, of folders of the user's own
 # Choices that have become commands of their own.
 COMMANDS = {("sweep", "modes"): "python -m experiments.modes"}
 # What Hydra says of a choice that a group of its own does not have.
 _CHOICES = re.compile(r"Could not find '(.+)/(.+)'\s+Available options in '\1':(.+)", re.DOTALL)
 
 
+def folder_of(place: str) -> Path | None:
+    """Return the folder that a place of a search path is; None where pkg:// names no package."""
+    if not place.startswith("pkg://"):
+        return Path(place.removeprefix("file://"))
+    try:
+        spec = find_spec(place.removeprefix("pkg://").replace("/", "."))
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
+
+
+def files_of(group: str) -> dict[str, list[Path]]:
+    """Return the files to choose from in a group by their names, those of conf first, then the user's own."""
+    files: dict[str, list[Path]] = {}
+    for folder in _folders():
+        for path in sorted((folder / group).glob("*.yaml")):
+            files.setdefault(path.stem, []).append(path)
+    return dict(sorted(files.items()))
+
+
+def choice_files() -> dict[str, dict[str, list[Path]]]:
+    """Return the files of each group, but for those of Hydra's own groups."""
+    names = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
+    return {group: files_of(group) for group in names}
+
+
 def groups() -> dict[str, list[str]]:
     """Return the names to choose from in each group: its files."""
-    folders = sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
-    return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
+    return {group: list(files) for group, files in choice_files().items()}
+
+
+def _folders() -> list[Path]:
+    """Return conf, and what a search path in use adds to it (`experiments.settings.search_path`)."""
+    hydra = GlobalHydra.instance()
+    path = hydra.config_loader().get_search_path().get_path() if hydra.is_initialized() else []
+    own = [folder_of(str(place.path)) for place in path if place.provider == SEARCH_PATH]
+    return [CONF, *(folder for folder in own if folder is not None)]
 
 
 def known_keys() -> dict[str, list[str]]:
@@ -31,12 +68,17 @@ def known_keys() -> dict[str, list[str]]:
     that are always there have none listed.
     """
     keys: dict[str, list[str]] = {key: [] for key in _dotted(CONF / "config.yaml")}
-    for group, choices in groups().items():
+    for group, files in choice_files().items():
         keys[group] = []
-        for choice in choices if group != "sweep" else []:  # a sweep has no keys of its own
-            for key in _dotted(CONF / group / f"{choice}.yaml", f"{group}."):
+        for choice, (file, *_) in files.items() if group != "sweep" else []:  # a sweep has no keys of its own
+            for key in _dotted(file, f"{group}."):
                 keys.setdefault(key, []).append(choice)
     return {key: choices for key, choices in keys.items() if key.split(".")[0] not in ("hydra", "defaults")}
+
+
+def quoted(text: str) -> str:
+    """Return a text as Hydra reads it from a command line: one value, whatever stands in it."""
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def explain(overrides: Sequence[Override], reason: str) -> ConfigError:
@@ -107,8 +149,11 @@ def _as_typed(override: Override) -> str:
 def _dotted(config: Any, prefix: str = "") -> Iterator[str]:
     """Yield the dotted keys of a file or section."""
     if isinstance(config, Path):
-        config = OmegaConf.to_container(OmegaConf.load(config))
-    for key, value in config.items():
+        try:
+            config = OmegaConf.to_container(OmegaConf.load(config))
+        except (OSError, ValueError, YAMLError) as error:
+            raise ConfigError(f"{config}: not readable as YAML ({error})") from error
+    for key, value in config.items() if isinstance(config, Mapping) else ():
         yield f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _dotted(value, f"{prefix}{key}.")

@@ -3,14 +3,14 @@
 import itertools
 import math
 import pickle
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,8 +23,16 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.checks import ConfigError
 from experiments.members import Member
 from experiments.settings.config import Job, make_job, split_job
-from experiments.settings.launchers import check_launch, check_launcher, is_parallel, launcher_overrides
-from experiments.settings.options import CONF, explain, groups, reason_of
+from experiments.settings.launchers import (
+    check_launch,
+    check_launcher,
+    check_sweeper,
+    is_parallel,
+    launcher_overrides,
+)
+from experiments.settings.options import explain, groups, quoted, reason_of
+from experiments.settings.search_path import conf_in_use
+from experiments.settings.study_name import study_name
 
 MOST_JOBS = 100_000  # of one command, which composes each before the first runs
 
@@ -32,6 +40,8 @@ MOST_JOBS = 100_000  # of one command, which composes each before the first runs
 @dataclass(frozen=True)
 class Plan:
     """What a command line will do: its jobs, all of one study, and the keys along which they differ.
+
+    Of the keys that a sweep's file sweeps all are there, also where one value was typed instead.
 
     `parallel` says whether a launcher of Hydra's runs the jobs in processes of their own. The overrides `launcher`
     set it up, and `overrides` has by a job's name those that it makes the job of. `folders` are those that Hydra
@@ -56,13 +66,16 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
 
     `arguments` are Hydra's overrides, `multirun` says whether -m was given. Raises ConfigError.
     """
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with conf_in_use(arguments) as arguments:
         overrides = [_parse(argument) for argument in arguments]
         for override in overrides:
             if override.key_or_group == "hydra/launcher":
                 check_launcher(str(override.value()))
+            if override.key_or_group == "hydra/sweeper":
+                check_sweeper(str(override.value()))
         plain = [line for override in overrides if (line := _single(override)) is not None]
         settings, mode, launcher, swept_in_file = _hydra_settings(plain)
+        check_sweeper(str(OmegaConf.select(settings, "hydra.sweeper._target_")))
         # Hydra asks a launcher only for sweeps, be it of one job.
         several = multirun or mode == RunMode.MULTIRUN or is_parallel(launcher)
         for override in overrides:
@@ -77,8 +90,20 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
         sweeps = _sweeps([*swept, *own])
         if (count := math.prod(map(len, sweeps.values()))) > MOST_JOBS:
             raise ConfigError(f"{' '.join(arguments)}: {count} jobs; allowed are at most {MOST_JOBS}")
-        choices = list(itertools.product(*sweeps.values()))
-        wholes = [make_job(config) for config in _composed(choices)]
+        composed, choices = _composer(), list(itertools.product(*sweeps.values()))
+        configs = [*composed(choices)]
+        wholes = [make_job(config) for config in configs]
+        swept_by_file = [override.key_or_group for override in swept]
+
+        def of_others(others: Sequence[Override]) -> list[dict[str, Any]]:
+            return [*composed(itertools.product(*_sweeps([*swept, *others]).values()))]
+
+        named = any(override.key_or_group == "study" for override in own)
+        if not named and (name := study_name(own, swept_by_file, wholes, configs, of_others)):
+            choices = [(*choice, f"study={quoted(name)}") for choice in choices]
+            wholes = [make_job(config) for config in composed(choices)]
+            plain.append(f"study={quoted(name)}")
+            settings = _hydra_settings(plain)[0]
         _check_shards(wholes)
         shards = [
             (shard, choice)
@@ -88,7 +113,9 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
         jobs = [shard for shard, _ in shards]
         with _explained([str(o.input_line) for o in overrides if o.is_hydra_override()]):
             folders = check_launch(settings, several or len(jobs) > 1)
-    swept_keys = [key.lstrip("+") for key, values in sweeps.items() if len(values) > 1]
+    swept_keys = [
+        key.lstrip("+") for key, values in sweeps.items() if len(values) > 1 or key in swept_by_file
+    ]
     _check_distinct(jobs, swept_keys)
     return Plan(
         jobs,
@@ -179,8 +206,8 @@ def _swept_values(override: Override) -> list[str]:
     return values
 
 
-def _composed(jobs: Iterable[Sequence[str]]) -> Iterator[dict[str, Any]]:
-    """Compose each job of its overrides, and resolve it to plain containers.
+def _composer() -> Callable[[Iterable[Sequence[str]]], Iterator[dict[str, Any]]]:
+    """Return what composes each of several jobs of its overrides, and resolves it to plain containers.
 
     Hydra takes 60 ms to put the files of the chosen groups together: jobs that choose the same ones share what
     comes out, and set their keys in copies of it.
@@ -197,13 +224,16 @@ def _composed(jobs: Iterable[Sequence[str]]) -> Iterator[dict[str, Any]]:
     def of_groups(*arguments: str) -> bytes:
         return pickle.dumps(compose("config", list(arguments)))  # a fifth of the time of a deep copy
 
-    for arguments in jobs:
-        with _explained(arguments):
-            config = pickle.loads(of_groups(*(argument for argument in arguments if parsed(argument)[1])))
-            keys = [parsed(argument)[0] for argument in arguments if not parsed(argument)[1]]
-            ConfigLoaderImpl._apply_overrides_to_config(keys, config)
-            resolved = OmegaConf.to_container(config, resolve=True)
-        yield resolved  # type: ignore[misc]
+    def composed(jobs: Iterable[Sequence[str]]) -> Iterator[dict[str, Any]]:
+        for arguments in jobs:
+            with _explained(arguments):
+                config = pickle.loads(of_groups(*(argument for argument in arguments if parsed(argument)[1])))
+                keys = [parsed(argument)[0] for argument in arguments if not parsed(argument)[1]]
+                ConfigLoaderImpl._apply_overrides_to_config(keys, config)
+                resolved = OmegaConf.to_container(config, resolve=True)
+            yield resolved  # type: ignore[misc]
+
+    return composed
 
 
 @contextmanager

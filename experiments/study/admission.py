@@ -1,29 +1,20 @@
 """Which members may join a study: they differ in nothing but what its rows tell apart."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.checks import ConfigError, shown
-from experiments.settings.config import (
-    DATA_KEYS_WITHOUT_EFFECT,
-    RECIPE_KEYS_WITHOUT_EFFECT,
-    RESULT_KEYS,
-    Job,
-)
+from experiments.settings.config import RESULT_KEYS, Job, axes_of_growth, flatten
 from experiments.settings.plan import Plan
 from experiments.study.files import check_writable, listed
 from experiments.study.inventory import Inventory
 from experiments.study.part import PARTS, has_ended, read_job, recorded_data
 from experiments.study.versions import NUMBERS_VERSION
 
-# Where members of one study may differ, because their rows say so; another name has keys of its own.
+# Where members of one study may differ too; another name has keys of its own.
 NAMED_SECTIONS = ("data", "model")
-OPEN_KEYS = (
-    *("members", "model.width", "model.depth", "model.norm"),
-    *("recipe.lr", "recipe.weight_decay", "recipe.batch_size"),
-)
 
 
 def results_there(study: Path) -> dict[Path, int]:
@@ -35,21 +26,23 @@ def check_study(plan: Plan) -> None:
     """Raise ConfigError when members may not join their study, or the study's folder cannot be written.
 
     Members of one study may differ in data set, architecture, their own numbers, batch size and whatever this
-    command sweeps. A study that holds results made otherwise is left alone.
+    command sweeps. A study that holds results made otherwise is left alone; what it holds already may go on.
     """
     for folder in (plan.folder, plan.folder / PARTS):
         check_writable(folder, f"output={plan.jobs[0].output}")
     for key, folder in plan.folders.items():
         check_writable(folder, f"{key}={folder}")
+    parts = [folder for folder in listed(plan.folder / PARTS) if has_ended(folder)]
+    there = {folder.name.rpartition("-")[0] for folder in parts}
     # Most jobs are alike in all that must be: each kind is compared once, also in a study of thousands.
     settings = {job.setting_name: job for job in plan.jobs}
     kinds: dict[str, dict[str, Any]] = {}
-    for job in settings.values():
+    for job in (job for name, job in settings.items() if name not in there):
         bound = _bound(job, plan.swept_keys)
         kinds.setdefault(json.dumps(bound), bound)
     compared: set[str] = set()
-    for folder in listed(plan.folder / PARTS):
-        if folder.name.rpartition("-")[0] in settings or not has_ended(folder):
+    for folder in parts if kinds else []:
+        if folder.name.rpartition("-")[0] in settings:
             continue
         bound = _bound(read_job(folder), plan.swept_keys)
         if (kind := json.dumps(bound)) in compared:
@@ -92,14 +85,13 @@ def check_same_data(study: Path, fingerprints: Mapping[str, str]) -> None:
 
 def _bound(job: Job, swept_keys: Sequence[str]) -> dict[str, Any]:
     """Return what must be alike in all jobs of a study, and the names of data and network, by dotted key."""
-    free = [*OPEN_KEYS, *swept_keys, *(f"data.{key}" for key in DATA_KEYS_WITHOUT_EFFECT)]
-    free += [f"recipe.{key}" for key in RECIPE_KEYS_WITHOUT_EFFECT]
+    axes = axes_of_growth(swept_keys)
     names = [f"{section}.name" for section in NAMED_SECTIONS]
     config = job.config
     return {
         key: value
-        for key, value in _flatten({section: config[section] for section in RESULT_KEYS})
-        if key in names or not any(f"{key}.".startswith(f"{other}.") for other in free)
+        for key, value in flatten({section: config[section] for section in RESULT_KEYS})
+        if key in names or not f"{key}.".startswith(axes)
     }
 
 
@@ -111,11 +103,3 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[s
         for key in {**old, **new}
         if old.get(key) != new.get(key) and not key.startswith(others)
     ]
-
-
-def _flatten(config: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -6,6 +6,9 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -15,6 +18,8 @@ from typing import Any
 from experiments.study.files import write_text
 
 ENVIRONMENT = "environment.json"
+# The arguments of the command that a call from Python stands for; without one, this program is the command.
+_arguments: ContextVar[Sequence[str] | None] = ContextVar("arguments", default=None)
 _PACKAGES = ("torch", "numpy", "hydra-core", "pandas", "scikit-learn")
 
 
@@ -23,13 +28,25 @@ def write_environment(folder: Path) -> None:
     write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2))
 
 
+@contextmanager
+def standing_for(arguments: Sequence[str]) -> Iterator[None]:
+    """Write down `python -m experiments.run` with these arguments as the command, while the context lasts."""
+    token = _arguments.set(arguments)
+    try:
+        yield
+    finally:
+        _arguments.reset(token)
+
+
 def environment() -> dict[str, Any]:
     """Return what a later reader of a result may ask, as JSON takes it; None for what cannot be known here."""
     import torch
 
+    arguments = _arguments.get()
+    command = sys.orig_argv[1:] if arguments is None else ["-m", "experiments.run", *arguments]
     return {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [sys.executable, *sys.orig_argv[1:]],
+        "command": [sys.executable, *command],
         "folder": os.getcwd(),
         **_code(),
         "python": platform.python_version(),

@@ -12,9 +12,10 @@ from scripts.faults.command import Command, fork_command
 
 TABLES = ("members.csv", "layers.csv", "epochs.csv")
 SWEEP = [
-    "+sweep=variance_shift", "data=gaussian", "data.train_size=256", "data.test_size=64", "data.features=8",
-    "model.width=4,8", "job.shards=2", "recipe.epochs=8", "recipe.batch_size=32", "members.seed=[0,1]",
-    "members.dropout.rate=[0.5]", "members.uout=null", "members.gaussian=null", "processes=1",
+    "+sweep=variance_shift", "study=variance_shift", "data=gaussian", "data.train_size=256",
+    "data.test_size=64", "data.features=8", "model.width=4,8", "job.shards=2", "recipe.epochs=8",
+    "recipe.batch_size=32", "members.seed=[0,1]", "members.dropout.rate=[0.5]",
+    "members.uout=null", "members.gaussian=null", "processes=1",
 ]  # fmt: skip
 Tables = dict[str, list[dict[str, str]]]
 

@@ -22,6 +22,17 @@ def test_reads_back_what_was_written(tmp_path):
     assert study.layers["layer_index"].tolist() == layers["layer_index"].tolist()
 
 
+def test_a_folder_is_named_by_a_text_or_by_a_path(tmp_path, monkeypatch):
+    folder = small_study(tmp_path / "outputs" / "S")
+    monkeypatch.chdir(tmp_path)
+    for name in ("outputs/S", "outputs/S/", folder):
+        study = read_study(name)
+        assert study.name == "S"
+        assert len(study.members)
+    with pytest.raises(StudyError, match=r"^outputs/T: no such folder; name a study"):
+        read_study("outputs/T")
+
+
 def test_empty_and_infinite_numbers_are_missing(tmp_path):
     members, layers = synthetic.tables(**SMALL)
     layers.loc[0, "shift_ratio"] = np.inf

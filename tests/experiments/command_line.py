@@ -18,7 +18,7 @@ from tests.places import ROOT
 TABLES = ("members.csv", "layers.csv", "epochs.csv")  # of a study that asks for no more
 TIMES = ["seconds", "seconds_measuring"]
 SWEEP = [
-    "+sweep=variance_shift", "members.seed=[0,1]", "members.dropout.rate=[0.2,0.4]",
+    "+sweep=variance_shift", "study=variance_shift", "members.seed=[0,1]", "members.dropout.rate=[0.2,0.4]",
     "members.uout=null", "members.gaussian=null",
 ]  # fmt: skip
 

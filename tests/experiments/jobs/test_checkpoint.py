@@ -193,6 +193,7 @@ def test_how_often_is_saved_changes_no_name_and_members_that_are_there_keep_no_c
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="kills a process group")
 def test_a_job_killed_in_training_ends_with_the_tables_of_one_that_was_not(tmp_path):
     arguments = ["recipe.epochs=60", "processes=2", "model.width=8", "recipe.checkpoint_every=5"]
+    arguments = ["study=first_look", *arguments]
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     killed.mkdir()
     undisturbed.mkdir()

@@ -56,7 +56,7 @@ BAD = [
     ("~modle", "~modle"),
     ("hydra.foo=3", "hydra.foo=3"),
     ("hydra/launcher=nope", "hydra/launcher=nope: allowed is one of basic, cores"),
-    ("hydra/sweeper=optuna", "hydra/sweeper=optuna: allowed is one of basic"),
+    ("hydra/sweeper=optuna", "hydra/sweeper=optuna: allowed is basic; a study trains every member"),
     ("hydra/help=nope", "hydra/help=nope: allowed is one of default"),
     # Hydra's own settings, which it would look at when it launches
     ("-m hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size=0: allowed is null", "at least 1"),

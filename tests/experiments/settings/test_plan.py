@@ -217,7 +217,7 @@ def test_jobs_that_choose_the_same_groups_are_composed_once(monkeypatch):
     assert len(plan("-m", "recipe.lr=range(1,31)", "model.width=8,16").jobs) == 60
     assert composed.total() == 2  # what Hydra is to do, and the jobs
     assert len(plan("-m", "recipe.lr=range(1,31)", "model=mlp,convnet", "data=cifar10").jobs) == 60
-    assert composed.total() == 2 + 3
+    assert composed.total() == 2 + 4  # one more: whether the recipe is another one for this data
 
 
 def test_planning_takes_as_long_for_each_seed_however_many_there_are(monkeypatch):
