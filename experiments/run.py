@@ -52,7 +52,7 @@ def answer(arguments: list[str]) -> int:
     if typed.help:
         from experiments.settings.help import help_text
 
-        print(help_text())
+        print(help_text(typed.overrides))
         return 0
     if typed.show:
         return show(typed.show, typed.overrides)
