@@ -56,7 +56,11 @@ def answer(arguments: list[str]) -> int:
         return 0
     if typed.show:
         return show(typed.show, typed.overrides)
-    return run(typed.overrides, typed.multirun)
+    if typed.dry_run:
+        from experiments.dry_run import dry_run
+
+        return dry_run(typed.overrides, typed.multirun)
+    return run(typed.overrides, typed.multirun, typed.detach)
 
 
 def show(flag: tuple[str, ...], overrides: list[str]) -> int:
@@ -77,8 +81,11 @@ def show(flag: tuple[str, ...], overrides: list[str]) -> int:
     return 0
 
 
-def run(overrides: list[str], multirun: bool) -> int:
-    """Check a command line, train what the study lacks, and sum up; return the exit status."""
+def run(overrides: list[str], multirun: bool, detach: bool = False) -> int:
+    """Check a command line, train what the study lacks, and sum up; return the exit status.
+
+    With `detach` return as soon as Slurm has the jobs.
+    """
     from experiments.jobs.job_data import check_data
     from experiments.jobs.memory import look_for_garbage_from_here
     from experiments.settings.plan import plan_jobs
@@ -89,6 +96,8 @@ def run(overrides: list[str], multirun: bool) -> int:
     if not gc.isenabled():
         look_for_garbage_from_here()
     plan = plan_jobs(overrides, multirun)
+    if detach and not plan.queued:
+        raise ConfigError("--detach: only jobs of hydra/launcher=slurm outlive their command; leave it out")
     there = results_there(plan.folder)
     check_plan(plan)
     with study_lock(plan.folder):
@@ -96,7 +105,7 @@ def run(overrides: list[str], multirun: bool) -> int:
         if results_there(plan.folder) != there:  # another command came in between
             check_study(plan)
             check_data(plan.jobs)
-        return run_plan(plan)
+        return run_plan(plan, detach)
 
 
 def check_plan(plan: "Plan") -> None:
@@ -116,9 +125,9 @@ def check_plan(plan: "Plan") -> None:
     check_data(plan.jobs)
 
 
-def run_plan(plan: "Plan") -> int:
+def run_plan(plan: "Plan", detach: bool = False) -> int:
     """Train the members that the study lacks and sum up; return the exit status."""
-    from experiments.jobs.launch import launch_jobs
+    from experiments.jobs.launch import launch_jobs, submit_jobs
     from experiments.study.admission import check_numbers
     from experiments.study.environment import ENVIRONMENT, write_environment
     from experiments.study.files import is_there
@@ -136,6 +145,11 @@ def run_plan(plan: "Plan") -> int:
     if todo:
         if others := other_versions(plan.folder):
             print(others, file=sys.stderr)
+        if detach:
+            numbers = submit_jobs(plan, todo)
+            print(f"with Slurm: {len(numbers)} of {len(todo)} jobs ({', '.join(numbers.values())})")
+            print("the same command without --detach waits for them and merges their tables")
+            return int(len(numbers) < len(todo))
         launch_jobs(plan, todo)
         if not is_there(plan.folder / PARTS) and not is_there(plan.folder / WORK):
             return 1  # none was begun

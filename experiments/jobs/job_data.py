@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import cast
+
+from torch import Tensor, nn
 
 from experiments.checks import ConfigError, not_allowed
 from experiments.data import Data, DataSettings, load_data
 from experiments.memory import check_memory
-from experiments.networks import build_network, training_bytes
+from experiments.networks import ModelSettings, build_network, training_bytes
 from experiments.settings.config import Job
 from experiments.settings.device import choose_device
 from experiments.study.admission import check_same_data
@@ -19,6 +22,17 @@ def cached_data(settings: DataSettings) -> Data:
     return load_data(settings)
 
 
+# By data set and network: how much an epoch of one member is, in multiplications of a forward pass.
+_epoch_work: dict[tuple[DataSettings, ModelSettings], float] = {}
+# What a step costs whatever the network, as multiplications of each sample: measured on MLPs.
+STEP_WORK = 12_000
+
+
+def epoch_work(job: Job) -> float:
+    """Return how much an epoch of one of the job's members is beside other jobs' that `check_data` was told of."""
+    return _epoch_work.get((job.data, job.model), 1.0)
+
+
 def job_site_shapes(job: Job, data: Data) -> dict[str, tuple[int, ...]]:
     """Return the shape of one sample at each noise site of a job's network.
 
@@ -26,6 +40,22 @@ def job_site_shapes(job: Job, data: Data) -> dict[str, tuple[int, ...]]:
     """
     network = build_network(job.model, data.sample_shape, data.classes, seed=0)
     return site_shapes(network, data.train_inputs[:2].cpu())
+
+
+def sample_products(job: Job, data: Data) -> int:
+    """Return the multiplications of one sample's way through a job's network. Raises as `job_site_shapes` does."""
+    network = build_network(job.model, data.sample_shape, data.classes, seed=0)
+    products = 0
+
+    def add(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal products
+        products += cast(Tensor, layer.weight)[0].numel() * output[0].numel()
+
+    for layer in network.modules():
+        if isinstance(weight := getattr(layer, "weight", None), Tensor) and weight.dim() > 1:
+            layer.register_forward_hook(add)
+    site_shapes(network, data.train_inputs[:2].cpu())
+    return products
 
 
 def check_data(jobs: Sequence[Job]) -> None:
@@ -51,10 +81,11 @@ def check_data(jobs: Sequence[Job]) -> None:
         built.add((job.data, job.model))
         try:
             check_memory(training_bytes(job.model, data.sample_shape, data.classes))
-            job_site_shapes(job, data)
+            work = STEP_WORK + sample_products(job, data)
         except Exception as error:  # whatever torch has to say of a network too large, or of another shape
             raise ConfigError(
                 f"model={job.model.name}: cannot be built for data={data.name}, samples of shape "
                 f"{list(data.sample_shape)} ({error})"
             ) from error
+        _epoch_work[job.data, job.model] = work * samples
     check_same_data(jobs[0].folder, fingerprints)

@@ -14,17 +14,22 @@ SHOWS = {
     "--hydra-help": (),
     "--version": (),
 }
-KNOWN = "--cfg -c --help -h --hydra-help --info -i --multirun -m --version"
+KNOWN = "--cfg -c --detach --dry-run --help -h --hydra-help --info -i --multirun -m --version"
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A command line: its overrides, whether it sweeps or wants help, and the flag, with its value, that shows."""
+    """A command line: its overrides, its switches, and the flag, with its value, that shows.
+
+    With `help`, the overrides are topics.
+    """
 
     overrides: list[str]
     multirun: bool = False
     help: bool = False
     show: tuple[str, ...] = ()
+    dry_run: bool = False
+    detach: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,6 +42,8 @@ def read_flags(arguments: Sequence[str]) -> CommandLine:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--detach", action="store_true")
     parser.add_argument("--cfg", "-c", nargs="?", const="")
     parser.add_argument("--info", "-i", nargs="?", const="all")
     parser.add_argument("--hydra-help", action="store_true")
@@ -53,9 +60,13 @@ def read_flags(arguments: Sequence[str]) -> CommandLine:
     for flag, value in shown:
         if SHOWS[flag] and not (rule := one_of(*SHOWS[flag])).accepts(value):
             raise not_allowed(flag, value, rule.allowed)
-        if others := [other for other, _ in shown if other != flag] + ["-m"] * options.multirun:
+        others = [other for other, _ in shown if other != flag]
+        switches = {"-m": options.multirun, "--dry-run": options.dry_run, "--detach": options.detach}
+        if others := [*others, *(switch for switch, on in switches.items() if on)]:
             raise ConfigError(
                 f"{flag} {others[0]}: {flag} shows something and runs nothing; leave {others[0]} out"
             )
     show = tuple(part for flag, value in shown for part in (flag, value) if isinstance(part, str))
-    return CommandLine(options.overrides, options.multirun, options.help, show)
+    return CommandLine(
+        options.overrides, options.multirun, options.help, show, options.dry_run, options.detach
+    )

@@ -23,7 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.checks import ConfigError
 from experiments.members import Member
 from experiments.settings.config import Job, make_job, split_job
-from experiments.settings.launchers import check_launch, check_launcher, is_parallel, launcher_overrides
+from experiments.settings.launchers import (
+    check_launch,
+    check_launcher,
+    is_parallel,
+    is_queued,
+    launcher_overrides,
+)
 from experiments.settings.options import CONF, explain, groups, reason_of
 
 MOST_JOBS = 100_000  # of one command, which composes each before the first runs
@@ -33,14 +39,15 @@ MOST_JOBS = 100_000  # of one command, which composes each before the first runs
 class Plan:
     """What a command line will do: its jobs, all of one study, and the keys along which they differ.
 
-    `parallel` says whether a launcher of Hydra's runs the jobs in processes of their own. The overrides `launcher`
-    set it up, and `overrides` has by a job's name those that it makes the job of. `folders` are those that Hydra
-    itself would make, by the setting that names each.
+    `parallel` says whether a launcher of Hydra's runs the jobs in processes of their own, `queued` whether Slurm
+    has them meanwhile. The overrides `launcher` set it up, and `overrides` has by a job's name those that it
+    makes the job of. `folders` are those that Hydra itself would make, by the setting that names each.
     """
 
     jobs: list[Job]
     swept_keys: list[str]
     parallel: bool = False
+    queued: bool = False
     launcher: list[str] = field(default_factory=list)
     overrides: dict[str, list[str]] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
@@ -94,6 +101,7 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
         jobs,
         swept_keys,
         parallel=is_parallel(launcher),
+        queued=is_queued(launcher),
         launcher=[*plain, *launcher_overrides(launcher, len(jobs))],
         overrides={
             job.name: [*choice, *([] if job.cut.shard is None else [f"job.shard={job.cut.shard}"])]
