@@ -57,8 +57,6 @@ def answer(arguments: list[str]) -> int:
     if typed.show:
         return show(typed.show, typed.overrides)
     if typed.dry_run:
-        from experiments.dry_run import dry_run
-
         return dry_run(typed.overrides, typed.multirun)
     return run(typed.overrides, typed.multirun, typed.detach)
 
@@ -108,8 +106,26 @@ def run(overrides: list[str], multirun: bool, detach: bool = False) -> int:
         return run_plan(plan, detach)
 
 
-def check_plan(plan: "Plan") -> None:
-    """Raise ConfigError unless every job may join the study, and its data is there."""
+def dry_run(overrides: list[str], multirun: bool) -> int:
+    """Check a command line as `run` does and print what it would train; write nothing; return the exit status."""
+    from experiments.data.fetch import fetching_nothing
+    from experiments.jobs.outlook import print_outlook
+    from experiments.settings.plan import plan_jobs
+    from experiments.study.locks import check_free
+
+    plan = plan_jobs(overrides, multirun)
+    with fetching_nothing():
+        check_plan(plan, trains=False)
+    check_free(plan.folder)
+    print_outlook(plan)
+    return 0
+
+
+def check_plan(plan: "Plan", trains: bool = True) -> None:
+    """Raise ConfigError unless every job may join the study, and its data is there.
+
+    Worker processes get ready meanwhile where the plan is run, in this process, as `trains` says.
+    """
     from experiments.jobs.job_data import check_data
     from experiments.jobs.workers import start_server
     from experiments.loggers.live import check_login
@@ -118,7 +134,7 @@ def check_plan(plan: "Plan") -> None:
 
     check_study(plan)
     check_login(plan.jobs[0])
-    if not plan.parallel:
+    if trains and not plan.parallel:
         processes = [choose_processes(job.processes, choose_device(job.device).type) for job in plan.jobs]
         if max(processes) > 1:
             start_server()  # it gets ready while the data is read

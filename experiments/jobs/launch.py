@@ -40,7 +40,11 @@ def launch_jobs(plan: Plan, parts: Mapping[str, Job]) -> None:
     labels = label_jobs(plan.jobs, plan.swept_keys)
     labelled = {labels[name]: part for name, part in parts.items()}
     numbers = submit_jobs(plan, parts) if plan.queued else {}
-    with command_progress(labelled, {label: _work(part) for label, part in labelled.items()}) as progress:
+    work = {
+        label: member_work(part) * len([*part.members, *missing_twins(part)])
+        for label, part in labelled.items()
+    }
+    with command_progress(labelled, work) as progress:
         if plan.queued:
             wait_for_jobs(labelled, numbers, progress)
         elif plan.parallel:
@@ -67,10 +71,9 @@ def submit_jobs(plan: Plan, parts: Mapping[str, Job]) -> dict[str, str]:
     return {part.name: numbers[part.name] for part in parts.values() if part.name in numbers}
 
 
-def _work(part: Job) -> float:
-    """Return how much there is to do for a part, beside others."""
-    members = len(part.members) + len(missing_twins(part))
-    return members * (part.recipe.epochs + MEASURING) * epoch_work(part)
+def member_work(part: Job) -> float:
+    """Return how much there is to do for each member of a part, beside those of others."""
+    return (part.recipe.epochs + MEASURING) * epoch_work(part)
 
 
 def _launch_elsewhere(plan: Plan, parts: Mapping[str, Job]) -> None:
