@@ -24,7 +24,7 @@ from experiments.checks import ConfigError
 from experiments.command import exit_status
 from experiments.settings.completion import as_of_a_file, shell_script
 from experiments.settings.flags import read_flags
-from experiments.settings.options import CONF
+from experiments.settings.options import CONF, SEARCH_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from analysis.tables import Study
     from experiments.members import Member
+    from experiments.settings.config import Job
     from experiments.settings.plan import Plan
     from experiments.study.inventory import Inventory
 
@@ -97,12 +98,14 @@ def answer(arguments: list[str]) -> int:
         from experiments.settings.help import help_text
         from experiments.settings.search_path import conf_in_use
 
-        with conf_in_use(typed.overrides):
-            print(help_text())
+        with conf_in_use(typed.overrides) as arguments:
+            print(help_text([topic for topic in arguments if not topic.startswith(f"{SEARCH_PATH}=")]))
         return 0
     if typed.show:
         return show(typed.show, typed.overrides)
-    return run(typed.overrides, typed.multirun)
+    if typed.dry_run:
+        return dry_run(typed.overrides, typed.multirun)
+    return run(typed.overrides, typed.multirun, typed.detach)
 
 
 def show(flag: tuple[str, ...], overrides: list[str]) -> int:
@@ -139,16 +142,25 @@ def show(flag: tuple[str, ...], overrides: list[str]) -> int:
     return 0
 
 
-def run(overrides: list[str], multirun: bool) -> int:
-    """Check a command line, train what the study lacks, and sum up; return the exit status."""
+def run(overrides: list[str], multirun: bool, detach: bool = False) -> int:
+    """Check a command line, train what the study lacks, and sum up; return the exit status.
+
+    With `detach` return as soon as Slurm has the jobs.
+    """
     from experiments.jobs.memory import look_for_garbage_from_here
     from experiments.until import plans
 
     if not gc.isenabled():
         look_for_garbage_from_here()
     for plan in plans(overrides, multirun):
+        if detach and not plan.queued:
+            raise ConfigError(
+                "--detach: only jobs of hydra/launcher=slurm outlive their command; leave it out"
+            )
+        if detach and plan.jobs[0].until:
+            raise ConfigError("--detach: until=decided waits for the end of each look; leave one of them out")
         with kept(plan):
-            if status := complete(plan):
+            if status := submit(plan) if detach else complete(plan):
                 return status
     return 0
 
@@ -182,8 +194,26 @@ def kept(plan: "Plan") -> Iterator[None]:
         yield
 
 
-def check_plan(plan: "Plan") -> None:
-    """Raise ConfigError unless every job may join the study, and its data is there."""
+def dry_run(overrides: list[str], multirun: bool) -> int:
+    """Check a command line as `run` does and print what it would train; write nothing; return the exit status."""
+    from experiments.data.fetch import fetching_nothing
+    from experiments.jobs.outlook import print_outlook
+    from experiments.study.locks import check_free
+    from experiments.until import plans
+
+    plan = next(plans(overrides, multirun))
+    with fetching_nothing():
+        check_plan(plan, trains=False)
+    check_free(plan.folder)
+    print_outlook(plan)
+    return 0
+
+
+def check_plan(plan: "Plan", trains: bool = True) -> None:
+    """Raise ConfigError unless every job may join the study, and its data is there.
+
+    Worker processes get ready meanwhile where the plan is run, in this process, as `trains` says.
+    """
     from experiments.jobs.job_data import check_data
     from experiments.jobs.workers import start_server
     from experiments.loggers.live import check_login
@@ -192,7 +222,7 @@ def check_plan(plan: "Plan") -> None:
 
     check_study(plan)
     check_login(plan.jobs[0])
-    if not plan.parallel:
+    if trains and not plan.parallel:
         processes = [choose_processes(job.processes, choose_device(job.device).type) for job in plan.jobs]
         if max(processes) > 1:
             start_server()  # it gets ready while the data is read
@@ -202,11 +232,33 @@ def check_plan(plan: "Plan") -> None:
 def train(plan: "Plan") -> bool:
     """Train the members that the study lacks; return whether there is anything of it."""
     from experiments.jobs.launch import launch_jobs
+    from experiments.study.files import is_there
+    from experiments.study.part import PARTS, WORK
+
+    if todo := begin(plan):
+        launch_jobs(plan, todo)
+        return is_there(plan.folder / PARTS) or is_there(plan.folder / WORK)
+    return True
+
+
+def submit(plan: "Plan") -> int:
+    """Hand what the study lacks to Slurm, and say so; where it lacks nothing, sum up. Return the exit status."""
+    from experiments.jobs.launch import submit_jobs
+
+    if not (todo := begin(plan)):
+        return complete(plan)
+    numbers = submit_jobs(plan, todo)
+    print(f"with Slurm: {len(numbers)} of {len(todo)} jobs ({', '.join(numbers.values())})")
+    print("the same command without --detach waits for them and merges their tables")
+    return int(len(numbers) < len(todo))
+
+
+def begin(plan: "Plan") -> "dict[str, Job]":
+    """Say what the study holds of a plan; return the parts to train, by the names of its jobs."""
     from experiments.study.admission import check_numbers
     from experiments.study.environment import ENVIRONMENT, write_environment
     from experiments.study.files import is_there
     from experiments.study.inventory import take_inventory
-    from experiments.study.part import PARTS, WORK
     from experiments.study.versions import other_versions
 
     inventory = take_inventory(plan.folder)
@@ -216,12 +268,9 @@ def train(plan: "Plan") -> bool:
     if todo or not is_there(plan.folder / ENVIRONMENT):
         # First: were it last, a command that fails in between would leave none.
         write_environment(plan.folder)
-    if todo:
-        if others := other_versions(plan.folder):
-            print(others, file=sys.stderr)
-        launch_jobs(plan, todo)
-        return is_there(plan.folder / PARTS) or is_there(plan.folder / WORK)
-    return True
+    if todo and (others := other_versions(plan.folder)):
+        print(others, file=sys.stderr)
+    return todo
 
 
 def say_what_is_there(plan: "Plan", inventory: "Inventory", to_train: int) -> None:

@@ -31,13 +31,12 @@ def plans(overrides: Sequence[str], multirun: bool) -> Iterator[Plan]:
     if (until := plan.jobs[0].until) is None:
         yield plan
         return
-    others = [argument for argument in overrides if not _key(argument).startswith("until")]
-    for argument in others:
+    for argument in overrides:
         if _key(argument) == "members.seed":
             raise ConfigError(f"{argument}: until=decided chooses the seeds; leave it out")
     for seeds in until.looks:
         numbers = ",".join(map(str, range(seeds)))
-        plan = plan_jobs([*others, f"members.seed=[{numbers}]"], multirun)
+        plan = plan_jobs([*overrides, f"members.seed=[{numbers}]"], multirun)
         if _seeds_there(plan) > seeds and seeds < until.most:
             continue  # this look was taken before
         yield plan

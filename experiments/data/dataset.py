@@ -70,6 +70,23 @@ class Data:
             pixel_std=None if self.pixel_std is None else self.pixel_std.to(device),
         )
 
+    def first(self, samples: int) -> Data:
+        """Give the first `samples` of training, and as large a share of validation and test, at least one."""
+        share = samples / len(self.train_labels)
+
+        def cut(part: Any) -> Any:
+            return _select(part, torch.arange(min(len(part), max(1, round(share * len(part))))))
+
+        return replace(
+            self,
+            train_inputs=_select(self.train_inputs, torch.arange(samples)),
+            train_labels=self.train_labels[:samples],
+            validation_inputs=cut(self.validation_inputs),
+            validation_labels=cut(self.validation_labels),
+            test_inputs=cut(self.test_inputs),
+            test_labels=cut(self.test_labels),
+        )
+
     def hold_out(self, validation: float) -> Data:
         """Give the same data with a part of the training samples made the validation part, by a fixed draw.
 

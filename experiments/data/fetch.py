@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tarfile
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from experiments.checks import ConfigError
 
 CHUNK_BYTES = 1 << 20
 SILENCE_SECONDS = 30  # a server that sends nothing for so long has given up
+_fetches = True
 
 
 class FetchError(OSError):
@@ -69,6 +70,17 @@ def place(folder: Path, fill: Callable[[Path], None]) -> None:
                 root.rmdir()
 
 
+@contextmanager
+def fetching_nothing() -> Iterator[None]:
+    """Have `provide` say what it would fetch, in a ConfigError, while the context lasts."""
+    global _fetches
+    _fetches = False
+    try:
+        yield
+    finally:
+        _fetches = True
+
+
 def provide(folder: Path, fill: Callable[[Path], None], can_fill: bool, name: str, mend: str) -> None:
     """Make `folder`, in data.root, with `place`. Raises ConfigError with the mend where that cannot be.
 
@@ -78,6 +90,8 @@ def provide(folder: Path, fill: Callable[[Path], None], can_fill: bool, name: st
         raise ConfigError(
             f"data.root={folder.parent}: {name} is not there; {mend}, or set data.download=true"
         )
+    if not _fetches:
+        raise ConfigError(f"data.root={folder.parent}: {name} is not there; the command fetches it first")
     try:
         place(folder, fill)
     except OSError as error:

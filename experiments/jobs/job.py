@@ -12,7 +12,7 @@ from experiments.jobs.checkpoint import find_checkpoints, split_by_epoch
 from experiments.jobs.chunk_plan import choose_chunks, plan_chunks
 from experiments.jobs.job_data import cached_data, job_site_shapes
 from experiments.jobs.memory import keep_freed_memory
-from experiments.jobs.progress import job_progress
+from experiments.jobs.progress import JobProgress, Report
 from experiments.jobs.workers import run_chunks
 from experiments.measuring.transplant import (
     COLUMNS,
@@ -42,10 +42,11 @@ def job_chunks(
     return sorted(chunks, key=len, reverse=True)
 
 
-def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
+def run_job(job: Job, cores: int | None = None, report: Report = lambda share: None) -> None:
     """Train and measure every member of a job and make a part of the study of them.
 
-    `cores` is how many of this machine's the job has to itself, None means all; `live` allows a moving bar.
+    `cores` is how many of this machine's the job has to itself, None means all; `report` is told the share
+    of the job that is done.
 
     An error takes down the members of its chunk, which become rows that say so; all others go on. The same command
     then trains those that did not finish.
@@ -73,9 +74,9 @@ def run_job(job: Job, cores: int | None = None, live: bool = True) -> None:
         chunks = split_by_epoch(chunks, places)
         steps = job.recipe.epochs * (len(data.train_inputs) // job.recipe.batch_size)
         twins: Twins = {}
+        progress = JobProgress(report, len(job.members) + len(extra), steps, job.recipe.epochs)
         with (
             threads(processes if device.type == "cpu" else None),
-            job_progress(job.name, len(job.members) + len(extra), steps, live) as progress,
             closing(run_chunks(job, chunks, data, processes, progress.add_steps, twins, places)) as results,
         ):
             for chunk, result in results:

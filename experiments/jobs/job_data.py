@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import cast
+
+from torch import Tensor, nn
 
 from experiments.checks import ConfigError, not_allowed
 from experiments.data import Data, DataSettings, load_data
 from experiments.memory import check_memory
-from experiments.networks import NETWORKS, build_network, training_bytes
+from experiments.networks import NETWORKS, ModelSettings, build_network, training_bytes
 from experiments.settings.config import Job
 from experiments.settings.device import choose_device
 from experiments.study.admission import check_same_data
@@ -17,6 +20,17 @@ from experiments.training.stack import site_shapes
 def cached_data(settings: DataSettings) -> Data:
     """Return a data set; jobs of one process that follow each other on the same data load it once."""
     return load_data(settings)
+
+
+# By data set and network: how much an epoch of one member is, in multiplications of a forward pass.
+_epoch_work: dict[tuple[DataSettings, ModelSettings], float] = {}
+# What a step costs whatever the network, as multiplications of each sample: measured on MLPs.
+STEP_WORK = 12_000
+
+
+def epoch_work(job: Job) -> float:
+    """Return how much an epoch of one of the job's members is beside other jobs' that `check_data` was told of."""
+    return _epoch_work.get((job.data, job.model), 1.0)
 
 
 def job_site_shapes(job: Job, data: Data) -> dict[str, tuple[int, ...]]:
@@ -39,6 +53,22 @@ def check_placements(job: Job, data: Data) -> None:
                 member.placement,
                 f"{', '.join(sorted(there))}, of which this network has sites; write others into it as NoiseSite",
             )
+
+
+def sample_products(job: Job, data: Data) -> int:
+    """Return the multiplications of one sample's way through a job's network. Raises as `job_site_shapes` does."""
+    network = build_network(job.model, data.sample_shape, data.classes, seed=0)
+    products = 0
+
+    def add(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal products
+        products += cast(Tensor, layer.weight)[0].numel() * output[0].numel()
+
+    for layer in network.modules():
+        if isinstance(weight := getattr(layer, "weight", None), Tensor) and weight.dim() > 1:
+            layer.register_forward_hook(add)
+    site_shapes(network, data.train_inputs[:2].cpu())
+    return products
 
 
 def check_data(jobs: Sequence[Job]) -> None:
@@ -67,7 +97,7 @@ def check_data(jobs: Sequence[Job]) -> None:
             built.add((job.data, job.model))
             try:
                 check_memory(training_bytes(job.model, data.sample_shape, data.classes))
-                job_site_shapes(job, data)
+                work = STEP_WORK + sample_products(job, data)
             except ConfigError:
                 raise
             except (
@@ -77,6 +107,7 @@ def check_data(jobs: Sequence[Job]) -> None:
                     f"model={job.model.name}: cannot be built for data={data.name}, samples of shape "
                     f"{list(data.sample_shape)} ({error})"
                 ) from error
+            _epoch_work[job.data, job.model] = work * samples
         if NETWORKS[job.model.name].is_foreign:
             check_placements(job, data)
     check_same_data(jobs[0].folder, fingerprints)

@@ -17,20 +17,25 @@ SHOWS = {
     "--version": (),
     "--shell-completion": tuple(f"{what}={shell}" for what in COMPLETES for shell in SHELLS),
 }
-KNOWN = "--cfg -c --config-dir -cd --help -h --hydra-help --info -i --multirun -m --shell-completion -sc --version"
+KNOWN = (
+    "--cfg -c --config-dir -cd --detach --dry-run --help -h --hydra-help --info -i --multirun -m "
+    "--shell-completion -sc --version"
+)
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A command line: its overrides, whether it sweeps or wants help, and the flag, with its value, that shows.
+    """A command line: its overrides, its switches, and the flag, with its value, that shows.
 
-    `--config-dir` is the override of Hydra's search path that it stands for.
+    With `help`, the overrides are topics. `--config-dir` is the override of Hydra's search path that it means.
     """
 
     overrides: list[str]
     multirun: bool = False
     help: bool = False
     show: tuple[str, ...] = ()
+    dry_run: bool = False
+    detach: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,6 +48,8 @@ def read_flags(arguments: Sequence[str]) -> CommandLine:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--detach", action="store_true")
     parser.add_argument("--cfg", "-c", nargs="?", const="")
     parser.add_argument("--info", "-i", nargs="?", const="all")
     parser.add_argument("--hydra-help", action="store_true")
@@ -61,10 +68,14 @@ def read_flags(arguments: Sequence[str]) -> CommandLine:
     for flag, value in shown:
         if SHOWS[flag] and not (rule := one_of(*SHOWS[flag])).accepts(value):
             raise not_allowed(flag, value, rule.allowed)
-        if others := [other for other, _ in shown if other != flag]:
+        others = [other for other, _ in shown if other != flag]
+        switches = {"-m": options.multirun, "--dry-run": options.dry_run, "--detach": options.detach}
+        if others := [*others, *(switch for switch, on in switches.items() if on)]:
             raise ConfigError(
                 f"{flag} {others[0]}: {flag} shows something and runs nothing; leave {others[0]} out"
             )
     show = tuple(part for flag, value in shown for part in (flag, value) if isinstance(part, str))
     folders = [f"{SEARCH_PATH}=[{','.join(map(quoted, options.config_dir))}]"] if options.config_dir else []
-    return CommandLine([*folders, *options.overrides], options.multirun, options.help, show)
+    return CommandLine(
+        [*folders, *options.overrides], options.multirun, options.help, show, options.dry_run, options.detach
+    )

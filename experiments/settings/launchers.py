@@ -29,6 +29,11 @@ def is_parallel(launcher: Mapping[str, Any]) -> bool:
     return _class(launcher) != "BasicLauncher"
 
 
+def is_queued(launcher: Mapping[str, Any]) -> bool:
+    """Say whether a launcher hands jobs to Slurm, which has them whoever waits for them."""
+    return _class(launcher) == "SlurmLauncher"
+
+
 def check_launcher(name: str) -> None:
     """Raise ConfigError when the package of a launcher is not installed."""
     package, extra = PACKAGES.get(name, (None, None))

@@ -28,6 +28,7 @@ from experiments.settings.launchers import (
     check_launcher,
     check_sweeper,
     is_parallel,
+    is_queued,
     launcher_overrides,
 )
 from experiments.settings.options import explain, groups, quoted, reason_of
@@ -43,14 +44,15 @@ class Plan:
 
     Of the keys that a sweep's file sweeps all are there, also where one value was typed instead.
 
-    `parallel` says whether a launcher of Hydra's runs the jobs in processes of their own. The overrides `launcher`
-    set it up, and `overrides` has by a job's name those that it makes the job of. `folders` are those that Hydra
-    itself would make, by the setting that names each.
+    `parallel` says whether a launcher of Hydra's runs the jobs in processes of their own, `queued` whether Slurm
+    has them meanwhile. The overrides `launcher` set it up, and `overrides` has by a job's name those that it
+    makes the job of. `folders` are those that Hydra itself would make, by the setting that names each.
     """
 
     jobs: list[Job]
     swept_keys: list[str]
     parallel: bool = False
+    queued: bool = False
     launcher: list[str] = field(default_factory=list)
     overrides: dict[str, list[str]] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
@@ -121,6 +123,7 @@ def plan_jobs(arguments: Sequence[str], multirun: bool) -> Plan:
         jobs,
         swept_keys,
         parallel=is_parallel(launcher),
+        queued=is_queued(launcher),
         launcher=[*plain, *launcher_overrides(launcher, len(jobs))],
         overrides={
             job.name: [

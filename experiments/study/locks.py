@@ -8,10 +8,16 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from experiments.checks import ConfigError
-from experiments.study.files import remove_partials
+from experiments.study.files import is_there, remove_partials
 
 # What there is in the folder of a study of which no job was begun.
 IN_VAIN = {".lock", "environment.json"}
+
+
+def check_free(folder: Path) -> None:
+    """Raise ConfigError while another process is at work in the study of `folder`; write nothing."""
+    if is_there(folder / ".lock") and not is_free(folder):
+        raise _at_work(folder)
 
 
 @contextmanager
@@ -26,7 +32,7 @@ def study_lock(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ConfigError(f"study={folder.name}: another process is at work in {folder}") from error
+        raise _at_work(folder) from error
     try:
         remove_partials(folder)
         yield
@@ -60,7 +66,7 @@ def part_lock(work: Path) -> Iterator[None]:
 
 
 def is_free(work: Path) -> bool:
-    """Say whether nobody is at work on the part that is made in `work`."""
+    """Say whether nobody holds the lock of a folder: of a study, or of one where a part is made."""
     lock = FileLock(work / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -68,3 +74,7 @@ def is_free(work: Path) -> bool:
         return False
     lock.release()
     return True
+
+
+def _at_work(folder: Path) -> ConfigError:
+    return ConfigError(f"study={folder.name}: another process is at work in {folder}")
