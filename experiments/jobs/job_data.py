@@ -42,6 +42,20 @@ def job_site_shapes(job: Job, data: Data) -> dict[str, tuple[int, ...]]:
     return site_shapes(network, data.train_inputs[:2].cpu())
 
 
+def check_network(job: Job, data: Data) -> None:
+    """Raise ConfigError unless the network of a job can be built for this data, and run on it."""
+    try:
+        check_memory(training_bytes(job.model, data.sample_shape, data.classes))
+        job_site_shapes(job, data)
+    except Exception as error:  # whatever torch has to say of a network too large, or of another shape
+        if isinstance(error, ConfigError) and NETWORKS[job.model.name].is_foreign:
+            raise  # it says what is wrong with the user's own
+        raise ConfigError(
+            f"model={job.model.name}: cannot be built for data={data.name}, samples of shape "
+            f"{list(data.sample_shape)} ({error})"
+        ) from error
+
+
 def check_placements(job: Job, data: Data) -> None:
     """Raise ConfigError where noise of a member has no site in the job's network: it would be a baseline twice."""
     network = build_network(job.model, data.sample_shape, data.classes, seed=0)
@@ -95,19 +109,8 @@ def check_data(jobs: Sequence[Job]) -> None:
             raise not_allowed("recipe.augment", recipe.augment, f"none, because {data.name} holds no images")
         if (job.data, job.model) not in built:
             built.add((job.data, job.model))
-            try:
-                check_memory(training_bytes(job.model, data.sample_shape, data.classes))
-                work = STEP_WORK + sample_products(job, data)
-            except ConfigError:
-                raise
-            except (
-                Exception
-            ) as error:  # whatever torch has to say of a network too large, or of another shape
-                raise ConfigError(
-                    f"model={job.model.name}: cannot be built for data={data.name}, samples of shape "
-                    f"{list(data.sample_shape)} ({error})"
-                ) from error
-            _epoch_work[job.data, job.model] = work * samples
+            check_network(job, data)
+            _epoch_work[job.data, job.model] = (STEP_WORK + sample_products(job, data)) * samples
         if NETWORKS[job.model.name].is_foreign:
             check_placements(job, data)
     check_same_data(jobs[0].folder, fingerprints)
