@@ -131,7 +131,7 @@ def _holds(study: Path, settings: set[str]) -> bool:
 
 
 def _setting(config: Path) -> str:
-    """Return the name of a part's setting: it begins the part's own, or follows from its file in an earlier layout."""
+    """Return the name of a part's setting: it begins the part's own; in an earlier layout its file tells."""
     if found := re.fullmatch(r"(.+-[0-9a-f]{8})-[0-9a-f]{8}", config.parent.name):
         return found[1]
     try:
