@@ -9,11 +9,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.types import Override
 
-from experiments.settings.config import RESULT_KEYS, Job, axes_of_growth, flatten
+from experiments.settings.config import RESULT_KEYS, Job, axes_of_growth, flatten, make_job
 
 Configs = Sequence[Mapping[str, Any]]
 GROUPS = ("recipe", "data", "model")  # whose choice sets what a study cannot mix
@@ -35,7 +37,9 @@ def study_name(
     """
     base = jobs[0].study
     words = _words(typed, swept, configs, compose)
-    if not words or any(job.study != base or _holds(job) for job in jobs):
+    if not words or any(job.study != base for job in jobs):
+        return ""
+    if _holds(jobs[0].folder, {job.setting_name for job in jobs}):
         return ""
     name = "-".join([base, *words])
     return name if len(name) <= LONGEST else f"{base[: LONGEST - 9]}-{_hash(words)}"
@@ -119,8 +123,21 @@ def _one(values: set[str], otherwise: str) -> str:
     return text if re.fullmatch(r"[\w.+-]+", text) and len(text) <= LONGEST_VALUE else _hash(value)
 
 
-def _holds(job: Job) -> bool:
-    return bool(glob.glob(f"{glob.escape(str(job.folder))}/*/{glob.escape(job.setting_name)}-*"))
+def _holds(study: Path, settings: set[str]) -> bool:
+    """Say whether a study holds members of one of these settings, of whatever layout it is."""
+    return any(
+        _setting(Path(path)) in settings for path in glob.glob(f"{glob.escape(str(study))}/*/*/config.yaml")
+    )
+
+
+def _setting(config: Path) -> str:
+    """Return the name of a part's setting: it begins the part's own; in an earlier layout its file tells."""
+    if found := re.fullmatch(r"(.+-[0-9a-f]{8})-[0-9a-f]{8}", config.parent.name):
+        return found[1]
+    try:
+        return make_job(yaml.safe_load(config.read_text())).setting_name
+    except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError):  # of no version that we know
+        return ""
 
 
 def _hash(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shutil
 from collections import Counter
 
 import pytest
@@ -11,6 +12,8 @@ from experiments.settings.config import RESULT_KEYS
 from experiments.settings.options import known_keys
 from experiments.study.admission import _bound, _differences
 from tests.experiments.command_line import plan
+from tests.experiments.study.test_earlier import SAME as EARLIER_COMMAND
+from tests.experiments.study.test_earlier import STUDY as EARLIER
 
 NAMES = {
     # The default, and what a study grows along: members, what rows tell apart, another data set or network.
@@ -117,11 +120,18 @@ def test_the_second_command_ever_typed_is_no_error(run):
         assert ended.status == 0, ended.err
 
 
-def test_a_command_of_a_former_version_finds_its_study(run, tmp_path):
+def test_a_command_of_a_former_version_finds_its_study_by_the_name_that_it_had(run, tmp_path):
     tiny = ["recipe.epochs=1", "processes=1", "members.seed=[0]", "members.dropout=null", "model.width=8"]
-    assert run(*tiny, "study=first_look").status == 0  # by the name that it had
+    assert run(*tiny, "study=first_look").status == 0
     ended = run(*tiny)
     assert (ended.status, ended.err) == (0, "grow: all 1 members are there in outputs/first_look\n")
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["first_look"]
+
+
+def test_so_does_one_whose_study_is_of_an_earlier_layout(run, tmp_path):
+    shutil.copytree(EARLIER, tmp_path / "outputs" / "first_look")
+    ended = run(*(argument for argument in EARLIER_COMMAND if argument != "study=earlier"))
+    assert (ended.status, ended.err) == (0, "grow: all 12 members are there in outputs/first_look\n")
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["first_look"]
 
 
