@@ -101,6 +101,7 @@ def _inventory(study: Path) -> Inventory:
         return take_inventory(study)
     with TemporaryDirectory() as scratch:
         copied = Path(scratch, study.name)
-        shutil.copytree(study / PARTS, copied / PARTS)
+        for folder in folders:
+            shutil.copytree(folder, copied / PARTS / folder.name)
         settle(copied)
         return replace(take_inventory(copied), study=study)

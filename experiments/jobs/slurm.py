@@ -89,10 +89,9 @@ def wait_for_jobs(parts: Mapping[str, Job], numbers: Mapping[str, str], progress
             # Twice, for a file of another machine may be seen late.
             for label in sorted(gone & missed):
                 number = numbers[parts[label].name]
-                print(
-                    f"error: {label}: job {number} is over and wrote no tables; see {number.partition('_')[0]}",
-                    file=sys.stderr,
-                )
+                log = parts[label].folder / SUBMITTED.parent / number
+                said = f"Slurm's job {number} is over and wrote no tables; what it said lies in {log}"
+                print(f"error: {label}: {said}", file=sys.stderr)
             left, missed = left - (gone & missed), gone
         time.sleep(SECONDS / 4)
 

@@ -1,6 +1,7 @@
 """Hydra's launchers, the real ones: joblib, and a Slurm and a Ray cluster of two nodes on this machine."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from experiments.settings import launchers
 from experiments.settings.device import choose_processes
 from experiments.settings.launchers import check_launcher, cores_of_job, is_parallel, launcher_overrides
 from experiments.settings.plan import plan_jobs
-from tests.experiments.command_line import results, started
+from tests.experiments.command_line import results, started, wait_for
 from tests.places import ROOT
 
 SWEEP = [
@@ -124,6 +125,55 @@ def ray_cluster() -> Iterator[list[str]]:
 @pytest.fixture
 def joblib() -> list[str]:
     return ["hydra/launcher=cores", "hydra.launcher.n_jobs=2"]
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("launchers")
+@needs("slurm")
+def test_slurm_keeps_jobs_that_their_command_has_left_and_the_same_command_waits(slurm, tmp_path):
+    study = tmp_path / "outputs" / "left"
+    arguments = [*SWEEP, *slurm, "study=left"]
+    slow = "recipe.epochs=200"
+    with started(tmp_path, *arguments, slow, "--detach") as process:
+        out, err = process.communicate(timeout=240)
+    assert (process.returncode, err) == (0, "")
+    told = re.match(r"with Slurm: 2 of 2 jobs \((\d+)_0, \1_1\)\n", out)
+    assert told
+    assert not (study / "members.csv").exists()
+
+    # Of two jobs one is lost: that is handed over once more, the other one is waited for.
+    wait_for(lambda: "RUNNING" in squeue(), 60)
+    subprocess.run(["scancel", f"{told[1]}_1"], check=True)
+    wait_for(lambda: f"{told[1]}_1|CANCELLED" in squeue(), 60)
+    with started(tmp_path, *arguments, slow) as process:
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "16 members ok" in out
+    assert sorted(line.split(",")[0] for line in err.splitlines()) == [
+        "[1/2] width 4: 8 members",
+        "[2/2] width 8: 8 members",
+    ]
+    first, lost, again = sorted(squeue().splitlines())
+    assert [first.split("|")[0], lost.split("|")[0]] == [f"{told[1]}_0", f"{told[1]}_1"]
+    assert "_" not in again
+
+
+def squeue() -> str:
+    return subprocess.run(
+        ["squeue", "-h", "-r", "-t", "all", "-o", "%i|%T"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=cores"]])
+def test_only_slurm_keeps_jobs_without_their_command(launcher, run, tmp_path):
+    if launcher and not installed("cores"):
+        pytest.skip("the extra [joblib] is not installed")
+    refused = run("--detach", *launcher)
+    assert (refused.status, refused.out) == (2, "")
+    assert refused.err == (
+        "error: --detach: only jobs of hydra/launcher=slurm outlive their command; leave it out\n"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.long
