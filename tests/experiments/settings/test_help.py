@@ -93,7 +93,7 @@ def test_the_page_names_every_section_with_its_keys():
     page = words(help_text())
     assert "study=first_look name of the study" in page
     assert "(draws, interventions, flips)" in page
-    assert "(seed, none, dropout, uout, gaussian, lr, weight_decay)" in page
+    assert "(seed, none, save, dropout, uout, gaussian, lr, weight_decay)" in page
 
 
 @pytest.mark.parametrize(
