@@ -238,7 +238,7 @@ def test_a_cell_of_a_notebook_shows_how_far_it_is_and_what_came_out(tmp_path, mo
     trained, shown, refused = (cell.outputs for cell in book.cells)
     said = "".join(output.text for output in trained)
     assert {output.name for output in trained} == {"stderr"}
-    assert "10/10 members" in said
+    assert "100 %" in said
     assert "\r" in said  # a line that is drawn anew
     (table,) = shown
     assert "<b>w</b>: 10 members (10 ok)" in table.data["text/html"]
