@@ -16,7 +16,7 @@ from experiments.networks.network import Network, NormInput, Source
 from experiments.study.part import read_job
 from experiments.targets import load_target
 from tests.conftest import files_below
-from tests.experiments.command_line import results
+from tests.experiments.command_line import plan, results
 from tests.experiments.networks.cut_open import own_channels
 from tests.experiments.networks.small_networks import ALL, images, small_network
 from tests.experiments.small import built
@@ -280,6 +280,12 @@ def test_a_file_that_is_changed_while_a_command_runs_fails_its_members(run, tmp_
     assert ended.status == 1
     assert "model.target=mynet.py:build: " in ended.err
     assert "mynet.py was changed meanwhile; type the command again" in ended.err
+
+
+def test_a_launchers_job_is_held_to_the_text_that_the_command_saw():
+    planned = plan("-m", *OWN, "model.width=4,8")
+    for job in planned.jobs:
+        assert f"model.source={job.model.options['source']}" in planned.overrides[job.name]
 
 
 # --- networks that cannot be trained or measured
