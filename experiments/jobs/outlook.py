@@ -61,7 +61,7 @@ def _all_lines(plan: Plan, todo: Mapping[str, Job], seconds: Mapping[str, float]
         max(seconds, key=lambda label: seconds[label]),
         plan.jobs[0],
     )
-    yield f"about {_number(total)} {_unit(any_job)} seconds, often within half and twice of it"
+    yield f"about {_number(total)} {_unit(any_job)} seconds, give or take a factor of 3"
     if plan.parallel:
         launcher = next(override for override in plan.launcher if override.startswith("hydra/launcher"))
         queued = queued_jobs(plan.folder) if plan.queued else {}
