@@ -214,12 +214,13 @@ def check_plan(plan: "Plan", trains: bool = True) -> None:
 
     Worker processes get ready meanwhile where the plan is run, in this process, as `trains` says.
     """
-    from experiments.jobs.job_data import check_data
+    from experiments.jobs.job_data import cached_data, check_data
     from experiments.jobs.workers import start_server
     from experiments.loggers.live import check_login
     from experiments.settings.device import choose_device, choose_processes
     from experiments.study.admission import check_study
 
+    cached_data.cache_clear()  # of a notebook's last call: its files may be others by now
     check_study(plan)
     check_login(plan.jobs[0])
     if trains and not plan.parallel:

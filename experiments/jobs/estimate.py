@@ -76,7 +76,8 @@ def _try_members(job: Job, budget: float) -> float:
     chunk = max(chunks, key=lambda chunk: (any(member.noise != "none" for member in chunk), len(chunk)))
     chunk = [*chunk, *missing_twins(replace(job, members=chunk))]
     batch, epochs = job.recipe.batch_size, job.recipe.epochs
-    short = replace(job, members=chunk, recipe=replace(job.recipe, epochs=1, checkpoint_every=None))
+    recipe = replace(job.recipe, epochs=1, checkpoint_every=None)
+    short = replace(job, members=chunk, recipe=recipe, spec={**job.spec, "save": False})  # it writes nothing
     clock = process_time if device.type == "cpu" else perf_counter
 
     def training(steps: int) -> float:

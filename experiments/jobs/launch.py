@@ -54,7 +54,7 @@ def launch_jobs(plan: Plan, parts: Mapping[str, Job]) -> None:
             for label, part in labelled.items():
                 if made := _train(part, None, lambda _, label=label: partial(progress.report, label)):
                     log_job(made)
-                progress.end(label)
+                    progress.end(label)
 
 
 def submit_jobs(plan: Plan, parts: Mapping[str, Job]) -> dict[str, str]:

@@ -7,8 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from experiments.jobs.estimate import Estimate, estimate_jobs
+from experiments.jobs.job_data import cached_data
 from experiments.jobs.slurm import queued_jobs
 from experiments.measuring.transplant import missing_twins
+from experiments.networks import NETWORKS, build_network
+from experiments.networks.custom import site_lines
 from experiments.settings.config import Job
 from experiments.settings.device import available_cores, choose_device, choose_processes
 from experiments.settings.labels import label_jobs
@@ -52,6 +55,10 @@ def _job_lines(job: Job, part: Job, estimate: Estimate | None) -> Iterator[str]:
         seconds = estimate.seconds * len(_trained(part))
         line += f"{beside}; about {_number(seconds)} {_unit(part)} seconds ({estimate.source})"
     yield line
+    if NETWORKS[job.model.name].is_foreign:
+        data = cached_data(job.data)
+        network = build_network(job.model, data.sample_shape, data.classes, seed=0)
+        yield from site_lines(network, data.train_inputs[:2])
 
 
 def _all_lines(plan: Plan, todo: Mapping[str, Job], seconds: Mapping[str, float]) -> Iterator[str]:
@@ -61,7 +68,7 @@ def _all_lines(plan: Plan, todo: Mapping[str, Job], seconds: Mapping[str, float]
         max(seconds, key=lambda label: seconds[label]),
         plan.jobs[0],
     )
-    yield f"about {_number(total)} {_unit(any_job)} seconds, often within half and twice of it"
+    yield f"about {_number(total)} {_unit(any_job)} seconds, give or take a factor of 3"
     if plan.parallel:
         launcher = next(override for override in plan.launcher if override.startswith("hydra/launcher"))
         queued = queued_jobs(plan.folder) if plan.queued else {}

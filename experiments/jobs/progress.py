@@ -56,7 +56,7 @@ class CommandProgress:
         self._shares = dict.fromkeys(parts, 0.0)
         self._ended: set[str] = set()
         self._begun = time.monotonic()
-        self._task = live.add_task("", total=sum(work.values()) or 1.0, text="", visible=bool(parts))
+        self._task = live.add_task("", total=sum(work.values()) or 1.0, text="", visible=False)
         self._show()
 
     @property
@@ -86,7 +86,7 @@ class CommandProgress:
         number = min(len(self._ended) + max(1, len(begun)), len(self._parts))
         text = f"[{number}/{len(self._parts)}] {', '.join(begun or self.running[:1])}"
         done = sum(self._work[label] * share for label, share in self._shares.items())
-        self._live.update(self._task, completed=done, text=text)
+        self._live.update(self._task, completed=done, text=text, visible=True)
 
 
 class _Left(ProgressColumn):

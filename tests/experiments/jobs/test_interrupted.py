@@ -58,7 +58,7 @@ def test_a_killed_sweep_leaves_no_process_and_goes_on_where_it_was(tmp_path):
         ):
             _, err = process.communicate(timeout=120)
             assert process.returncode == 0
-            assert err.startswith(message + "digits-mlp-width")
+            assert err.startswith(message + "[1/")
     after = files_below(study)
     assert all(after[name] == content for name, content in first.items())
     assert set(files_below(undisturbed / "outputs" / "variance_shift")) == set(after)
@@ -82,13 +82,10 @@ def test_a_stopped_run_ends_at_once_with_its_workers_and_in_one_line(tmp_path, n
     assert process.returncode == status
     wait_for(lambda: not running(process.pid), seconds=5)
     assert out == ""
-    first, *others = err.splitlines()
-    assert first.startswith("digits-mlp-width8-")
     if number == signal.SIGTERM:
-        assert others == []
+        assert err == ""
     elif number == signal.SIGINT:
-        (line,) = others
-        assert line == "interrupted: what is finished is kept, and the same command goes on from there"
+        assert err == "interrupted: what is finished is kept, and the same command goes on from there\n"
 
 
 @on_linux
