@@ -69,7 +69,7 @@ def read_flags(arguments: Sequence[str]) -> CommandLine:
         if SHOWS[flag] and not (rule := one_of(*SHOWS[flag])).accepts(value):
             raise not_allowed(flag, value, rule.allowed)
         others = [other for other, _ in shown if other != flag]
-        switches = {"-m": options.multirun, "--dry-run": options.dry_run, "--detach": options.detach}
+        switches = {"--dry-run": options.dry_run, "--detach": options.detach}
         if others := [*others, *(switch for switch, on in switches.items() if on)]:
             raise ConfigError(
                 f"{flag} {others[0]}: {flag} shows something and runs nothing; leave {others[0]} out"
