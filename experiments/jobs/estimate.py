@@ -11,6 +11,7 @@ from experiments.jobs.job import job_chunks, threads
 from experiments.jobs.job_data import cached_data, job_site_shapes
 from experiments.jobs.launch import member_work
 from experiments.measuring.transplant import Twins, add_transplanted_errors, missing_twins
+from experiments.networks import NETWORKS
 from experiments.settings.config import Job
 from experiments.settings.device import choose_device, choose_processes
 from experiments.study.inventory import Inventory
@@ -74,7 +75,8 @@ def _try_members(job: Job, budget: float) -> float:
     shapes, processes = job_site_shapes(job, data), choose_processes(job.processes, device.type)
     chunks = job_chunks(job, [*job.members, *missing_twins(job)], data, device, processes)
     chunk = max(chunks, key=lambda chunk: (any(member.noise != "none" for member in chunk), len(chunk)))
-    chunk = [*chunk, *missing_twins(replace(job, members=chunk))]
+    if not NETWORKS[job.model.name].is_foreign:  # such a one is never beside another
+        chunk = [*chunk, *missing_twins(replace(job, members=chunk))]
     batch, epochs = job.recipe.batch_size, job.recipe.epochs
     recipe = replace(job.recipe, epochs=1, checkpoint_every=None)
     short = replace(job, members=chunk, recipe=recipe, spec={**job.spec, "save": False})  # it writes nothing

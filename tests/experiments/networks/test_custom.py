@@ -130,6 +130,24 @@ def test_sites_are_put_in_where_the_page_says(example):
     ]
 
 
+def test_a_dry_run_lists_the_sites_and_writes_nothing(run, tmp_path, tiny, example):
+    data = f"data.target={tmp_path / 'mydata.py'}:load"
+    before = files_below(tmp_path)
+    ended = run(
+        *tiny,
+        "model=custom",
+        f"model.target={example}",
+        "data=custom",
+        data,
+        "members.save=true",
+        "--dry-run",
+    )
+    assert (ended.status, ended.err) == (0, "")
+    assert "5 members, 0 there, 5 to train; about" in ended.out
+    assert "    7.after_last_bn: after_last_bn, before 7 (Linear)\n" in ended.out
+    assert files_below(tmp_path) == before
+
+
 def test_what_norms_hear_of_the_example_is_what_changes_when_a_site_does(example):
     network, x = custom(example, (1, 8, 8)).double().eval(), torch.randn(2, 1, 8, 8).double()
     found = own_channels(network, x)
