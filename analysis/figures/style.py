@@ -157,9 +157,12 @@ def key(label: str, **look) -> Line2D:
     return Line2D([], [], label=label, **look)
 
 
-def legend_below(figure: Figure, entries: list[Line2D], columns: int | None = None) -> None:
+def legend_below(
+    figure: Figure, entries: list[Line2D], columns: int | None = None, title: str | None = None
+) -> None:
     """One legend for all panels, below them."""
-    figure.legend(handles=entries, loc="outside lower center", ncols=columns or len(entries))
+    look = {"loc": "outside lower center", "ncols": columns or len(entries), "title": title}
+    figure.legend(handles=entries, **look)
 
 
 def settle(figure: Figure) -> None:
