@@ -11,11 +11,13 @@ from ..tables import Study
 from ..theory import noise_variance
 from ..theory.noises import DROPOUT, UOUT
 from . import style
+from .curves import drawn_at
 from .drawing import Drawing
 
 # Column -> how it is drawn. Theory of a layer's own noise, then of all noise; what is measured of each.
 THEORIES = {"ratio_paper": ":", "local_ratio_exact": "-", "shift_ratio_predicted": "-."}
 MEASURED = {"local_ratio": True, "shift_ratio": False}  # filled?
+PUBLISHED = "published"  # the quantity of what the paper says
 EQUATION = {"before_bn": "Eq 8", "before_weight": "Eq 12"}
 NETWORK_MARKER = {"PreResNet-110": "s", "ResNeXt-29-8x64": "D", "WRN-28-10": "^", "DenseNet-BC-100-12": "v"}
 
@@ -39,7 +41,7 @@ def draw(study: Study) -> Drawing:
     width = max(values_in(noisy, "width"))
     noisy = where(noisy, width=width)
     by = ["noise", "placement", "strength", "noise_variance"]
-    points = means(noisy, [*THEORIES, *MEASURED], by)
+    measured = means(noisy, [*THEORIES, *MEASURED], by).dropna(subset=["mean"])
     published = published_magnitudes()
     places = [
         (noise, placement)
@@ -47,6 +49,9 @@ def draw(study: Study) -> Drawing:
         for placement in placements_in(where(noisy, noise=noise))
         if noise == DROPOUT.name or len(where(published, noise=noise, placement=placement))
     ]
+    both = pd.concat([measured, published])
+    parts = [_with_curves(where(both, noise=noise, placement=placement)) for noise, placement in places]
+    points = pd.concat(parts, ignore_index=True)
     network = f"{study.name}, width {width}"
     seeds = noisy["seed"].nunique()
     with style.figure_style():
@@ -54,10 +59,11 @@ def draw(study: Study) -> Drawing:
         figure, axes = style.panels(1, len(places), title, network, width=2.75, height=3.1, sharey=True)
         for panel, (noise, placement) in zip(axes[0], places, strict=True):
             here = where(points, noise=noise, placement=placement)
-            _draw_panel(panel, here, where(published, noise=noise, placement=placement), noise, placement)
+            _draw_panel(panel, here, placement)
             panel.set_title(placement if noise == DROPOUT.name else f"{placement}, {noise}")
             panel.set_xlabel(style.STRENGTH_LABEL[noise])
-        _scale(axes[0, 0], max(points["mean"].max(), published["high"].max()))
+        top = pd.concat([points["mean"], where(points, quantity=PUBLISHED)["high"]]).max()
+        _scale(axes[0, 0], top)
         axes[0, 0].set_ylabel("shift magnitude max(r, 1/r)")
         style.legend_below(figure, _legend(), columns=3, title=SCALE)
     reading = READING.format(network=network, seeds=seeds)
@@ -89,12 +95,25 @@ def published_magnitudes() -> pd.DataFrame:
     uout = equation[["dataset", "network", "placement", "strength"]].assign(
         noise=UOUT.name, mean=magnitude, low=magnitude, high=magnitude, clipped=0
     )
-    return pd.concat([found.assign(noise=DROPOUT.name), uout], ignore_index=True)
+    published = pd.concat([found.assign(noise=DROPOUT.name), uout], ignore_index=True)
+    return published.assign(quantity=PUBLISHED)
 
 
-def _draw_panel(panel: Axes, here: pd.DataFrame, published: pd.DataFrame, noise: str, placement: str) -> None:
+def _with_curves(points: pd.DataFrame) -> pd.DataFrame:
+    """The points of a panel, with curves in the place of theory at the strengths that were measured."""
+    curves = []
+    for theory in THEORIES:
+        predicted = where(points, quantity=theory)
+        if not predicted.empty:
+            noise, placement = predicted.iloc[0][["noise", "placement"]]
+            curves.append(_curve(predicted, noise).assign(noise=noise, placement=placement, quantity=theory))
+    return pd.concat([points[~points["quantity"].isin(list(THEORIES))], *curves])
+
+
+def _draw_panel(panel: Axes, here: pd.DataFrame, placement: str) -> None:
     colour = style.PLACEMENT_COLOUR[placement]
-    strongest = max(here["strength"].max(), published["strength"].max() if len(published) else 0)
+    published = where(here, quantity=PUBLISHED)
+    strongest = here["strength"].max()
     step = strongest / 60
     for place, (network, theirs) in enumerate(published.groupby("network", sort=False)):
         marker = NETWORK_MARKER.get(str(network), "x")
@@ -105,23 +124,23 @@ def _draw_panel(panel: Axes, here: pd.DataFrame, published: pd.DataFrame, noise:
         bounded = theirs["clipped"] > 0
         panel.plot(x[bounded], theirs["high"][bounded], marker=r"$\uparrow$", ms=7, **look)
     for quantity, line in THEORIES.items():
-        predicted = where(here, quantity=quantity).dropna(subset=["mean"])
-        if not predicted.empty:
-            strengths = np.linspace(0, predicted["strength"].max(), 100)
-            panel.plot(strengths, _curve(predicted, strengths, noise), color=colour, ls=line, zorder=3)
+        curve = where(here, quantity=quantity)
+        panel.plot(curve["strength"], curve["mean"], color=colour, ls=line, zorder=3)
     for quantity, filled in MEASURED.items():
-        measured = where(here, quantity=quantity).dropna(subset=["mean"])
+        measured = where(here, quantity=quantity)
         look = {"fmt": "o", "color": colour, "mfc": colour if filled else "white", "mew": 1.2, "zorder": 4}
         style.error_bars(panel, measured["strength"], measured, **look)
     panel.set_xlim(-2.5 * step, 1.05 * strongest)
 
 
-def _curve(predicted: pd.DataFrame, strengths: np.ndarray, noise: str) -> np.ndarray:
+def _curve(predicted: pd.DataFrame, noise: str) -> pd.DataFrame:
     """Magnitudes between those at the strengths that were measured: 1 + g sigma^2, with g interpolated."""
+    strengths = drawn_at(predicted["strength"])
     variances = np.array([noise_variance(noise, strength) for strength in strengths])
     at = predicted.sort_values("noise_variance")
     gains = (at["mean"] - 1) / at["noise_variance"]
-    return 1 + np.interp(variances, at["noise_variance"], gains) * variances
+    magnitudes = 1 + np.interp(variances, at["noise_variance"], gains) * variances
+    return pd.DataFrame({"strength": strengths, "noise_variance": variances, "mean": magnitudes})
 
 
 def _scale(panel: Axes, top: float) -> None:
