@@ -51,8 +51,8 @@ READING = (
     "the code. Middle: mean over those layers, a mark for each width (the number beside it), against σ² "
     "alone. Noise variance is the axis of the local shift as far as families agree here; they part where "
     "training under their noise has led to other moments (lines: exact law at each family's own moments). "
-    "Bottom: the cumulative shift, on which σ² has no such hold: behind a ReLU the law of the noise counts too, and families differ even "
-    "where their local shifts agree. Marks are means over seeds with 95 % intervals."
+    "Bottom: the cumulative shift, on which σ² has no such hold: behind a ReLU the law of the noise counts "
+    "too, and families differ even where their local shifts agree. Marks are means over seeds with 95 % intervals."
 )
 
 

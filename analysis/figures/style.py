@@ -19,6 +19,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from ..command import one_line
 from ..theory.noises import FAMILIES
@@ -179,12 +180,17 @@ def legend_below(
 ) -> None:
     """One legend for all panels, below them, in as many columns as fit; below a single panel that was given."""
     sheet = current_sheet()
-    below = sheet.canvas if sheet else figure
+    below: Figure | SubFigure | Axes = sheet.canvas if sheet else figure
     look: dict[str, Any] = {"handles": list(entries), "title": title, "loc": "outside lower center"}
     if sheet and len(sheet.given) == 1:
         below = sheet.given[0]
-        look |= {"loc": "upper center", "bbox_to_anchor": (0.5, -0.25)}
-    width = figure.bbox.width if sheet is None else sheet.canvas.bbox.width
+        beneath = ScaledTranslation(0, -3.5 * sheet.font / 72, figure.dpi_scale_trans)  # numbers and label
+        look |= {
+            "loc": "upper center",
+            "bbox_to_anchor": (0.5, 0),
+            "bbox_transform": below.transAxes + beneath,
+        }
+    width = below.get_window_extent().width
     for across in range(columns or len(entries), 0, -1):
         legend = below.legend(ncols=across, **look)
         wrap(legend.get_title(), 0.96 * width)
