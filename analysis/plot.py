@@ -111,7 +111,7 @@ def write_figures(arguments: list[str] | None) -> int:
             try:
                 drawing = _draw_on(sheet, draw, options.chart)
             except CannotAnswerError as reason:
-                missing.append(f"{network}: {reason}" if network else str(reason))
+                missing.append(f"{network}: {reason}" if len(draws) > 1 else str(reason))
                 continue
             figure = drawing.figure
             style.settle(figure)

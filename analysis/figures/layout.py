@@ -108,8 +108,7 @@ class Sheet:
             if not isinstance(self.place.get_layout_engine(), ConstrainedLayoutEngine):
                 raise LayoutError("the figure that is given needs layout='constrained'")
         fitting = int((self.width - MARGIN) / (NARROWEST * width))
-        fitting = max(together, fitting - fitting % together)
-        self.cells = _cells(rows, columns, fitting, may_flow=height_ratios is None)
+        self.cells = _cells(rows, columns, fitting, together, may_flow=height_ratios is None)
         lines, across = (1 + max(places) for places in zip(*self.cells.values(), strict=True))
         wide = HEIGHTS[1] * (self.width - MARGIN) / across / width
         self._line = height * min(HEIGHTS[1], max(HEIGHTS[0], wide))
@@ -249,15 +248,15 @@ def _first(index: Index, shared: bool | str) -> Index:
     return {True: (0, 0), "row": (row, 0), "col": (0, column)}.get(shared, index)
 
 
-def _cells(rows: int, columns: int, fitting: int, may_flow: bool) -> dict[Index, Index]:
+def _cells(rows: int, columns: int, fitting: int, together: int, may_flow: bool) -> dict[Index, Index]:
     """Line and place of each panel, with at most `fitting` in a line.
 
     Columns that do not fit lie below, all rows of them. A single column flows from left to right.
     """
     if columns == 1 and may_flow:
-        across = _even(rows, fitting)
+        across = _even(rows, max(1, fitting))
         return {(row, 0): divmod(row, across) for row in range(rows)}
-    across = _even(columns, fitting)
+    across = together * _even(columns // together, max(1, fitting // together))
     cells = {}
     for row, column in np.ndindex(rows, columns):
         block, place = divmod(column, across)

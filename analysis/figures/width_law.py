@@ -121,7 +121,8 @@ def draw(study: Study) -> Drawing:
             style.ticks_at(panel.xaxis, widths)
             panel.set_xlabel("width (features)")
         style.legend_below(figure, _legend(), columns=4)
-    return Drawing(figure, points, READING, _finding(layers, points, label, strength))
+    drawn = points[~points["quantity"].isin([*NEEDED, "d_cos2"])]  # terms are drawn relative to the narrowest
+    return Drawing(figure, drawn, READING, _finding(layers, points, label, strength))
 
 
 def _draw_shift(panel: Axes, points: pd.DataFrame) -> None:
