@@ -33,9 +33,9 @@ def regular_file(path: Path) -> Path:
 def written_together(folder: Path) -> Iterator[Files]:
     """Yield a dictionary of files to be filled, which come into `folder` together at the end.
 
-    The folder is made if it is missing, and its other files stay. Whatever goes wrong before all files are on the
-    disk, a full disk or a kill, leaves the old ones as they were. Then each takes its place, in their order: put
-    the file last that a reader opens first.
+    The folder is made if it is missing, so is one inside that a name has, such as data/points.csv, and other files
+    stay. Whatever goes wrong before all files are on the disk, a full disk or a kill, leaves the old ones as they
+    were. Then each takes its place, in their order: put the file last that a reader opens first.
 
     Raises OSError where they cannot be written.
     """
@@ -54,10 +54,13 @@ def written_together(folder: Path) -> Iterator[Files]:
         with TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
             for name, content in files.items():
                 if content is not None:
+                    Path(scratch, name).parent.mkdir(parents=True, exist_ok=True)
                     with Path(scratch, name).open("xb") as file:
                         file.write(content)
                         file.flush()
                         os.fsync(file.fileno())
+            for name in files:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
             for name, content in files.items():
                 if content is None:
                     (folder / name).unlink(missing_ok=True)

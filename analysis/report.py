@@ -1,7 +1,7 @@
 """Turn a study into a page and its figures: `python -m analysis.report outputs/variance_shift [--out DIR]`.
 
-Writes DIR/index.html, which needs no other file and no network, and every figure beside it as PNG and SVG, and
-claims.csv. The page is composed of sections, see `analysis.sections`.
+Writes DIR/index.html, which needs no other file and no network, and every figure beside it as PNG, SVG, PDF
+and CSV, and claims.csv. The page is composed of sections, see `analysis.sections`.
 """
 
 import sys

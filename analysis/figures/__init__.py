@@ -7,6 +7,7 @@ from ..tables import Study
 from . import (
     cascade,
     collapse,
+    core,
     error_vs_rate,
     learning_rate,
     matched_noise,
@@ -30,6 +31,7 @@ class Chart(NamedTuple):
     draw: Callable[[Study], Drawing]
 
 
+CORE = Chart("core", "Theory, measurement and the paper: how large is the shift?", core.draw)
 CHARTS = [  # drawn from one network: data set, model, depth, normaliser, recipe
     Chart("shift_vs_rate", "How large is the shift, and does theory say so?", shift_vs_rate.draw),
     Chart("matched_noise", "Is one kind of noise better, or only quieter?", matched_noise.draw),

@@ -21,7 +21,7 @@ from ..tables import Study
 from ..theory import ratio_nominal
 from ..theory.noises import DROPOUT, FAMILIES
 from . import style
-from .curves import added, ratio_curve
+from .curves import added, drawn_at, ratio_curve
 from .drawing import Drawing
 
 AGREE = 0.02  # shifts of two families that lie no further apart count as equal
@@ -31,6 +31,7 @@ ROWS = [  # title, quantity, x axis
     ("local shift", "local_ratio", "noise_variance"),
     ("cumulative shift", "shift_ratio", "noise_variance"),
 ]
+EXACT, NOMINAL = "local_ratio_exact", "nominal"  # quantities that are curves
 AXIS = {
     "effective": "$\\sigma^2$ times the layer's noise gain g",
     "noise_variance": "noise variance $\\sigma^2$",
@@ -47,16 +48,16 @@ READING = (
     "input and on the weights behind it, but not on the noise. Top: every BN layer behind noise, of every "
     "width, against g σ², with g from the moments measured in that very network (exact law). That is an "
     "identity: the marks lie on the one curve whatever was trained, up to Monte Carlo error, which checks "
-    "the code. Middle: mean over those layers, a mark for each width, against σ² alone. Noise variance is "
-    "the axis of the local shift as far as families agree here; they part where training under their noise "
-    "has led to other moments (lines: exact law at each family's own moments). Bottom: the cumulative shift, "
-    "on which σ² has no such hold: behind a ReLU the law of the noise counts too, and families differ even "
-    "where their local shifts agree. Marks are means over seeds with 95 % intervals."
+    "the code. Middle: mean over those layers, a mark for each width (the number beside it), against σ² "
+    "alone. Noise variance is the axis of the local shift as far as families agree here; they part where "
+    "training under their noise has led to other moments (lines: exact law at each family's own moments). "
+    "Bottom: the cumulative shift, on which σ² has no such hold: behind a ReLU the law of the noise counts "
+    "too, and families differ even where their local shifts agree. Marks are means over seeds with 95 % intervals."
 )
 
 
 def points_of(layers: pd.DataFrame) -> pd.DataFrame:
-    """What is drawn, as means with intervals over seeds.
+    """What is measured of what is drawn, as means with intervals over seeds.
 
     Rows with `effective` (g sigma^2) are single BN layers; in those without, `layer_index` is 0 and the ratio
     is the mean over layers.
@@ -68,25 +69,46 @@ def points_of(layers: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([of_layers.merge(exact, on=[*POINT, "layer_index"]), of_means], ignore_index=True)
 
 
+def _theory_of(points: pd.DataFrame) -> pd.DataFrame:
+    """The exact law at the moments of each placement, width and family, as a curve, and the nominal one."""
+    exact = where(points, quantity=EXACT)
+    by = ["placement", "width", "noise"]
+    curves = []
+    for names, here in exact.groupby(by):
+        variances = drawn_at(here["noise_variance"], logarithmic=True)
+        columns = {"noise_variance": variances, "mean": ratio_curve(here, variances), "quantity": EXACT}
+        curves.append(pd.DataFrame({**columns, **dict(zip(by, names, strict=True))}))
+    variances = np.geomspace(*_x_range(points), num=200)
+    nominal = pd.DataFrame(
+        {"noise_variance": variances, "mean": ratio_nominal(variances), "quantity": NOMINAL}
+    )
+    return pd.concat([*curves, nominal])
+
+
 def draw(study: Study) -> Drawing:
     """Draw the figure from one network's finished members."""
     layers = study.layers
     layers = behind_noise(layers[layers["placement"].isin(["before_bn", "before_weight"])])
-    points = require(
+    measured = require(
         points_of(require(layers, "BN layer behind noise")), "measured and predicted local shift"
     )
+    points = measured[measured["quantity"] != EXACT]
+    points = pd.concat([points, _theory_of(measured)], ignore_index=True)
     placements = placements_in(points)
     with style.figure_style():
         title = "Variance shift against noise variance: what families share"
         shape = {"width": 4.4, "height": 2.6, "sharex": True, "sharey": True}
         figure, axes = style.panels(len(ROWS), len(placements), title, study.name, **shape)
-        axes[0, 0].set(xscale="log", xlim=_x_range(points))
-        style.ratio_axis(axes[0, 0], points["mean"])
+        axes[0, 0].set(xscale="log", xlim=_x_range(measured))
+        style.ratio_axis(axes[0, 0], measured["mean"])
         for row, (what, quantity, x) in enumerate(ROWS):
             for column, placement in enumerate(placements):
                 panel = axes[row, column]
                 panel.set(title=f"{what}, {placement}", xlabel=AXIS[x])
                 panel.xaxis.set_tick_params(labelbottom=True)
+                nominal = where(points, quantity=NOMINAL)
+                look = THEORY_LINE if x == "effective" else style.NOMINAL_LINE
+                panel.plot(nominal["noise_variance"], nominal["mean"], **look)
                 _draw_panel(panel, where(points, placement=placement), quantity, x)
             axes[row, 0].set_ylabel(style.RATIO_LABEL)
         style.legend_below(figure, _legend(noises_in(points)))
@@ -95,14 +117,10 @@ def draw(study: Study) -> Drawing:
 
 def _x_range(points: pd.DataFrame) -> tuple[float, float]:
     x = points[["noise_variance", "effective"]]
-    return 0.7 * x.min().min(), 4 * x.max().max()  # on the right, room for the names of the widths
+    return 0.7 * x.min().min(), 4 * x.max().max()  # on the right, room for the widths
 
 
 def _draw_panel(panel: Axes, here: pd.DataFrame, quantity: str, x: str) -> None:
-    variances = np.geomspace(*panel.get_xlim(), num=200)
-    panel.plot(
-        variances, ratio_nominal(variances), **(THEORY_LINE if x == "effective" else style.NOMINAL_LINE)
-    )
     drawn = here[here["effective"].notna() == (x == "effective")]
     for noise in noises_in(drawn):
         measured = where(drawn, noise=noise, quantity=quantity)
@@ -110,7 +128,7 @@ def _draw_panel(panel: Axes, here: pd.DataFrame, quantity: str, x: str) -> None:
     if x == "noise_variance":
         _name_widths(panel, where(drawn, quantity=quantity))
         if quantity == "local_ratio":
-            _draw_theory(panel, where(drawn, quantity="local_ratio_exact"))
+            _draw_theory(panel, where(drawn, quantity=EXACT))
 
 
 def _draw_theory(panel: Axes, predicted: pd.DataFrame) -> None:
@@ -118,10 +136,8 @@ def _draw_theory(panel: Axes, predicted: pd.DataFrame) -> None:
     for noise in noises_in(predicted):
         for width in values_in(predicted, "width"):
             here = where(predicted, noise=noise, width=width)
-            if not here.empty:
-                variances = np.geomspace(here["noise_variance"].min(), here["noise_variance"].max(), 100)
-                look: dict = THEORY_LINE | {"color": style.NOISE_COLOUR[noise]}
-                panel.plot(variances, ratio_curve(here, variances), **look)
+            look: dict = THEORY_LINE | {"color": style.NOISE_COLOUR[noise]}
+            panel.plot(here["noise_variance"], here["mean"], **look)
 
 
 def _name_widths(panel: Axes, measured: pd.DataFrame) -> None:
@@ -130,8 +146,8 @@ def _name_widths(panel: Axes, measured: pd.DataFrame) -> None:
     ends = where(dropout, noise_variance=dropout["noise_variance"].max())
     if ends["mean"].sort_values().diff().min() > 0.06:
         for width, variance, mean in zip(ends["width"], ends["noise_variance"], ends["mean"], strict=True):
-            beside = {"xytext": (9, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5}
-            panel.annotate(f"width {width}", (variance, mean), **beside)
+            beside = {"xytext": (9, 0), "textcoords": "offset points", "va": "center", "fontsize": "small"}
+            panel.annotate(f"{width}", (variance, mean), **beside)
 
 
 def _legend(noises: list[str]) -> list:

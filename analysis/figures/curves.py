@@ -12,6 +12,13 @@ import pandas as pd
 from ..theory import ratio_nominal
 
 
+def drawn_at(measured: pd.Series, *, logarithmic: bool = False) -> np.ndarray:
+    """Where a curve through what was measured is drawn: close by each other, and where it was measured."""
+    low, high = measured.min(), measured.max()
+    between = np.geomspace(low, high, 100) if logarithmic else np.linspace(0, high, 100)
+    return np.unique([*between[between < high], *measured])
+
+
 def added(ratio):
     """What noise adds to the variance, as a share of the variance without it: 1 / ratio - 1, of the same kind."""
     return 1 / ratio - 1

@@ -12,7 +12,8 @@ class Drawing:
 
     Attributes:
         figure: the picture.
-        points: the numbers that it shows.
+        points: every number that it shows: what is measured with its interval, theory as its curve is drawn
+            (rows without `n`), and published values.
         reading: how to read it.
         finding: what it shows in this study, in numbers.
     """
@@ -21,3 +22,7 @@ class Drawing:
     points: pd.DataFrame
     reading: str
     finding: str
+
+    def csv(self) -> bytes:
+        """The points as a CSV file."""
+        return self.points.convert_dtypes().to_csv(index=False).encode()

@@ -56,7 +56,8 @@ def draw(study: Study) -> Drawing:
     placements = placements_in(points)
     if not placements:
         raise CannotAnswerError("This study has no measured shift at equal noise variances.")
-    baseline = mean_interval(per_seed(where(study.members, noise="none"), "test_error", []))
+    without = over_seeds(where(study.members, noise="none"), "test_error", ["placement", "noise"])
+    points = pd.concat([points, without.assign(quantity="test_error")], ignore_index=True)
     with style.figure_style():
         title = "Noise families at equal noise variance"
         figure, axes = style.panels(len(placements), len(QUANTITIES), title, study.name)
@@ -65,9 +66,9 @@ def draw(study: Study) -> Drawing:
                 panel = axes[row, column]
                 panel.set(title=f"{placement}, {what}", ylabel=unit, xlabel=r"noise variance $\sigma^2$")
                 _draw_panel(panel, where(points, placement=placement, quantity=quantity))
-            if baseline.n:
-                axes[row, -1].axhline(baseline.mean, color=style.GREY, lw=1)
-                axes[row, -1].axhspan(baseline.low, baseline.high, color=style.GREY, alpha=0.18, lw=0)
+            for mean, low, high in without[["mean", "low", "high"]].to_numpy():
+                axes[row, -1].axhline(mean, color=style.GREY, lw=1)
+                axes[row, -1].axhspan(low, high, color=style.GREY, alpha=0.18, lw=0)
         families = noises_in(points)
         style.legend_below(figure, [style.key(n, color=style.NOISE_COLOUR[n], marker="o") for n in families])
     return Drawing(figure, points, READING, _finding(tables, families))

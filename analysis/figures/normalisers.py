@@ -65,9 +65,8 @@ def draw(study: Study) -> Drawing:
             for column, placement in enumerate(placements):
                 here = where(points, placement=placement, quantity=quantity)
                 _draw_panel(axes[row, column], here)
+                axes[row, column].set_title(placement)
             axes[row, 0].set_ylabel(label)
-        for panel, placement in zip(axes[0], placements, strict=True):
-            panel.set_title(placement)
         for panel in axes[-1]:
             panel.set(xlabel=style.STRENGTH_LABEL[noise], xticks=values_in(points, "strength"))
         axes[1, 0].set_yscale("symlog", linthresh=1)

@@ -29,18 +29,20 @@ READING = (
 def draw(study: PaperStudy) -> Drawing:
     """Draw the figure: a column for each network and data set."""
     layers = require(measured_convolutions(study), "network of the paper's trained without noise")
-    points = over_seeds(layers, "cos2", ["dataset", "network", "depth"])
-    by_fan_in = over_seeds(layers, "d_cos2", ["dataset", "network", "fan_in"])
+    points = over_seeds(layers, "cos2", ["dataset", "network", "depth"]).assign(quantity="cos2")
+    by_fan_in = over_seeds(layers, "d_cos2", ["dataset", "network", "fan_in"]).assign(quantity="d_cos2")
     names = names_in(layers)
+    published = [_published(dataset, network) for dataset, network in names]
     with style.figure_style():
         title = "cos$^2$ beside the paper's Figure 3"
         figure, axes = style.panels(2, len(names), title, study.scale, width=2.5, sharey="row")
-        for column, (dataset, network) in enumerate(names):
+        for column, ((dataset, network), theirs) in enumerate(zip(names, published, strict=True)):
             name = {"dataset": dataset, "network": network}
-            published = where(paper.figure3(), **name)
             axes[0, column].set_title(f"{network}\n{dataset}")
-            _draw_depth(axes[0, column], where(points, **name), where(published, quantity="cos2"))
-            _draw_fan_in(axes[1, column], where(by_fan_in, **name), where(published, quantity="d_cos2"))
+            _draw_depth(axes[0, column], where(points, **name), where(theirs, quantity="published cos2"))
+            _draw_fan_in(
+                axes[1, column], where(by_fan_in, **name), where(theirs, quantity="published d_cos2")
+            )
         axes[0, 0].set(ylabel="cos$^2$", yscale="log")
         axes[1, 0].set(ylabel="d cos$^2$", yscale="log")
         entries = [
@@ -49,21 +51,32 @@ def draw(study: PaperStudy) -> Drawing:
         ]
         style.legend_below(figure, entries)
     table = means_of_table1(study)
-    return Drawing(figure, points, READING.format(study.scale), _finding(layers, table))
+    drawn = pd.concat([points, by_fan_in, *published], ignore_index=True)
+    return Drawing(figure, drawn, READING.format(study.scale), _finding(layers, table))
+
+
+def _published(dataset: str, network: str) -> pd.DataFrame:
+    """The paper's curves of a network, in the columns of ours."""
+    curves = where(paper.figure3(), dataset=dataset, network=network).rename(columns={"value": "mean"})
+    cos2, d_cos2 = (where(curves, quantity=name) for name in ("cos2", "d_cos2"))
+    cos2 = cos2.assign(depth=cos2["x"] / max(1, cos2["x"].max()))
+    d_cos2 = d_cos2.rename(columns={"x": "fan_in"}).sort_values("fan_in")
+    both = pd.concat([cos2, d_cos2])
+    columns = ["dataset", "network", "depth", "fan_in", "mean", "quantity"]
+    return both.assign(quantity="published " + both["quantity"])[columns]
 
 
 def _draw_depth(panel: Axes, ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
     panel.axhspan(*CLAIMED_COS2_RANGE, color=style.GREY, alpha=0.15, lw=0)
-    panel.plot(theirs["x"] / max(1, theirs["x"].max()), theirs["value"], color=style.DARK, lw=0.8, alpha=0.7)
+    panel.plot(theirs["depth"], theirs["mean"], color=style.DARK, lw=0.8, alpha=0.7)
     look = {"color": style.PLACEMENT_COLOUR["before_weight"], "lw": 2, "ms": 4.5, "zorder": 5}
     style.error_bars(panel, ours["depth"], ours, fmt="o-", **look)
     panel.set(xlabel="relative depth of convolution", xticks=[0, 0.5, 1])
 
 
 def _draw_fan_in(panel: Axes, ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
-    theirs = theirs.sort_values("x")
     panel.axhline(1, **style.NOMINAL_LINE)
-    panel.plot(theirs["x"], theirs["value"], color=style.DARK, lw=0.8, marker=".", ms=3, alpha=0.7)
+    panel.plot(theirs["fan_in"], theirs["mean"], color=style.DARK, lw=0.8, marker=".", ms=3, alpha=0.7)
     look = {"color": style.PLACEMENT_COLOUR["before_weight"], "lw": 2, "ms": 4.5, "zorder": 5}
     style.error_bars(panel, ours["fan_in"], ours, fmt="o-", **look)
     panel.set(xlabel="fan-in d", xscale="log")

@@ -58,7 +58,8 @@ def draw() -> Drawing:
             panel.set_xlabel("drop rate, or Uout beta")
         axes[0, 0].set_xlim(0, 0.75)
         style.legend_below(figure, _legend(placements_in(points)), columns=4)
-    return Drawing(figure, points, READING, _finding(points, baseline))
+    drawn = pd.concat([points, baseline.reset_index().assign(series="no dropout")], ignore_index=True)
+    return Drawing(figure, drawn, READING, _finding(points, baseline))
 
 
 def _draw_series(panel: Axes, here: pd.DataFrame) -> None:

@@ -57,6 +57,7 @@ def draw(study: PaperStudy) -> Drawing:
             f"{member}; {scale}",
             width=1.45,
             height=1.9,
+            together=2,
         )
         for panel in axes.ravel():
             panel.set_axis_off()

@@ -55,6 +55,10 @@ def draw(study: PaperStudy) -> Drawing:
     theirs = paper.figure5()
     length = theirs.groupby(["dataset", "network"])["epoch"].transform("max")
     theirs = theirs.assign(share=(theirs["epoch"] + 1) / (length + 1))
+    shown = theirs.merge(pd.DataFrame(names, columns=["dataset", "network"]))
+    shown = shown[shown["drop_ratio"].isin(list(colours))]
+    shown = shown.rename(columns={"drop_ratio": "strength", "accuracy_pct": "mean"})
+    shown = shown[["dataset", "network", "strength", "mode", "share", "mean"]].assign(quantity="published")
     with style.figure_style():
         title = "Training accuracy in both modes beside the paper's Figure 5"
         figure, axes = style.panels(1, len(names), title, study.scale, width=3.4, height=2.8, sharey=True)
@@ -64,10 +68,10 @@ def draw(study: PaperStudy) -> Drawing:
             for strength, colour in colours.items():
                 for mode, line in LINES.items():
                     chosen = {"dataset": dataset, "network": network, "mode": mode}
-                    published = where(theirs, drop_ratio=strength, **chosen)
+                    published = where(shown, strength=strength, **chosen)
                     panel.plot(
                         published["share"],
-                        published["accuracy_pct"],
+                        published["mean"],
                         color=colour,
                         ls=line,
                         lw=0.6,
@@ -87,7 +91,8 @@ def draw(study: PaperStudy) -> Drawing:
             style.key("the paper's", color=style.DARK, lw=0.6),
         ]
         style.legend_below(figure, entries, columns=5)
-    return Drawing(figure, points, READING.format(study.scale), _finding(table, theirs))
+    drawn = pd.concat([points.assign(quantity="accuracy"), shown], ignore_index=True)
+    return Drawing(figure, drawn, READING.format(study.scale), _finding(table, theirs))
 
 
 def _finding(table: pd.DataFrame, theirs: pd.DataFrame) -> str:

@@ -75,7 +75,16 @@ def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
         style.legend_below(
             figure, _legend(colours, clipped=bool(published.merge(shown)["clipped"].any())), columns=5
         )
-    return Drawing(figure, points, READING.format(study.scale), _finding(layers, published.merge(shown)))
+    panels = pd.DataFrame([(*row, network) for row in rows for network in networks])
+    beside = published.merge(panels.set_axis(["dataset", "placement", "network"], axis=1))
+    beside = beside.rename(columns={"shift_magnitude": "mean"})[[*CELL, "depth", "mean", "clipped"]]
+    drawn = [points.assign(quantity="shift_magnitude"), beside.assign(quantity="published")]
+    return Drawing(
+        figure,
+        pd.concat(drawn, ignore_index=True),
+        READING.format(study.scale),
+        _finding(layers, published.merge(shown)),
+    )
 
 
 def _draw_panel(panel: Axes, ours: pd.DataFrame, theirs: pd.DataFrame, colours: dict) -> None:

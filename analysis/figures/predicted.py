@@ -22,6 +22,11 @@ TITLES = {
     "Eq 12": "the paper's Eq 12",
     CLOSURE: "closure: cumulative",
 }
+CORNERS = {  # where a placement's medians stand, off the line: place, alignment
+    "before_bn": ((0.04, 0.96), ("left", "top")),
+    "before_weight": ((0.96, 0.04), ("right", "bottom")),
+    "after_last_bn": ((0.04, 0.04), ("left", "bottom")),
+}
 PERCENTS = [-100, -10, -1, 0, 1, 10, 100, 1000]
 
 READING = (
@@ -91,26 +96,31 @@ def _draw_formula(above: Axes, below: Axes, points: pd.DataFrame) -> None:
     ends = [ratios.min().min(), ratios.max().max()]
     above.plot(ends, ends, color=style.GREY, lw=1)
     below.axhline(0, color=style.GREY, lw=1)
-    said = []
     for placement in placements_in(points):
         here = where(points, placement=placement)
         look = {"color": style.PLACEMENT_COLOUR[placement], "marker": "o", "ms": 3, "mew": 0, "alpha": 0.5}
         look |= {"ls": "", "rasterized": True}  # thousands of dots
         above.plot(here["predicted"], here["measured"], **look)
         below.plot(here["predicted"], 100 * here["error_added"], **look)
-        said.append(f"{placement}, {len(here)} BN layers, median |error|:\nratio {_medians(here)}")
-    above.text(0.04, 0.96, "\n".join(said), transform=above.transAxes, va="top", fontsize=7.5)
+        ratio, added = _medians(here)
+        said = f"{placement}\n{len(here)} BN layers\nmedian |error|\nratio {ratio}\nadded {added}"
+        (x, y), (across, along) = CORNERS[placement]
+        place = {"transform": above.transAxes, "ha": across, "va": along}
+        above.text(x, y, said, fontsize="small", **place)
 
 
-def _medians(points: pd.DataFrame) -> str:
-    ratio, added = (100 * points[name].abs().median() for name in ("error", "error_added"))
-    return f"{ratio:.2g} %, what noise adds {added:.2g} %"
+def _medians(points: pd.DataFrame) -> list[str]:
+    """Median absolute error of the ratio, and of what noise adds."""
+    return [f"{100 * points[name].abs().median():.2g} %" for name in ("error", "error_added")]
 
 
 def _finding(points: pd.DataFrame) -> str:
     said = []
     for formula in TITLES:
         here = where(points, formula=formula)
-        parts = [f"{name} {_medians(where(here, placement=name))}" for name in placements_in(here)]
+        parts = [
+            "{} {}, what noise adds {}".format(name, *_medians(where(here, placement=name)))
+            for name in placements_in(here)
+        ]
         said += [f"{formula}: {', '.join(parts)}"] if parts else []
     return f"Median absolute error of the ratio, and of what noise adds (1/ratio - 1). {'; '.join(said)}."

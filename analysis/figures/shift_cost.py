@@ -100,7 +100,8 @@ def draw(study: Study) -> Drawing:
             )
         _scale(axes[0, 0], drawn)
         style.legend_below(figure, _legend(), columns=4)
-    return Drawing(figure, points, READING, _finding(points))
+    shown = drawn[drawn["quantity"].isin([*NET, *NET.values(), *WEIGHTS["clean"]])]
+    return Drawing(figure, shown, READING, _finding(points))
 
 
 def _scale(axes: Axes, points: pd.DataFrame) -> None:

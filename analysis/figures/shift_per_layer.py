@@ -19,6 +19,7 @@ from ..theory import shift_magnitude
 from . import style
 from .drawing import Drawing
 
+PUBLISHED = ["dataset", "network", "placement", "strength", "depth", "shift_magnitude", "clipped"]
 QUANTITIES = ["shift_ratio", "local_ratio", "local_ratio_exact"]
 # Studies of older versions lack these.
 PREDICTED = "shift_ratio_predicted"
@@ -59,11 +60,12 @@ def draw(study: Study) -> Drawing:
     """Draw the figure from one network's finished members."""
     noise, layers = of_one_family(study.layers)
     points = require(points_of(layers), "BN layer with a measured shift")
-    without_noise = points_of(where(study.layers, noise="none"))
+    without_noise = where(points_of(where(study.layers, noise="none")), quantity="mean_shift")
     placements, widths = placements_in(points), values_in(points, "width")
     colours = style.strength_colours(points["strength"])
     published = paper.published_layers(paper.figure4())
     published = published[published["strength"].isin(list(colours) if noise == "dropout" else [])]
+    published = published[PUBLISHED].assign(quantity="published")
     beside = not published.empty
     has_means = bool(points["quantity"].isin(MEAN_SHIFTS).any())
     has_predicted = bool((points["quantity"] == PREDICTED).any())
@@ -102,7 +104,18 @@ def draw(study: Study) -> Drawing:
             panel.set_xlabel("BN layer, 1 = shallowest")
         style.legend_below(figure, _legend(colours, label, beside, has_predicted, has_means), columns=4)
     reading = READING + READING_PREDICTED * has_predicted + READING_MEANS * has_means + READING_PAPER * beside
-    return Drawing(figure, points, reading, _finding(study.layers, noise, published))
+    drawn = [points, *[without_noise] * has_means]
+    if beside:
+        shown = published[published["placement"].isin(placements)]
+        drawn += [part.rename(columns={"shift_magnitude": "mean"}) for part in (shown, tenths(shown))]
+    return Drawing(figure, pd.concat(drawn), reading, _finding(study.layers, noise, published))
+
+
+def tenths(published: pd.DataFrame) -> pd.DataFrame:
+    """The mean of the published layers over each tenth of the depth, at its middle."""
+    tenth = ((published["depth"] * 10).astype(int).clip(upper=9) + 0.5) / 10
+    means = published.groupby(["placement", "strength", tenth])["shift_magnitude"].mean().reset_index()
+    return means.assign(quantity="published, mean of a tenth")
 
 
 def _scale(axes: Axes, points: pd.DataFrame) -> None:
@@ -145,8 +158,7 @@ def _draw_means(panel: Axes, here: pd.DataFrame, without_noise: pd.DataFrame, co
         style.note(panel, "not in this study")
         return
     style.layer_ticks(panel, values_in(here, "layer_index"))
-    baseline = where(without_noise, quantity="mean_shift")
-    style.error_bars(panel, baseline["layer_index"], baseline, fmt="o-", color=style.GREY, ms=4)
+    style.error_bars(panel, without_noise["layer_index"], without_noise, fmt="o-", color=style.GREY, ms=4)
     for strength in values_in(here, "strength"):
         stored, frozen = (where(here, strength=strength, quantity=name) for name in MEAN_SHIFTS)
         style.error_bars(panel, stored["layer_index"], stored, fmt="o-", color=colours[strength], ms=4)
@@ -166,9 +178,8 @@ def _draw_published(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
         inside, outside = of_strength[~of_strength["clipped"]], of_strength[of_strength["clipped"]]
         panel.plot(inside["depth"], inside["shift_magnitude"], marker="o", ms=1.6, alpha=0.35, **look)
         panel.plot(outside["depth"], outside["shift_magnitude"], marker="^", ms=3.5, **look)
-        tenth = (of_strength["depth"] * 10).astype(int).clip(upper=9)
-        mean = of_strength["shift_magnitude"].groupby(tenth).mean()
-        panel.plot((mean.index.to_numpy() + 0.5) / 10, mean.to_numpy(), lw=2.2, color=colours[strength])
+        mean = tenths(of_strength)
+        panel.plot(mean["depth"], mean["shift_magnitude"], lw=2.2, color=colours[strength])
 
 
 def _legend(colours: dict, label: str, beside: bool, has_predicted: bool, has_means: bool) -> list:

@@ -18,7 +18,7 @@ from ..stats import mean_interval, per_seed
 from ..tables import Study
 from ..theory import noise_variance, ratio_nominal
 from . import style
-from .curves import ratio_curve
+from .curves import drawn_at, ratio_curve
 from .drawing import Drawing
 
 THEORIES = {"local_ratio_exact": "-", "ratio_paper": ":"}
@@ -49,11 +49,39 @@ def points_of(layers: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([points, means(deepest.rename(columns=DEEPEST), [*DEEPEST.values()], by)])
 
 
+def with_curves(points: pd.DataFrame, noise: str) -> pd.DataFrame:
+    """The points of what is measured, with curves in the place of those of theory, and `nominal`."""
+    of_theory = points["quantity"].isin([*THEORIES, DEEPEST["shift_ratio_predicted"]])
+    curves = [
+        _curve(where(points, placement=placement, width=width), noise, placement, width)
+        for placement in placements_in(points)
+        for width in values_in(points, "width")
+    ]
+    return pd.concat([points[~of_theory], *curves], ignore_index=True)
+
+
+def _curve(here: pd.DataFrame, noise: str, placement: str, width: int) -> pd.DataFrame:
+    """The curves of one panel, none where nothing was measured."""
+    if here.empty:
+        return here
+    strengths = drawn_at(here["strength"])
+    variances = np.array([noise_variance(noise, strength) for strength in strengths])
+    nominal = np.ones_like(variances) if placement == "after_last_bn" else ratio_nominal(variances)
+    curves = {"nominal": nominal}
+    for theory in (*THEORIES, DEEPEST["shift_ratio_predicted"]):
+        predicted = where(here, quantity=theory)
+        if not predicted.empty:
+            curves[theory] = ratio_curve(predicted, variances)
+    at = {"placement": placement, "width": width, "strength": strengths, "noise_variance": variances}
+    return pd.concat([pd.DataFrame({**at, "quantity": name, "mean": mean}) for name, mean in curves.items()])
+
+
 def draw(study: Study) -> Drawing:
     """Draw the figure from one network's finished members."""
     noise, layers = of_one_family(study.layers)
     layers = behind_noise(layers)
-    points = require(points_of(layers), "BN layer with a measured shift")
+    measured = require(points_of(layers), "BN layer with a measured shift")
+    points = with_curves(measured, noise)
     placements, widths = placements_in(points), values_in(points, "width")
     has_deepest = bool(points["quantity"].isin(DEEPEST.values()).any())
     label = style.STRENGTH_LABEL[noise]
@@ -64,30 +92,28 @@ def draw(study: Study) -> Drawing:
             for column, width in enumerate(widths):
                 axes[row, column].set_title(f"{placement}, width {width}")
                 here = where(points, placement=placement, width=width)
-                _draw_panel(axes[row, column], here, noise, placement)
+                _draw_panel(axes[row, column], here, placement)
             axes[row, 0].set_ylabel(style.RATIO_LABEL)
         for panel in axes[-1]:
             panel.set_xlabel(label)
         axes[0, 0].set_xlim(0, 1.06 * points["strength"].max())
-        style.ratio_axis(axes[0, 0], points["mean"])
+        style.ratio_axis(axes[0, 0], measured["mean"])
         style.legend_below(figure, _legend(has_deepest), columns=2)
     return Drawing(figure, points, READING + READING_DEEPEST * has_deepest, _finding(layers, label))
 
 
-def _draw_panel(panel: Axes, here: pd.DataFrame, noise: str, placement: str) -> None:
+def _draw_panel(panel: Axes, here: pd.DataFrame, placement: str) -> None:
     if here.empty:
         style.note(panel, "not in this study")
         return
     colour = style.PLACEMENT_COLOUR[placement]
-    strengths = np.linspace(0, here["strength"].max(), 200)
-    variances = np.array([noise_variance(noise, strength) for strength in strengths])
-    nominal = np.ones_like(variances) if placement == "after_last_bn" else ratio_nominal(variances)
-    panel.plot(strengths, nominal, **style.NOMINAL_LINE)
+    nominal = where(here, quantity="nominal")
+    panel.plot(nominal["strength"], nominal["mean"], **style.NOMINAL_LINE)
     for theory, line in {**THEORIES, DEEPEST["shift_ratio_predicted"]: "-."}.items():
-        predicted = where(here, quantity=theory)
-        if not predicted.empty:
-            panel.plot(strengths, ratio_curve(predicted, variances), color=colour, ls=line, alpha=0.8)
-    dodge = 0.01 * strengths[-1]  # where the two agree, both stay visible
+        curve = where(here, quantity=theory)
+        if not curve.empty:
+            panel.plot(curve["strength"], curve["mean"], color=colour, ls=line, alpha=0.8)
+    dodge = 0.01 * here["strength"].max()  # where the two agree, both stay visible
     for quantity, face, side in [("shift_ratio", "white", 1), ("local_ratio", colour, -1)]:
         measured = where(here, quantity=quantity)
         x = measured["strength"] + side * dodge

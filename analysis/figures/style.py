@@ -3,7 +3,7 @@
 import io
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,16 +11,19 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from ..command import one_line
 from ..theory.noises import FAMILIES
+from .layout import current_sheet, wrap
 
 # Two sets of colours that stay apart under every common colour blindness; a word keeps its own everywhere.
 PLACEMENT_COLOUR = {"before_bn": "#d55e00", "before_weight": "#0072b2", "after_last_bn": "#009e73"}
@@ -51,6 +54,7 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 5.5,
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType: text that can be edited
     "svg.hashsalt": "variance-shift",  # otherwise the ids inside an SVG are random
 }
 
@@ -58,14 +62,17 @@ _STYLE: dict[Any, Any] = {
 @contextmanager
 def figure_style() -> Iterator[None]:
     """The look of all figures, for drawing and for saving; matplotlib's own settings come back afterwards."""
-    with matplotlib.rc_context(_STYLE):
+    sheet = current_sheet()
+    scale = sheet.font / _STYLE["font.size"] if sheet else 1
+    sizes = {name: scale * size for name, size in _STYLE.items() if name.endswith(("size", "width"))}
+    with matplotlib.rc_context({**_STYLE, **sizes}):
         yield
 
 
 def panels(
     rows: int, columns: int, title: str, subtitle: str, *, width: float = 2.9, height: float = 2.3, **subplots
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with a grid of panels.
+    """A figure with a grid of panels; on a sheet (`layout.laid_out`), as large as that says.
 
     Args:
         rows: panels from top to bottom.
@@ -79,18 +86,29 @@ def panels(
     Returns:
         The figure and its axes, [rows, columns].
     """
+    if sheet := current_sheet():
+        axes = sheet.subplots(rows, columns, width=width, height=height, **subplots)
+        if sheet.title:
+            _head(sheet.canvas, title, subtitle)
+        return sheet.canvas.get_figure(root=True), axes
     across = max(0.6 + width * columns, 7.6)  # room for title and legend above and below a single column
     figure = Figure(figsize=(across, 1.1 + height * rows), layout="constrained")
-    heading = figure.suptitle(
-        f"{title}\n", x=0.01, ha="left"
-    )  # its empty second line is the subtitle's place
+    _head(figure, title, subtitle)
+    return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+
+
+def _head(figure: Figure | SubFigure, title: str, subtitle: str) -> None:
+    """Write title and subtitle above the panels."""
+    heading = figure.suptitle(title, x=0.01, ha="left")
     # Names are drawn as they are: two dollars in one are no formula.
     below = Annotation(
         drawable(subtitle), (0, 0), xycoords=heading, va="bottom", color=GREY, parse_math=False
     )
     below.set_in_layout(False)
     figure.add_artist(below)
-    return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+    for text in (heading, below):
+        wrap(text, 0.98 * figure.bbox.width)
+    heading.set_text(heading.get_text() + "\n" * (1 + below.get_text().count("\n")))  # the subtitle's place
 
 
 def drawable(name: str) -> str:
@@ -157,9 +175,30 @@ def key(label: str, **look) -> Line2D:
     return Line2D([], [], label=label, **look)
 
 
-def legend_below(figure: Figure, entries: list[Line2D], columns: int | None = None) -> None:
-    """One legend for all panels, below them."""
-    figure.legend(handles=entries, loc="outside lower center", ncols=columns or len(entries))
+def legend_below(
+    figure: Figure, entries: Sequence[Artist], columns: int | None = None, title: str | None = None
+) -> None:
+    """One legend for all panels, below them, in as many columns as fit; below a single panel that was given."""
+    sheet = current_sheet()
+    below: Figure | SubFigure | Axes = sheet.canvas if sheet else figure
+    look: dict[str, Any] = {"handles": list(entries), "title": title, "loc": "outside lower center"}
+    if sheet and len(sheet.given) == 1:
+        below = sheet.given[0]
+        beneath = ScaledTranslation(0, -3.5 * sheet.font / 72, figure.dpi_scale_trans)  # numbers and label
+        look |= {
+            "loc": "upper center",
+            "bbox_to_anchor": (0.5, 0),
+            "bbox_transform": below.transAxes + beneath,
+        }
+    width = below.get_window_extent().width
+    for across in range(columns or len(entries), 0, -1):
+        legend = below.legend(ncols=across, **look)
+        wrap(legend.get_title(), 0.96 * width)
+        if across == 1 or legend.get_window_extent().width <= width:
+            for text in legend.get_texts():
+                wrap(text, 0.8 * width)
+            return
+        legend.remove()
 
 
 def settle(figure: Figure) -> None:
@@ -175,16 +214,27 @@ def settle(figure: Figure) -> None:
         panel.set_position((left, bottom, width, height))
 
 
-def svg_bytes(figure: Figure) -> bytes:
-    """The figure as SVG, without dates and random names: equal figures give equal bytes."""
+def svg_bytes(figure: Figure, text: str = "path") -> bytes:
+    """The figure as SVG, without dates and random names: equal figures give equal bytes.
+
+    Text is drawn as outlines, the same everywhere; `text="none"` keeps it as text, to be edited.
+    """
     buffer = io.BytesIO()
-    with figure_style():
+    with figure_style(), matplotlib.rc_context({"svg.fonttype": text}):
         figure.savefig(
             buffer, format="svg", dpi=200, metadata={"Date": None}
         )  # dpi: of what is rasterised in it
     # Two decimals of a point, 1/7200 inch, are enough for where something is; matplotlib writes six.
     places = re.compile(rb' (?:d|x|y)="[^"]*"')
     return places.sub(lambda place: re.sub(rb"(\.\d\d)\d+", rb"\1", place[0]), buffer.getvalue())
+
+
+def pdf_bytes(figure: Figure) -> bytes:
+    """The figure as PDF without a date, its fonts embedded as TrueType: equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    with figure_style():
+        figure.savefig(buffer, format="pdf", dpi=200, metadata={"CreationDate": None})
+    return buffer.getvalue()
 
 
 def png_bytes(figure: Figure) -> bytes:

@@ -21,8 +21,8 @@ from .drawing import Drawing
 PANELS = {  # quantity -> title, unit
     "local_ratio": ("local shift", style.RATIO_LABEL),
     "shift_ratio": ("cumulative shift", style.RATIO_LABEL),
-    "d_cos2": ("what Eq 12 says width acts through", "$d\\,\\cos^2$"),
-    "input_corr": ("and the correlation it needs for that", "input correlation $\\rho$"),
+    "d_cos2": ("Eq 12: what width acts through", "$d\\,\\cos^2$"),
+    "input_corr": ("Eq 12: the correlation it needs", "input correlation $\\rho$"),
 }
 THEORIES = {"local_ratio_exact": "-", "ratio_paper": ":"}
 

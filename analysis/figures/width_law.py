@@ -28,6 +28,7 @@ LABELS = {
     "input_corr": (r"only $\rho$ moves", "#009e73", "--"),
     "moments": (r"only c and v move", "#cc79a7", "--"),
 }
+TERM_COLOUR = {term: colour for term, (_, colour, _) in LABELS.items()} | {"d_cos2": style.DARK}
 MEASURED = {
     "fan_in": "fan-in $d$",
     "cos2": r"$\cos^2$",
@@ -48,8 +49,9 @@ def points_of(layers: pd.DataFrame) -> pd.DataFrame:
     """Mean terms, measured and predicted shift, and Eq 12 with a single term moving, per width.
 
     Returns:
-        Columns width, quantity, mean, low, high, n. Quantities: local_ratio, local_ratio_exact, the terms, all
-        (Eq 12 at the mean terms) and only_TERM (no interval).
+        Columns width, quantity, mean, low, high, n. Quantities: local_ratio, local_ratio_exact, the terms,
+        TERM_relative (over the narrowest network's mean), all (Eq 12 at the mean terms) and only_TERM (no
+        interval).
     """
     layers = layers.assign(d_cos2=layers["fan_in"] * layers["cos2"])
     measured = means(layers, ["local_ratio", "local_ratio_exact", *NEEDED, "d_cos2"], ["width"])
@@ -59,7 +61,13 @@ def points_of(layers: pd.DataFrame) -> pd.DataFrame:
     for width, at in terms.iterrows():
         for moving in ["all", *TERMS]:
             rows.append({"width": width, "quantity": _name(moving), "mean": _eq12(at, start, moving)})
-    return pd.concat([measured, pd.DataFrame(rows)], ignore_index=True)
+    drawn = measured[measured["quantity"].isin(list(MEASURED))]
+    start = drawn["quantity"].map(terms.iloc[0])
+    relative = drawn.assign(
+        quantity=drawn["quantity"] + "_relative",
+        **{end: drawn[end] / start for end in ("mean", "low", "high")},
+    )
+    return pd.concat([measured, relative, pd.DataFrame(rows)], ignore_index=True)
 
 
 def _name(moving: str) -> str:
@@ -112,30 +120,36 @@ def draw(study: Study) -> Drawing:
             panel.set_xscale("log", base=2)
             style.ticks_at(panel.xaxis, widths)
             panel.set_xlabel("width (features)")
-    return Drawing(figure, points, READING, _finding(layers, points, label, strength))
+        style.legend_below(figure, _legend(), columns=4)
+    drawn = points[~points["quantity"].isin([*NEEDED, "d_cos2"])]  # terms are drawn relative to the narrowest
+    return Drawing(figure, drawn, READING, _finding(layers, points, label, strength))
 
 
 def _draw_shift(panel: Axes, points: pd.DataFrame) -> None:
     measured = where(points, quantity="local_ratio")
-    style.error_bars(panel, measured["width"], measured, fmt="o", color=style.GREY, ms=7, label="measured")
+    style.error_bars(panel, measured["width"], measured, fmt="o", color=style.GREY, ms=7)
     exact = where(points, quantity="local_ratio_exact")
-    panel.plot(exact["width"], exact["mean"], "x", color=style.DARK, ms=6, zorder=5, label="exact law")
-    for moving, (text, line_colour, line) in LABELS.items():
+    panel.plot(exact["width"], exact["mean"], "x", color=style.DARK, ms=6, zorder=5)
+    for moving, (_, line_colour, line) in LABELS.items():
         curve = where(points, quantity=_name(moving))
-        panel.plot(curve["width"], curve["mean"], ls=line, color=line_colour, label=text)
+        panel.plot(curve["width"], curve["mean"], ls=line, color=line_colour)
     panel.set(title="local shift", ylabel=style.RATIO_LABEL, ylim=(0, 1.05))
-    panel.legend(fontsize=7.5, loc="lower left", ncols=2)
 
 
 def _draw_terms(panel: Axes, points: pd.DataFrame) -> None:
-    colours = {term: colour for term, (_, colour, _) in LABELS.items()} | {"d_cos2": style.DARK}
-    for name, text in MEASURED.items():
-        here = where(points, quantity=name)
-        start = here["mean"].iloc[0]
-        scaled = here.assign(**{column: here[column] / start for column in ("mean", "low", "high")})
-        style.error_bars(panel, scaled["width"], scaled, fmt="o-", color=colours[name], ms=4, label=text)
+    for name in MEASURED:
+        scaled = where(points, quantity=f"{name}_relative")
+        style.error_bars(panel, scaled["width"], scaled, fmt="o-", color=TERM_COLOUR[name], ms=4)
     panel.set(title="the terms, over those of the narrowest", ylabel="factor", yscale="log")
-    panel.legend(fontsize=8, loc="upper left")
+
+
+def _legend() -> list:
+    return [
+        style.key("shift, measured", color=style.GREY, marker="o", ms=7, ls=""),
+        style.key("shift, exact law", color=style.DARK, marker="x", ms=6, ls=""),
+        *(style.key(f"shift, {text}", color=colour, ls=line) for text, colour, line in LABELS.values()),
+        *(style.key(text, color=TERM_COLOUR[name], marker="o", ms=4) for name, text in MEASURED.items()),
+    ]
 
 
 def _finding(layers: pd.DataFrame, points: pd.DataFrame, label: str, strength: float) -> str:

@@ -1,6 +1,7 @@
 """Turn a mode study into a page and its figures: `python -m analysis.modes outputs/modes [--out DIR]`.
 
-Writes DIR/index.html, which needs no other file and no network, and every figure beside it as PNG and SVG.
+Writes DIR/index.html, which needs no other file and no network, and every figure beside it as PNG, SVG, PDF and
+CSV.
 """
 
 import sys

@@ -87,14 +87,17 @@ def draw_batch_size(measured: dict[str, Any]) -> Drawing:
     points = pd.DataFrame(
         {"kind": kind, "batch_size": size, "error": error}
         for kind in kinds
-        for size, error in zip(sizes, measured[f"{kind}_error_train_mode_percent"], strict=True)
+        for size, error in [
+            *zip(sizes, measured[f"{kind}_error_train_mode_percent"], strict=True),
+            (None, measured[f"{kind}_error_eval_mode_percent"]),  # whatever the batch
+        ]
     )
     with style.figure_style():
         title = "Test error against the size of the test batch"
         figure, axes = style.panels(1, 1, title, "256 test digits; dropout off", height=3.2)
         (panel,) = axes.flat
         for kind, (colour, marker, _) in kinds.items():
-            known = points[(points["kind"] == kind) & points["error"].notna()]
+            known = points[points["kind"] == kind].dropna()
             panel.plot(known["batch_size"], known["error"], marker=marker, color=colour)
             panel.axhline(measured[f"{kind}_error_eval_mode_percent"], color=colour, ls=":", lw=1.2)
         panel.set_xscale("log", base=2)

@@ -13,6 +13,9 @@ from ..files import Files
 from ..select import CannotAnswerError
 from ..tables import Study
 
+# Kinds of pictures that lie beside a page.
+PICTURES = {"PNG": style.png_bytes, "SVG": style.svg_bytes, "PDF": style.pdf_bytes}
+
 
 @dataclass(frozen=True)
 class Source:
@@ -33,7 +36,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure's place on the page: picture and caption, or the sentence that says why there is none."""
+    """A figure's place on the page: picture, caption and files, or the sentence that says why there is none."""
 
     name: str
     question: str
@@ -41,6 +44,12 @@ class Panel:
     finding: str = ""
     reading: str = ""
     missing: str = ""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Where the figure lies beside the page, and its points: the path by the kind of file."""
+        pictures = {kind: f"{self.name}.{kind.lower()}" for kind in PICTURES}
+        return {**pictures, "CSV": f"data/{self.name}.csv"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ def open_questions(sections: list[Section]) -> list[tuple[str, str, list[str]]]:
 
 
 def draw_panels(charts: Iterable[Chart], study: Study, files: Files, prefix: str = "") -> list[Panel]:
-    """Draw each chart of the study, add it to `files` as <prefix><chart>.svg and .png, and return the panels."""
+    """Draw each chart of the study as <prefix><chart>, add its files to `files`, and return the panels."""
     return [
         draw_panel(partial(chart.draw, study), f"{prefix}{chart.name}", chart.question, files)
         for chart in charts
@@ -92,7 +101,7 @@ def draw_panels(charts: Iterable[Chart], study: Study, files: Files, prefix: str
 
 
 def draw_panel(draw: Callable[[], Drawing], name: str, question: str, files: Files) -> Panel:
-    """Draw a figure, add it to `files` as <name>.svg and .png, and return its panel.
+    """Draw a figure, add it to `files` as <name>.png, .svg and .pdf and data/<name>.csv, and return its panel.
 
     Where `draw` raises CannotAnswerError the panel holds its sentence, and the files of an earlier report go: they
     would pass for this one's.
@@ -100,9 +109,12 @@ def draw_panel(draw: Callable[[], Drawing], name: str, question: str, files: Fil
     try:
         drawing = draw()
     except CannotAnswerError as reason:
-        files |= {f"{name}.svg": None, f"{name}.png": None}
-        return Panel(name, question, missing=str(reason))
+        panel = Panel(name, question, missing=str(reason))
+        files |= dict.fromkeys(panel.files.values())
+        return panel
     style.settle(drawing.figure)
-    svg = style.svg_bytes(drawing.figure)
-    files |= {f"{name}.svg": svg, f"{name}.png": style.png_bytes(drawing.figure)}
-    return Panel(name, question, style.data_uri(svg), drawing.finding, drawing.reading)
+    content = {kind: picture(drawing.figure) for kind, picture in PICTURES.items()}
+    panel = Panel(name, question, style.data_uri(content["SVG"]), drawing.finding, drawing.reading)
+    content["CSV"] = drawing.csv()
+    files |= {path: content[kind] for kind, path in panel.files.items()}
+    return panel

@@ -125,7 +125,7 @@ def test_matched_noise_compares_only_equal_variances():
     # Of the main study's strengths dropout and the Gaussian share all four, Uout only the one at 1/3.
     families = drawing.points.groupby("matched")["noise"].agg(set)
     assert families[0.11] == {"dropout", "gaussian"}
-    assert set(drawing.points["noise"]) == {"dropout", "gaussian"}
+    assert set(drawing.points["noise"]) == {"dropout", "gaussian", "none"}
 
 
 def test_matched_noise_finds_a_planted_difference():
