@@ -172,7 +172,7 @@ def elsewhere(claim: Claim, records: list[Record], shared: dict[str, tuple[str, 
     found: dict[tuple[str, ...], list[str]] = {}
     for record in records:
         name, word = record.study.name, record.verdicts[claim.name].word
-        if record is not chosen and word is not Word.NOT_TESTABLE:
+        if record is not chosen and record.verdicts[claim.name].decisions:
             found.setdefault(shared[name], []).append(f"{name} {word}")
     of_chosen = shared[chosen.study.name] if chosen else ()
     texts = []
