@@ -27,7 +27,8 @@ OWN_COMMAND = "the study's own command"
 # What a command with other seeds leaves out.
 _SEEDS = re.compile(r" (?:'(?:members\.seed|until[.\w]*)=[^']*'|(?:members\.seed|until[.\w]*)=\S*)")
 RULE = (
-    "Each claim is decided by itself: any of its numbers is wrongly decided in at most 5 % of studies (Holm). "
+    "Each claim is decided by itself: any of its numbers is wrongly decided in at most 5 % of studies "
+    "(Holm's correction). "
     f"Over {len(CLAIMS)} claims up to {len(CLAIMS) * SIGNIFICANCE:.1g} false decisions are expected."
 )
 
