@@ -69,7 +69,7 @@ def test_the_page_goes_from_the_picture_to_the_configuration(full):
     assert set(order) - set(page.ids) <= {"cascade"}  # of one depth there is none
     text = " ".join(page.text.split())
     assert "At drop rate 0.5 the variance before_bn is off by a factor of" in text
-    words = text.split(" Words ")[1].split("The paper's claims on this study")[0]
+    words = text.split(" Words ")[2].split("The paper's claims on this study")[0]
     for word in (
         "BN BatchNorm",
         "placement where",
@@ -112,7 +112,7 @@ def test_the_page_needs_no_network_and_no_other_file(full):
         assert 'href="http' not in svg.read_text()
     assert (
         full / "report" / "index.html"
-    ).stat().st_size < 3e6  # a study of four networks still fits into a mail
+    ).stat().st_size < 3.2e6  # a study of four networks still fits into a mail
 
 
 def test_the_page_holds_the_numbers_of_the_tables(full):
