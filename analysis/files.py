@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,16 @@ def regular_file(path: Path) -> Path:
         kind = NO_FILES.get(stat.filemode(mode)[0], "thing of another kind")
         raise OSError(errno.EINVAL, f"is a {kind}, not a file", str(path))
     return path
+
+
+def is_tracked(path: Path) -> bool:
+    """Whether git tracks a file: what is written there shows up as a change of somebody's repository."""
+    if not path.exists() or not (git := shutil.which("git")):
+        return False
+    command = [git, "ls-files", "--error-unmatch", "--", path.resolve().name]
+    return (
+        subprocess.run(command, cwd=path.resolve().parent, capture_output=True, check=False).returncode == 0
+    )
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Findings of several studies, claim by claim: `python -m analysis.findings outputs/*`.
 
-Writes analysis/FINDINGS.md from the studies' tables alone, so that it can be written again.
+Writes FINDINGS.md beside the first study from the studies' tables alone, so that it can be written again.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import pandas as pd
 from .claims import CLAIMS, QUESTIONS, RULE, Claim, Verdict, Word, on_paper, verdicts
 from .claims.ledger import OWN_COMMAND
 from .command import PACKAGE, check_paths, exit_status
-from .files import written_together
+from .files import is_tracked, written_together
 from .interventions import TOGETHER, effects, harm_or_help
 from .origins import notes, sweep_of, typed_command
 from .render import TEMPLATES, render
@@ -23,7 +24,7 @@ from .select import KIND
 from .stats import mean_estimate
 from .tables import Study, StudyError, read_environment, read_study
 
-FINDINGS = Path(__file__).parent / "FINDINGS.md"
+FINDINGS = "FINDINGS.md"
 MADE_UP = ["gaussian"]  # data sets that are drawn, not collected
 RESULTS = ["test_error", "test_loss"]  # two networks that agree in these and in all their settings are one
 SHOWN = ["gap", "total", "means", "variances", "interaction", "twin_variances", "twin_shift", "removal_net"]
@@ -105,25 +106,45 @@ def write_findings(arguments: list[str] | None) -> int:
         "studies", type=Path, nargs="+", help="folders of studies, or of single jobs: outputs/*"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", default=FINDINGS, help="where to write (default: %(default)s)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help=f"where to write (default: {FINDINGS} beside the first study, as in outputs/{FINDINGS})",
     )
     options = parser.parse_args(arguments)
-    check_paths(*options.studies, options.out)
+    out = options.out or outputs_of(options.studies[0]) / FINDINGS
+    check_paths(*options.studies, out)
     records = [record for folder in options.studies if (record := read_record(folder))]
     if not records:
         raise StudyError("none of these studies is of real data with finished members")
     text = findings(records)
-    with written_together(options.out.parent) as files:
-        files[options.out.name] = text.encode()
-    print(f"findings: {options.out}")
+    tracked = is_tracked(out)
+    with written_together(out.parent) as files:
+        files[out.name] = text.encode()
+    if tracked:
+        diff = shlex.join(["git", "diff", str(out)])
+        print(
+            f"findings: {out}: git tracks this file; it is overwritten, {diff} shows by what", file=sys.stderr
+        )
+    print(f"findings: {out}")
     return 0
 
 
-def read_record(folder: Path) -> Record | None:
-    """Read a study and test the claims on it; None, and a line on stderr, where the data set is made up.
+def outputs_of(study: Path) -> Path:
+    """The folder that a study lies in, or the study of a single job."""
+    folder = study.resolve()
+    return folder.parents[2] if folder.parent.name == "jobs" else study.parent
 
-    Raises StudyError if the folder holds no readable study.
+
+def read_record(folder: Path) -> Record | None:
+    """Read a study and test the claims on it; None, and a line on stderr, where it has no findings.
+
+    That is where its data set is made up, and for what else lies in `outputs/*`: earlier findings, pages of
+    studies beside each other, mode studies. Raises StudyError if the folder holds a study that cannot be read.
     """
+    if folder.exists() and not (folder / "members.csv").exists() and not (folder / "jobs").exists():
+        print(f"findings: {folder}: left out, no study of networks", file=sys.stderr)
+        return None
     study = read_study(folder)
     if folder.resolve().parent.name == "jobs":  # one job of a study that has not finished
         name = f"{folder.resolve().parents[1].name} ({', '.join(study.members['model'].unique())} only)"
@@ -172,7 +193,7 @@ def elsewhere(claim: Claim, records: list[Record], shared: dict[str, tuple[str, 
     found: dict[tuple[str, ...], list[str]] = {}
     for record in records:
         name, word = record.study.name, record.verdicts[claim.name].word
-        if record is not chosen and word is not Word.NOT_TESTABLE:
+        if record is not chosen and record.verdicts[claim.name].decisions:
             found.setdefault(shared[name], []).append(f"{name} {word}")
     of_chosen = shared[chosen.study.name] if chosen else ()
     texts = []

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def typed_command(folder: Path) -> str:
     local = ("output=", "processes=")  # what the numbers do not depend on
     typed = ["python", *(word for word in words[words.index("-m") :] if not word.startswith(local))]
     typed = [re.sub(r"=/.*/([^/]+)$", r"=PATH/\1", word) for word in typed]
-    return " ".join(f"'{word}'" if re.search(r"[\[\], ]", word) else word for word in typed)
+    return shlex.join(typed)
 
 
 def sweep_of(folder: Path) -> str:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 
@@ -36,25 +37,41 @@ def page_command(
     study_help: str,
     write: Callable[[Path, Path], Path],
     arguments: list[str] | None,
+    beside: "Beside | None" = None,
 ) -> int:
     """Run `python -m analysis.NAME STUDY [--out DIR]`; return the exit status, 2 if there is nothing to show.
 
-    `write(study, out)` writes the page and returns its path.
+    `write(study, out)` writes the page and returns its path. With `beside` several studies may be named.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {PACKAGE}.{name}", description=description)
-    parser.add_argument("study", type=Path, help=study_help)
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (default: the folder report inside the study)"
-    )
+    parser.add_argument("study", type=Path, nargs="+" if beside else 1, help=study_help)
+    where = "the folder report inside the study" + "; of several compare-A-B beside the first" * bool(beside)
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"where to write (default: {where})")
 
     def work() -> int:
         options = parser.parse_args(arguments)
-        out = options.out or options.study / "report"
-        check_paths(options.study, out)
-        page = write(options.study, out)
-        for note in notes(options.study):
-            print(f"{name}: {note}", file=sys.stderr)
+        first, *others = options.study
+        check_paths(*options.study, options.out or first)
+        if others and beside:
+            page = beside.write(options.study, options.out or beside.folder(options.study))
+        else:
+            page = write(first, options.out or first / "report")
+        for study in options.study:
+            for note in notes(study):
+                print(f"{name}: {f'{study.name}: ' * bool(others)}{note}", file=sys.stderr)
         print(f"{name}: {page}")
         return 0
 
     return exit_status(name, work, StudyError)
+
+
+class Beside(NamedTuple):
+    """How several studies are set beside each other.
+
+    Attributes:
+        write: writes the page of these studies to a folder and returns its path.
+        folder: where it goes unless told otherwise.
+    """
+
+    write: Callable[[list[Path], Path], Path]
+    folder: Callable[[list[Path]], Path]

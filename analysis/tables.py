@@ -5,6 +5,7 @@ before anything is drawn.
 """
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -101,7 +102,8 @@ def read_study(folder: str | PathLike[str]) -> Study:
         raise StudyError(f"{folder}: no such folder; name a study, for example outputs/variance_shift")
     if (folder / "modes.csv").exists() and not (folder / "members.csv").exists():
         raise StudyError(
-            f"{folder}: a mode study, without networks; its page: python -m {PACKAGE}.modes {folder}"
+            f"{folder}: a mode study, without networks; its page: "
+            + shlex.join(["python", "-m", f"{PACKAGE}.modes", str(folder)])
         )
     members, layers = (_read_table(folder / name) for name in ("members.csv", "layers.csv"))
     if members.empty:

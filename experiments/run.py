@@ -325,8 +325,9 @@ def print_end(plan: "Plan") -> None:
     members = pd.read_csv(folder / "members.csv")
     if not members.empty:
         print_summary(members, pd.read_csv(folder / "layers.csv"))
-    print(f"tables: {', '.join(str(folder / name) for name in reversed(TABLES) if (folder / name).exists())}")
-    print(f"report: {shlex.join(['python', '-m', 'analysis.report', str(folder)])}")
+    print(f"tables: {', '.join(name for name in reversed(TABLES) if (folder / name).exists())} in {folder}")
+    for what, name in (("verdicts", "claims"), ("report", "report")):
+        print(f"{what}: {shlex.join(['python', '-m', f'analysis.{name}', str(folder)])}")
     if any(job.saves for job in plan.jobs):
         sizes = [size for part in take_inventory(folder).parts for size, _ in part.weights.values()]
         print(f"weights: {len(sizes)} networks, {sum(sizes) / 1e6:.2g} MB in {folder}/jobs/*/weights")

@@ -4,28 +4,33 @@ Prints the verdicts and writes them to report/claims.csv inside the study.
 """
 
 import argparse
+import shlex
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from textwrap import wrap
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ..command import PACKAGE, check_paths, exit_status
 from ..files import written_together
 from ..origins import notes, typed_command
-from ..tables import StudyError, read_study
+from ..tables import Study, StudyError, read_study
 from . import CLAIMS, RULE, Verdict, Word, verdict_table, verdicts
 from .evidence import is_tuned
 from .ledger import OWN_COMMAND
 from .verdict import Decision
 
+WIDTH = 80  # columns of a terminal
 COLOUR = {
     Word.SUPPORTED: "green",
     Word.PARTLY: "green",
     Word.REFUTED: "red",
     Word.MIXED: "yellow",
 }
+MARK = {Word.SUPPORTED: "✓", Word.REFUTED: "✗", Word.UNDECIDED: "?"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,6 +50,7 @@ def judge_study(arguments: list[str] | None) -> int:
         metavar="DIR",
         help="where claims.csv goes (default: the folder report inside the study)",
     )
+    parser.add_argument("--all", dest="every", action="store_true", help="print every number of each claim")
     options = parser.parse_args(arguments)
     out = options.out or options.study / "report"
     check_paths(options.study, out)
@@ -54,50 +60,88 @@ def judge_study(arguments: list[str] | None) -> int:
         files["claims.csv"] = verdict_table(found).to_csv(index=False).encode()
     for note in notes(options.study):
         print(f"claims: {note}", file=sys.stderr)
-    with (
-        console := Console()
-    ).capture() as text:  # a reader that leaves is for exit_status, not for the console
-        print_verdicts(found, console)
-    print(text.get(), end="")
-    if is_tuned(study):
-        print("Each kind of noise counts at the learning rate with the least validation error.")
+    print_verdicts(study, found, options.every)
+    again = shlex.join(["python", "-m", f"{PACKAGE}.claims", str(options.study), "--all"])
+    report = shlex.join(["python", "-m", f"{PACKAGE}.report", str(options.study)])
+    print("" if options.every else f"every number:  {again}\n", end="")
+    print(f"with figures:  {report}")
     print(f"claims: {out / 'claims.csv'}")
     return 0
 
 
-def print_verdicts(found: list[Verdict], console: Console) -> None:
-    """The claims one below the other, each with its verdict, the numbers behind it, and what is missing."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(max_width=24)
-    table.add_column()
-    for number, verdict in enumerate(found):
-        if number == len(CLAIMS):
-            table.add_row("", "", Text("\nQuestions of ours", "bold"))
-        word = Text(verdict.word, COLOUR.get(verdict.word, ""))
-        table.add_row(verdict.claim.name, word, verdict.claim.statement)
-        for decision in verdict.decisions:
-            table.add_row("", "", Text(f"- {in_words(decision)}"))
-        if verdict.missing:
-            lacking = "; ".join(verdict.missing)
-            table.add_row("", "", Text(f"- {': '.join([lacking, *verdict.commands])}", "dim"))
-    console.print(table)
-    console.print(
-        f"{RULE} Intervals: 95 %, each number alone; claims.csv has those that hold together for a claim.",
-        highlight=False,
-    )
+def print_verdicts(study: Study, found: list[Verdict], every: bool) -> None:
+    """What became of the claims in a line, then each with its verdict, then what would decide more."""
+    console = Console(highlight=False, soft_wrap=True)
+    with console.capture() as text:  # a reader that leaves is for exit_status, not for the console
+        for line in wrap(headline(study, found), WIDTH):
+            console.print(Text(line, "bold"))
+        for number, verdict in enumerate(found):
+            if number in (0, len(CLAIMS)):
+                console.print(Text("\nQuestions of ours\n" if number else "", "bold"))
+            for line in verdict_lines(verdict, every):
+                console.print(line)
+        console.print()
+        for line in open_lines(found):
+            console.print(Text(line))
+        console.print()
+        notes = (
+            f"{RULE} In brackets 95 % intervals, each number alone; claims.csv has those that hold together."
+        )
+        if is_tuned(study):
+            notes += " Each kind of noise counts at the learning rate with the least validation error."
+        for line in wrap(notes, WIDTH):
+            console.print(Text(line, "dim"))
+    print(text.get(), end="")
 
 
-def in_words(decision: Decision) -> str:
-    """A number, its interval, what was decided, and what such a study can see."""
+def headline(study: Study, found: list[Verdict]) -> str:
+    """What became of the paper's claims, in a line."""
+    count = Counter(verdict.word for verdict in found[: len(CLAIMS)])
+    counted = ", ".join(f"{count[word]} {word}" for word in Word if count[word])
+    return f"{study.name}: of the paper's {len(CLAIMS)} claims {counted}."
+
+
+def verdict_lines(verdict: Verdict, every: bool) -> Iterator[Text]:
+    """A claim with its verdict, and below it the number it hangs on, or every number; then what is missing."""
+    name = Text.assemble(f"{verdict.claim.name:<5}", (f"{verdict.word:<15}", COLOUR.get(verdict.word, "")))
+    for line in wrap(verdict.claim.statement, WIDTH - len(name)):
+        yield Text.assemble(name, line)
+        name = Text(" " * len(name))
+    shown = verdict.decisions if every else [verdict.headline] * bool(verdict.headline)
+    told = [f"{MARK[decision.word]} {in_words(decision, every)}" for decision in shown if decision]
+    if verdict.tally and not every:
+        told.append(f"  {verdict.tally}")
+    if verdict.lack:
+        told.append(f"  {verdict.lack}")
+    for line in told:
+        yield from (
+            Text.assemble(name, part) for part in wrap(line, WIDTH - len(name), subsequent_indent="  ")
+        )
+
+
+def in_words(decision: Decision, every: bool) -> str:
+    """A number with its interval and its prediction; with every number also what such a study can see."""
     part, estimate = decision.part, decision.part.estimate
-    unit = f" {part.unit}" * bool(part.unit)
+    answer = f": {decision.answer}" * (decision.answer != decision.word)
+    said = f"{decision.effect} {part.name} (predicted {part.prediction}{answer})"
+    if not every:
+        return said
     exact = f" of at least {decision.least_seeds} for this exact test" * (decision.least_seeds > 2)
     return (
-        f"{part.name}: {estimate.value:+.3f} [{decision.low:+.3f}, {decision.high:+.3f}]{unit} (predicted "
-        f"{part.prediction}): {decision.answer}; {estimate.n} seeds{exact}, {part.contrast.members} members, "
-        f"detectable {decision.minimum_detectable:.2g}"
+        f"{said}; {estimate.n} seeds{exact}, {part.contrast.members} members, detectable "
+        f"{decision.minimum_detectable:.2g}"
     )
+
+
+def open_lines(found: list[Verdict]) -> Iterator[str]:
+    """Which command would decide what is open, each with the claims that it serves."""
+    serves: dict[str, list[str]] = {}
+    for verdict in found:
+        for command in verdict.commands:
+            serves.setdefault(command, []).append(verdict.claim.name)
+    for command, claims in serves.items():
+        yield from wrap(f"To decide {', '.join(claims)}:", WIDTH)
+        yield f"  {command}"
 
 
 if __name__ == "__main__":

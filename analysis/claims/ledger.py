@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -26,7 +27,8 @@ OWN_COMMAND = "the study's own command"
 # What a command with other seeds leaves out.
 _SEEDS = re.compile(r" (?:'(?:members\.seed|until[.\w]*)=[^']*'|(?:members\.seed|until[.\w]*)=\S*)")
 RULE = (
-    "Each claim is decided by itself: any of its numbers is wrongly decided in at most 5 % of studies (Holm). "
+    "Each claim is decided by itself: any of its numbers is wrongly decided in at most 5 % of studies "
+    "(Holm's correction). "
     f"Over {len(CLAIMS)} claims up to {len(CLAIMS) * SIGNIFICANCE:.1g} false decisions are expected."
 )
 
@@ -48,6 +50,29 @@ class Verdict:
     decisions: list[Decision]
     missing: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+
+    @property
+    def headline(self) -> Decision | None:
+        """The number to name first: the first that is decided against the claim, else for it, else undecided."""
+        order = [Word.REFUTED, Word.SUPPORTED, Word.UNDECIDED]
+        return min(self.decisions, key=lambda decision: order.index(decision.word), default=None)
+
+    @property
+    def lack(self) -> str:
+        """Why the study does not decide all of the claim, a sentence; empty where it does."""
+        said = "Here there is" if self.word is Word.DOES_NOT_ARISE else "Missing:"
+        return f"{said} {'; '.join(self.missing)}" if self.missing else ""
+
+    @property
+    def tally(self) -> str:
+        """What was decided of several numbers, such as '3 of 4 supported, 1 refuted'; empty where one says all."""
+        count = Counter(str(decision.word) for decision in self.decisions)
+        if len(self.decisions) < 2:
+            return ""
+        (first, most), *others = count.most_common()
+        return ", ".join(
+            [f"{most} of {len(self.decisions)} {first}", *(f"{number} {word}" for word, number in others)]
+        )
 
 
 def verdicts(study: Study, command: str = OWN_COMMAND) -> list[Verdict]:
@@ -76,12 +101,14 @@ def verdict_on(
         missing.append(f"too few seeds; at these effects and spreads {needed} seeds would decide")
         if most <= MOST_SEEDS:
             commands.append(f'{larger} "members.seed=[$(seq -s, 0 {most - 1})]"')
-    word = combine(decisions, complete=not obstacles)
-    return Verdict(claim, word, decisions, missing, commands)
+    return Verdict(claim, combine(decisions, obstacles), decisions, missing, commands)
 
 
 def attempt(claim: Claim, found: Evidence) -> tuple[list[Part], list[CannotTestError]]:
-    """The parts of a claim that the evidence can estimate, and why it cannot estimate the others."""
+    """The parts of a claim that the evidence can estimate, and why it cannot estimate the others.
+
+    A control alone tests nothing: it stands only beside the numbers that it guards.
+    """
     parts: list[Part] = []
     obstacles: list[CannotTestError] = []
     for prediction in claim.predictions:
@@ -89,7 +116,7 @@ def attempt(claim: Claim, found: Evidence) -> tuple[list[Part], list[CannotTestE
             parts += prediction(found)
         except CannotTestError as obstacle:
             obstacles.append(obstacle)
-    return parts, obstacles
+    return parts if any(not part.control for part in parts) else [], obstacles
 
 
 @cache

@@ -70,7 +70,7 @@ CLAIMS = [
     ),
     Claim(
         "C5",
-        "cos² does not fall like 1/d, so d cos² grows with the fan-in d.",
+        "cos² between a unit's weights and all ones does not fall like 1/d, so d cos² grows with its inputs d.",
         "Figure 3; linearly, the text says, but the exponents over its layers are 0.29 to 0.79",
         (theory.d_cos2_grows,),
         "width",

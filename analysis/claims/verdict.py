@@ -34,7 +34,8 @@ class Word(StrEnum):
     MIXED = "mixed"  # parts supported, others refuted
     PARTLY = "partly"  # parts supported, the others undecided
     UNDECIDED = "undecided"  # tested, too few seeds
-    NOT_TESTABLE = "not testable"  # something is missing
+    DOES_NOT_ARISE = "does not arise"  # what the claim is about was looked for and is not there
+    NOT_TESTABLE = "not testable"  # something is missing; stands beside no number
 
 
 class CannotTestError(Exception):
@@ -163,6 +164,12 @@ class Decision:
     seeds_needed: int | None = None
 
     @property
+    def effect(self) -> str:
+        """The number with its own 95 % interval and unit, for example '+0.517 [+0.504, +0.531] points'."""
+        value, low, high = map(signed, (self.part.estimate.value, self.low, self.high))
+        return f"{value} [{low}, {high}]{' ' * bool(self.part.unit)}{self.part.unit}"
+
+    @property
     def answer(self) -> str:
         """The word; of an effect also what it does: harms, helps, or neither by as much as matters."""
         if not self.part.effect or self.word is Word.UNDECIDED:
@@ -172,6 +179,11 @@ class Decision:
         does = harm_or_help(self.low_simultaneous, self.high_simultaneous)
         words = {"helps": "it helps", "neither": "it neither harms nor helps"}
         return f"{self.word}, {words.get(does, 'it does not harm')}"
+
+
+def signed(number: float) -> str:
+    """A number in three digits, with its sign; what rounding left of 0 is 0."""
+    return f"{number if abs(number) > 1e-9 else 0:+#.3g}".replace("inf", "∞")
 
 
 def decide(parts: Sequence[Part], significance: float = SIGNIFICANCE) -> list[Decision]:
@@ -203,19 +215,21 @@ def outcomes(parts: Sequence[Part], significance: float = SIGNIFICANCE) -> list[
     return found
 
 
-def combine(decisions: Sequence[Decision], complete: bool = True) -> Word:
-    """The verdict on a claim; `complete` is whether the study could estimate all of its parts.
+def combine(decisions: Sequence[Decision], obstacles: Sequence[CannotTestError] = ()) -> Word:
+    """The verdict on a claim, given why the study could not estimate its other parts.
 
-    Controls count against a claim, never for it.
+    Controls count against a claim, never for it. Without any number it is not testable; where all that is missing
+    is something that no further training would supply, the claim does not arise.
     """
     words = {decision.word for decision in decisions if not decision.part.control}
     refuted = Word.REFUTED in {decision.word for decision in decisions}
     if not decisions:
-        return Word.NOT_TESTABLE
+        can_be_supplied = not obstacles or any(obstacle.command for obstacle in obstacles)
+        return Word.NOT_TESTABLE if can_be_supplied else Word.DOES_NOT_ARISE
     if Word.SUPPORTED in words:
         if refuted:
             return Word.MIXED
-        everything = complete and {decision.word for decision in decisions} == {Word.SUPPORTED}
+        everything = not obstacles and {decision.word for decision in decisions} == {Word.SUPPORTED}
         return Word.SUPPORTED if everything else Word.PARTLY
     return Word.REFUTED if Word.REFUTED in words else Word.UNDECIDED
 

@@ -1,8 +1,7 @@
-"""The paper's published values beside this study's where the two compare, and findings in them alone."""
+"""Figures of the paper's published values beside this study's where the two compare; findings in them alone."""
 
 from functools import partial
 
-from ..beside.comparison import beside_tables
 from ..beside.setting import PaperStudy, setting_rows
 from ..figures import PAPER_CHARTS
 from ..figures.paper_charts import COMPARISONS
@@ -11,7 +10,7 @@ from .section import Panel, Section, Source, draw_panel, draw_panels
 
 
 def sections(source: Source) -> list[Section]:
-    """One section: how the setting differs, figures and tables with both, then findings in the published numbers.
+    """One section: how the setting differs, figures with both, then findings in the published numbers.
 
     What a study does not answer is one sentence with the sweeps that would, not a panel each.
     """
@@ -20,7 +19,6 @@ def sections(source: Source) -> list[Section]:
     data = {
         "networks": [f"{network}, {dataset}" for dataset, network in study.setting],
         "setting": setting_rows(study.setting),
-        "tables": beside_tables(study),
         "sweeps": sweeps,
         "statements": statements(),
     }

@@ -5,6 +5,7 @@ from collections import Counter
 from ..claims import CLAIMS, RULE, Claim, Word, on_paper, verdict_table, verdicts
 from ..claims.evidence import is_tuned
 from ..claims.ledger import OWN_COMMAND
+from ..claims.verdict import signed
 from ..origins import typed_command
 from .section import Panel, Section, Source
 
@@ -21,6 +22,7 @@ def sections(source: Source, evidence: list[Section]) -> list[Section]:
         "is_tuned": is_tuned(source.study),
         "rule": RULE,
         "on_paper": on_paper,
+        "signed": signed,
     }
     return [Section("verdicts", "The paper's claims on this study", "verdicts.html.j2", data)]
 

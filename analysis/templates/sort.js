@@ -22,5 +22,3 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// On paper, what is folded away is shown.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(details => details.open = true));

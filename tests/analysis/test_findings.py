@@ -1,10 +1,11 @@
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from analysis.claims import CLAIMS, QUESTIONS
-from analysis.findings import families, main
+from analysis.findings import families, main, outputs_of
 from analysis.tables import Study
 from tests.analysis import synthetic
 from tests.analysis.planted import planted_costs
@@ -36,6 +37,37 @@ def test_findings_hold_every_claim_and_the_numbers_of_claims_csv(studies, tmp_pa
     assert "`python -m experiments.run +sweep=normalisers` would." in text
     assert main([str(studies[0]), "--out", str(tmp_path / "again.md")]) == 0
     assert (tmp_path / "again.md").read_text() == text
+
+
+def test_findings_lie_beside_the_first_study_unless_told_otherwise(studies, capsys):
+    """And may be written again by the same command, `outputs/*`, which then names them and other pages too."""
+    outputs = studies[0].parent
+    (outputs / "compare-a-b").mkdir()
+    for _ in range(2):
+        assert main([*map(str, sorted(outputs.iterdir()))]) == 0
+        said = capsys.readouterr()
+        assert said.out == f"findings: {outputs / 'FINDINGS.md'}\n"
+        assert f"{outputs / 'compare-a-b'}: left out, no study of networks" in said.err
+    assert f"{outputs / 'FINDINGS.md'}: left out, no study of networks" in said.err
+    (studies[0] / "jobs").mkdir()
+    assert outputs_of(studies[0] / "jobs" / "one") == outputs
+
+
+def test_a_tracked_file_is_not_overwritten_silently(studies, tmp_path, capsys):
+    repository = tmp_path / "a repository"
+    repository.mkdir()
+    git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b"]
+    out = repository / "F.md"
+    out.write_text("mine")
+    for words in (["init", "-q"], ["add", "F.md"]):
+        subprocess.run([*git, *words], check=True)
+    untracked = repository / "other.md"
+    untracked.write_text("old")
+    assert main([str(studies[0]), "--out", str(untracked)]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([str(studies[0]), "--out", str(out)]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"findings: {out}: git tracks this file; it is overwritten, git diff '{out}' shows by what"
 
 
 def test_questions_of_ours_are_no_disagreement_with_the_paper_and_corrections_stay(studies, tmp_path):

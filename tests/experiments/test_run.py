@@ -54,9 +54,10 @@ def test_a_sweep_writes_its_tables_resumes_and_grows(tmp_path, run):
         ["before_weight", "dropout", "0.2"],
         ["before_weight", "dropout", "0.4"],
     ]
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         "28 members ok",
-        "tables: outputs/wide/members.csv, outputs/wide/layers.csv, outputs/wide/epochs.csv",
+        "tables: members.csv, layers.csv, epochs.csv in outputs/wide",
+        "verdicts: python -m analysis.claims outputs/wide",
         "report: python -m analysis.report outputs/wide",
     ]
     assert [line.split(",")[0] for line in err.splitlines()] == [
@@ -224,14 +225,15 @@ def test_a_launcher_that_gives_up_before_the_first_job_is_one_line_and_leaves_no
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_for_the_report_can_be_pasted_whatever_the_folder_is_called(run, tmp_path, tiny):
+def test_the_commands_that_tell_more_can_be_pasted_whatever_the_folder_is_called(run, tmp_path, tiny):
     ended = run(*tiny, "output=a 'b' $c", "members.dropout=null")
     assert ended.status == 2
     ended = run(*tiny, "output='a \\'b\\' $c'", "members.dropout=null")
     assert ended.status == 0
-    (line,) = [line for line in ended.out.splitlines() if line.startswith("report: ")]
-    (folder,) = shlex.split(line)[4:]
-    assert (tmp_path / folder / "members.csv").exists()
+    for name in ("verdicts: ", "report: "):
+        (line,) = [line for line in ended.out.splitlines() if line.startswith(name)]
+        (folder,) = shlex.split(line)[4:]
+        assert (tmp_path / folder / "members.csv").exists()
 
 
 def test_a_name_with_the_signs_of_a_reference_is_kept_as_it_is(run, tmp_path, tiny):

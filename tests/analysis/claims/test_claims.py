@@ -173,7 +173,7 @@ def test_uout_and_dropout_of_equal_noise_variance_are_compared():
     assert found["Q1"].word == "supported"
     assert found["Q1"].decisions[0].part.estimate.value == pytest.approx(0, abs=1e-12)
     weak = by_name(Study("weak", tables[0], tables[1].assign(shift_ratio=0.97)))["Q1"]
-    assert weak.word == "not testable"
+    assert weak.word == "does not arise"
     assert weak.missing[0].startswith("nothing to compare: dropout of these variances shifts by ")
 
 
@@ -189,6 +189,24 @@ def normalisers(harm: float) -> Study:
     return Study("norms", pd.concat(members, ignore_index=True), study.layers)
 
 
+def test_a_control_alone_tests_nothing():
+    """C8 has a control without noise; without dropout before_bn there is nothing that it guards."""
+    study = planted.study(planted.Plan(), np.random.default_rng(0))
+    whole, rest = study, study.part(study.members[study.members["placement"] != "before_bn"])
+    assert [decision.part.control for decision in by_name(whole)["C8"].decisions] == [False, False, True]
+    verdict = by_name(rest)["C8"]
+    assert verdict.word == "not testable"
+    assert (verdict.decisions, verdict.headline, verdict.tally) == ([], None, "")
+
+
+def test_the_headline_is_the_number_that_a_verdict_hangs_on():
+    verdict = judged(planted.Plan(shift=(1.2, 0.3, 0), spread=0.05))["C2"]
+    assert verdict.word == "mixed"
+    assert verdict.headline is verdict.decisions[2]
+    assert verdict.headline.word == "refuted"
+    assert verdict.tally == "3 of 4 supported, 1 refuted"
+
+
 def test_normalisers_without_stored_statistics():
     found = by_name(normalisers(harm=4.0))
     assert found["Q2"].word == "supported"
@@ -199,7 +217,7 @@ def test_normalisers_without_stored_statistics():
 
 def test_where_bn_shows_no_harm_there_is_nothing_to_be_immune_to():
     verdict = by_name(normalisers(harm=0.0))["Q2"]
-    assert verdict.word == "not testable"
+    assert verdict.word == "does not arise"
     assert verdict.missing[0].startswith("nothing to be immune to: BN itself shows no harm in eval mode here")
 
 
@@ -351,16 +369,38 @@ def test_every_claim_is_there_once_and_its_table_has_a_row_each():
     assert table.loc[unfinished, "missing"].astype(bool).all()
 
 
-def test_the_command_prints_every_verdict_and_writes_the_table(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    folder = synthetic.write(tmp_path / "study", *synthetic.tables(widths=(16, 64)))
-    assert main([str(folder)]) == 0
+@pytest.mark.parametrize("every", [[], ["--all"]])
+def test_the_command_prints_every_verdict_and_writes_the_table(tmp_path, capsys, every):
+    folder = synthetic.write(tmp_path / "a study", *synthetic.tables(widths=(16, 64)))
+    assert main([str(folder), *every]) == 0
     said = capsys.readouterr().out
-    assert all(f"\n{name} " in f"\n{said}" for name in NAMES)
+    assert said.startswith("a study: of the paper's 14 claims 5 supported, 1 refuted, 2 mixed")
+    assert all(f"\n{name} " in said for name in NAMES)
     assert "14 claims up to 0.7 false decisions are expected" in " ".join(said.split())
-    assert max(map(len, said.splitlines()[:-1])) <= 80
-    written = pd.read_csv(folder / "report" / "claims.csv")
-    assert set(written["verdict"]) <= {word.value for word in Word}
+    of_any_length = ("  python -m ", "every number:", "with figures:", "claims:")  # commands and paths
+    assert max(len(line) for line in said.splitlines() if not line.startswith(of_any_length)) <= 80
+    table = pd.read_csv(folder / "report" / "claims.csv")
+    assert set(table["verdict"]) <= {word.value for word in Word}
+    numbers = [line for line in said.splitlines() if line.lstrip()[:2] in ("✓ ", "✗ ", "? ")]
+    told = table["effect"].notna()
+    assert len(numbers) == (told.sum() if every else table[told]["claim"].nunique())
+    assert f"'{folder}'" in said
+    assert ("every number:" in said) is not bool(every)
+
+
+def test_not_testable_stands_beside_no_number(tmp_path, capsys):
+    """In the terminal and in the table: what was measured of a claim decides it, or leaves it undecided."""
+    folder = synthetic.write(tmp_path / "s", *synthetic.tables(widths=(16,), noises=("uout",)))
+    assert main([str(folder), "--all"]) == 0
+    table = pd.read_csv(folder / "report" / "claims.csv")
+    untested = table[table["verdict"] == "not testable"]
+    assert len(untested) >= 10
+    assert untested[["effect", "low", "outcome"]].isna().all(axis=None)
+    (control,) = table.loc[table["claim"] == "C8", "verdict"]  # its control could be measured here
+    assert control == "not testable"
+    said = capsys.readouterr().out
+    for block in re.split(r"\n(?=[CQ]\d)", said.split("\n\nTo decide")[0]):
+        assert not ("not testable" in block and re.search("[✓✗?] [+-]", block)), block
 
 
 def test_no_study_is_one_line_and_status_2(tmp_path):

@@ -5,7 +5,18 @@ from itertools import product
 import numpy as np
 import pytest
 
-from analysis.claims.verdict import Contrast, Part, Word, about, combine, decide, less, more, outcomes
+from analysis.claims.verdict import (
+    CannotTestError,
+    Contrast,
+    Part,
+    Word,
+    about,
+    combine,
+    decide,
+    less,
+    more,
+    outcomes,
+)
 from analysis.stats import mean_estimate, seed_mean
 from experiments.settings.until import LOOKS
 
@@ -127,8 +138,16 @@ def test_a_claim_is_what_its_parts_are(words, controls, expected):
 
 
 def test_a_claim_of_which_a_part_cannot_be_estimated_is_supported_partly():
-    assert combine(decisions("supported"), complete=False) == "partly"
-    assert combine(decisions("refuted"), complete=False) == "refuted"
+    lacking = [CannotTestError("no Uout", "a command")]
+    assert combine(decisions("supported"), lacking) == "partly"
+    assert combine(decisions("refuted"), lacking) == "refuted"
+
+
+def test_a_claim_that_nothing_could_supply_does_not_arise():
+    absent, lacking = CannotTestError("nothing to explain"), CannotTestError("no Uout", "a command")
+    assert combine([], [absent]) == "does not arise"
+    assert combine([], [absent, lacking]) == combine([], [lacking]) == "not testable"
+    assert combine(decisions("supported"), [absent]) == "partly"
 
 
 def test_whether_a_test_can_decide_at_all_is_known_beforehand():

@@ -45,8 +45,69 @@ def test_the_table_at_the_end_fits_80_columns_and_names_every_number(capsys, mon
     assert [heading in " ".join(lines) for heading in ("exact", "law", "8/12")] == [True] * 3
     (row,) = [line.split() for line in lines if line.startswith("before_weight dropout 0.5")]
     # half of Student's t interval over test errors 2, 3 and 4: 4.303 / sqrt(3)
-    assert " ".join(row) == "before_weight dropout 0.5 0.750 ±0.000 0.500 0.625 0.375 3.0 ±2.5 1.5"
+    assert " ".join(row) == "before_weight dropout 0.5 0.750 ±0.000 0.500 0.625 0.375 ?3.0 ±2.5 1.5"
     assert lines[-1] == f"{len(members)} members ok"
+
+
+def test_what_is_undecided_is_marked_and_what_did_not_finish_is_counted(capsys, monkeypatch):
+    """Dropout 0.5 costs a point in every seed, 0.1 nothing that can be told; the ratio holds 1 at 0.3 alone."""
+    monkeypatch.setenv("COLUMNS", "200")
+    members, layers = tables(seeds=4)
+    members, layers = (table[table.noise.isin(["none", "dropout"])] for table in (members, layers))
+    spread = members.seed.map({0: 0.0, 1: 0.01, 2: 0.02, 3: -0.02})
+    members = members.assign(
+        test_error=members.test_error + (members.strength == 0.5) + spread * members.strength
+    )
+    weak = layers.strength == 0.3
+    layers = layers.assign(
+        shift_ratio=layers.shift_ratio.mask(weak, 1 + layers.seed.map([-0.1, 0.1, 0, 0].__getitem__))
+    )
+    lost = (members.placement == "before_bn") & (members.strength == 0.7) & (members.seed == 3)
+    members = members.assign(status=members.status.mask(lost, "diverged"))
+    means = summary_means(members, layers).set_index(["placement", "strength"])
+    assert means.loc["before_bn", "test_error_undecided"].to_dict() == {
+        0.1: True,
+        0.3: True,
+        0.5: False,
+        0.7: True,
+    }
+    assert means.loc["before_bn", "shift_ratio_undecided"].to_dict() == {
+        0.1: False,
+        0.3: True,
+        0.5: False,
+        0.7: False,
+    }
+    assert not means.loc[("none", 0.0), "test_error_undecided"]
+    print_summary(members, layers)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    of_kind = {" ".join(line.split()[:3]): line for line in lines}
+    assert "?" in of_kind["before_bn dropout 0.1"]
+    assert "?" not in of_kind["before_bn dropout 0.5"]
+    assert of_kind["before_bn dropout 0.7"].endswith(" 1/4")
+    assert any(line.startswith("? undecided: ") for line in lines)
+    assert lines[-1] == "51 members ok, 1 members diverged"
+
+
+def test_networks_stand_below_each_other_and_fit_80_columns(capsys):
+    members, layers = tables(seeds=3)
+    many = [("group", "a_network_of_a_long_name"), ("batch", "mlp")]
+    both = [
+        pd.concat([table.assign(norm=norm, model=model, status="ok") for norm, model in many])
+        for table in (members, layers)
+    ]
+    both[0].loc[both[0].seed == 0, "status"] = "failed"
+    print_summary(*both)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "model a_network_of_a_long_name, norm group" in lines
+    assert "model mlp, norm batch" in lines
+    assert sum(line.startswith("before_weight dropout 0.5") for line in lines) == 2
+
+
+def test_few_seeds_are_told_what_gives_intervals(capsys):
+    print_summary(*tables(seeds=2))
+    assert "Fewer than 3 seeds give no intervals; members.seed=[0,1,2,3,4] would." in capsys.readouterr().out
 
 
 def test_a_long_table_is_cut_to_the_first_families_and_says_so(capsys):
@@ -54,7 +115,7 @@ def test_a_long_table_is_cut_to_the_first_families_and_says_so(capsys):
     print_summary(members, layers)
     out = capsys.readouterr().out
     assert len([line for line in out.splitlines() if " dropout " in line]) == 12
-    assert "±" not in out.split("seeds.")[1]  # a single seed has no interval
+    assert "±" not in out.split("over seeds")[1]  # a single seed has no interval
     assert "uout 0.1" in out
     assert "gaussian 3" not in out
     assert "and 12 rows of gaussian: see the report" in out
@@ -90,7 +151,7 @@ def test_means_are_over_seeds_of_means_over_layers_and_widths():
 
 def test_two_seeds_have_no_interval(capsys):
     print_summary(*tables(seeds=2))
-    assert "±" not in capsys.readouterr().out.split("seeds.")[1]
+    assert "±" not in capsys.readouterr().out.split("over seeds")[1]
 
 
 def test_shift_ratio_is_over_the_layers_that_local_is_over():
