@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
+from matplotlib.ticker import AutoLocator
 
 NARROWEST = 0.45  # how narrow a panel may be, of the width that its chart wants
 MARGIN = 0.5  # inches beside the panels of a line: labels of the y axis
@@ -159,6 +160,8 @@ class Sheet:
                 wrap(text, box.width)
             wrap(panel.yaxis.label, box.height if self.is_whole else self._line * figure.dpi)
             _turn_crowded(panel)
+            if self.place is None and len(self.given) == 0:
+                _keep_ticks(panel)
         if not self.is_whole:
             self._draw(figure)
             lines = {
@@ -268,6 +271,14 @@ def _even(panels: int, fitting: int) -> int:
     """How many of the panels stand in a line, so that the lines are about equally long."""
     lines = -(-panels // fitting)
     return -(-panels // lines)
+
+
+def _keep_ticks(panel: Axes) -> None:
+    """Keep the ticks of an x axis: a last number that comes and goes with the room for it has no layout."""
+    axis = panel.xaxis
+    if isinstance(axis.get_major_locator(), AutoLocator):
+        low, high = axis.get_view_interval()
+        axis.set_ticks([place for place in axis.get_majorticklocs() if low <= place <= high])
 
 
 def _turn_crowded(panel: Axes) -> None:
