@@ -130,7 +130,8 @@ def _difference(
     by_setting = [dict(list(values.groupby(level="setting"))) for values in both]
     strata = [
         (by_setting[1][setting].to_numpy(), by_setting[0][setting].to_numpy())
-        for setting in sorted(by_setting[0].keys() & by_setting[1].keys())
+        for setting in by_setting[0]
+        if setting in by_setting[1]
     ]
     return (independent_difference(strata), "Welch") if strata else (None, "")
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from ..differences import QUANTITIES, Comparison
 from ..select import placements_in, require, where
@@ -64,7 +64,7 @@ def _grid(
     noise: str,
     title: str,
     names: list[str],
-    axis: Callable[[Axes, str, pd.DataFrame], None],
+    axis: Callable[[np.ndarray, str, pd.DataFrame], None],
 ):
     placements = placements_in(points)
     quantities = [name for name in QUANTITIES if (points["quantity"] == name).any()]
@@ -87,22 +87,21 @@ def _grid(
                 if row == len(quantities) - 1:
                     panel.set_xlabel(style.STRENGTH_LABEL[noise])
             axes[row, 0].set_ylabel(QUANTITIES[quantity].replace(", ", ",\n").replace(" test", "\ntest"))
-            axis(axes[row, 0], quantity, of_quantity)
+            axis(axes[row], quantity, of_quantity)
         keys = [(style.drawable(name), *LOOKS[comparison.names.index(name)]) for name in names]
         entries = [style.key(name, color=colour, marker=marker) for name, colour, marker in keys]
         style.legend_below(figure, entries, columns=1 if max(map(len, names)) > 30 else 3)
     return figure
 
 
-def _means_axis(panel: Axes, quantity: str, points: pd.DataFrame) -> None:
+def _means_axis(panels: np.ndarray, quantity: str, points: pd.DataFrame) -> None:
     reach = pd.concat([points["mean"], points["high"].dropna()])
-    (style.ratio_axis if quantity.endswith("ratio") else style.error_axis)(panel, reach)
+    (style.ratio_axis if quantity.endswith("ratio") else style.error_axis)(panels[0], reach)
 
 
-def _difference_axis(panel: Axes, quantity: str, points: pd.DataFrame) -> None:
-    for each in panel.figure.axes:
-        if each.get_subplotspec().rowspan == panel.get_subplotspec().rowspan:
-            each.axhline(0, **style.NOMINAL_LINE)
+def _difference_axis(panels: np.ndarray, quantity: str, points: pd.DataFrame) -> None:
+    for panel in panels:
+        panel.axhline(0, **style.NOMINAL_LINE)
 
 
 def _finding(points: pd.DataFrame, first: str) -> str:
@@ -114,11 +113,10 @@ def _finding(points: pd.DataFrame, first: str) -> str:
     said = [
         f"{len(told)} of {known} differences to {first} are told from 0 ({0.05 * known:.1f} would be by chance)"
     ]
-    for (study, quantity), group in told[told["quantity"].isin(["shift_ratio", "test_error"])].groupby(
-        ["study", "quantity"], sort=False
-    ):
-        most = group.loc[group["mean"].abs().idxmax()]
-        kind = "without noise" if most["noise"] == "none" else f"{most['placement']} at {most['strength']:g}"
-        interval = f"{most['mean']:+.3g} [{most['low']:+.3g}, {most['high']:+.3g}]"
-        said.append(f"{study}, {QUANTITIES[quantity]}, most {kind}: {interval}")
+    largest = told.assign(size=told["mean"].abs()).sort_values("size", ascending=False, kind="stable")
+    largest = largest[largest["quantity"].isin(["shift_ratio", "test_error"])]
+    for row in largest.drop_duplicates(["study", "quantity"]).to_dict("records"):
+        kind = "without noise" if row["noise"] == "none" else f"{row['placement']} at {row['strength']:g}"
+        interval = f"{row['mean']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}]"
+        said.append(f"{row['study']}, {QUANTITIES[row['quantity']]}, most {kind}: {interval}")
     return "; ".join(said) + "."

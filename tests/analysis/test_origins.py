@@ -1,6 +1,7 @@
 """What a report says of how a study's numbers were made."""
 
 import json
+import shlex
 
 import pytest
 
@@ -83,6 +84,20 @@ def test_a_command_that_was_not_recorded_is_empty_and_the_sweep_is_the_folder_s_
     (tmp_path / "environment.json").write_text(text)
     assert typed_command(tmp_path) == ""
     assert sweep_of(tmp_path) == tmp_path.name
+
+
+def test_a_command_can_be_pasted_whatever_its_words_hold(tmp_path):
+    words = [
+        "python",
+        "-m",
+        "experiments.run",
+        "study=a b",
+        "recipe.name='$x'",
+        "model.width=16,64",
+        "+sweep=width",
+    ]
+    (tmp_path / "environment.json").write_text(json.dumps({"command": words}))
+    assert shlex.split(typed_command(tmp_path)) == words
 
 
 def test_a_command_is_what_somebody_else_would_type(tmp_path):

@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 
 from analysis.differences import compare
 from analysis.report import main
 from analysis.tables import Study
 from tests.analysis import synthetic
+from tests.analysis.browser import Browser, needs_browser
 from tests.analysis.page import Page
 
 SMALL = {"widths": (16, 64), "noises": ("dropout",), "placements": ("before_bn", "before_weight")}
@@ -49,12 +51,17 @@ def test_members_that_agree_in_everything_and_share_a_seed_are_paired():
 
 
 def test_other_seeds_are_compared_by_welch():
-    first, other = synthetic.tables(**SMALL), synthetic.tables(**SMALL, seeds=range(20, 28))
-    comparison = compare([Study("a", *first), Study("b", *changed(*other))])
-    error = difference(comparison, "test_error")
+    """As SciPy does, for one network."""
+    shape = SMALL | {"widths": (16,)}
+    first, other = synthetic.tables(**shape), changed(*synthetic.tables(**shape, seeds=range(20, 28)))
+    error = difference(compare([Study("a", *first), Study("b", *other)]), "test_error")
     assert (error["how"], error["n"]) == ("Welch", 5)
-    assert error["low"] < 2 < error["high"]
-    assert error["high"] - error["low"] > 0.2
+    here, there = (
+        members[(members["placement"] == "before_bn") & (members["strength"] == 0.5)]["test_error"]
+        for members, _ in (first, other)
+    )
+    expected = scipy_stats.ttest_ind(there, here, equal_var=False).confidence_interval()
+    assert (error["low"], error["high"]) == pytest.approx((expected.low, expected.high))
 
 
 def test_what_studies_do_not_share_sets_them_apart_and_pairs_nothing():
@@ -129,3 +136,24 @@ def test_a_study_twice_and_studies_without_anything_in_common_are_one_line(tmp_p
         assert line.startswith("report: ")
         assert said in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@needs_browser
+def test_in_a_browser_the_page_is_silent_and_overflows_nowhere(tmp_path):
+    first = synthetic.tables(**SMALL)
+    folders = [
+        synthetic.write(tmp_path / name, *tables)
+        for name, tables in (("a study of a long name " * 3, first), ("second", changed(*first)))
+    ]
+    assert main([*map(str, folders), "--out", str(tmp_path / "out")]) == 0
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(tmp_path / "out" / "index.html", 1280, 800)
+        assert (
+            browser.evaluate("document.querySelector('#studies-dropout img').getBoundingClientRect().top")
+            < 600
+        )
+        for width in (1280, 800, 400):
+            browser.resize(width, 800)
+            browser.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.messages == []

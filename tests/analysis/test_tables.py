@@ -1,3 +1,5 @@
+import shlex
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -171,3 +173,12 @@ def test_a_study_needs_a_folder_and_a_member(tmp_path):
     members, layers = synthetic.tables(**SMALL)
     with pytest.raises(StudyError, match=r"members\.csv: no rows"):
         read_study(synthetic.write(tmp_path, members[:0], layers[:0]))
+
+
+def test_a_mode_study_is_told_the_command_of_its_page_quoted(tmp_path):
+    folder = tmp_path / "my modes"
+    folder.mkdir()
+    (folder / "modes.csv").touch()
+    with pytest.raises(StudyError, match="a mode study") as refused:
+        read_study(folder)
+    assert shlex.split(str(refused.value).split("its page: ")[1])[-1] == str(folder)
