@@ -73,7 +73,7 @@ def test_the_page_goes_from_the_picture_to_the_configuration(full):
     for word in (
         "BNBatchNorm",
         "placementwhere",
-        "shift ratio variance",
+        "shift ratiovariance",
         "local, cumulativethe",
         "closureour",
     ):
