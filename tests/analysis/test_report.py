@@ -112,7 +112,7 @@ def test_the_page_needs_no_network_and_no_other_file(full):
         assert 'href="http' not in svg.read_text()
     assert (
         full / "report" / "index.html"
-    ).stat().st_size < 3.2e6  # a study of four networks still fits into a mail
+    ).stat().st_size < 3e6  # a study of four networks still fits into a mail
 
 
 def test_the_page_holds_the_numbers_of_the_tables(full):
