@@ -74,7 +74,9 @@ def _magnitudes(layers: pd.DataFrame) -> pd.DataFrame:
     """The layers that were measured, with the magnitude of every ratio in its place."""
     ratios = layers.reindex(columns=[*THEORIES, *MEASURED]).astype(float)  # older studies lack the closure
     magnitudes = np.maximum(ratios, 1 / ratios)
-    return layers.assign(**{str(name): magnitudes[name] for name in magnitudes}).dropna(subset=["shift_ratio"])
+    return layers.assign(**{str(name): magnitudes[name] for name in magnitudes}).dropna(
+        subset=["shift_ratio"]
+    )
 
 
 def published_magnitudes() -> pd.DataFrame:

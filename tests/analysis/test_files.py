@@ -31,6 +31,20 @@ def test_files_come_together_and_others_stay(folder):
     assert files_below(folder) == {"b.svg": b"new", "index.html": b"new page", "notes.txt": b"of the user"}
 
 
+def test_a_file_of_a_folder_inside_comes_and_goes_with_the_others(folder):
+    with written_together(folder) as files:
+        files |= {"data/a.csv": b"new", "data/b.csv": None, "index.html": b"new page"}
+        assert files_below(folder) == OLD
+    assert files_below(folder)["data/a.csv"] == b"new"
+    with full_disk(3000), pytest.raises(OSError, match="too large"), written_together(folder) as files:
+        files |= {"data/a.csv": None, "more/c.csv": bytes(4000)}
+    assert files_below(folder)["data/a.csv"] == b"new"
+    assert not (folder / "more").exists()
+    with written_together(folder) as files:
+        files |= {"data/a.csv": None}
+    assert "data/a.csv" not in files_below(folder)
+
+
 def test_an_error_leaves_the_old_files_and_no_new_folder(folder):
     for place in (folder, folder / "new"):
         with pytest.raises(ZeroDivisionError), written_together(place) as files:

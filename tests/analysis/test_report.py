@@ -42,12 +42,27 @@ def test_every_figure_lies_beside_the_page_and_in_it(full):
     drawn = [name for name in page.ids if name in {"core", *(chart.name for chart in EVERY_CHART)}]
     assert drawn[0] == "core"
     assert {chart.name for chart in CHARTS} <= set(drawn)
-    expected = {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")} | {"index.html", "claims.csv"}
-    assert {path.name for path in report.iterdir()} == expected
+    expected = {f"{name}.{kind}" for name in drawn for kind in ("svg", "png", "pdf")}
+    expected |= {"index.html", "claims.csv", "data"} | {f"data/{name}.csv" for name in drawn}
+    assert set(files_below(report)) == expected
     inlined = [unquote(image["src"].removeprefix("data:image/svg+xml,")).split() for image in page.images]
     assert inlined == [(report / f"{name}.svg").read_text().split() for name in drawn]
     assert all(image["alt"] for image in page.images)
     assert (report / "collapse.png").read_bytes().startswith(b"\x89PNG")
+    pdf = (report / "collapse.pdf").read_bytes()
+    assert b"/FontFile2" in pdf  # TrueType, which can be edited
+    assert b"/Type3" not in pdf
+    points = pd.read_csv(report / "data" / "shift_vs_rate.csv")
+    assert {"local_ratio", "shift_ratio", "local_ratio_exact", "ratio_paper", "nominal"} <= set(
+        points["quantity"]
+    )
+
+
+def test_under_each_figure_there_are_links_to_its_files(full):
+    page = Page(full / "report" / "index.html")
+    linked = {link for link in page.links if not link.startswith("#")}
+    there = set(files_below(full / "report")) - {"index.html", "claims.csv", "data"}
+    assert linked - {"claims.csv"} == there
 
 
 def test_the_page_goes_from_the_picture_to_the_configuration(full):
@@ -100,7 +115,9 @@ def test_a_study_that_cannot_draw_the_picture_says_why(tmp_path, monkeypatch):
 def test_the_page_needs_no_network_and_no_other_file(full):
     page = Page(full / "report" / "index.html")
     assert all(resource.startswith("data:") for resource in page.resources)
-    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert set(inside) <= set(page.ids)
+    assert not [link for link in page.links if ":" in link or link.startswith("/")]
     assert len(page.ids) == len(set(page.ids))
     source = (full / "report" / "index.html").read_text()
     for image in page.images:
@@ -144,8 +161,7 @@ def test_what_the_files_say_is_shown_not_obeyed(full, tmp_path, two_charts):
 def test_equal_tables_give_equal_bytes(tmp_path, two_charts):
     tables = synthetic.tables(widths=(16,), seeds=(0, 1), noises=("dropout",))
     first, second = (write_report(synthetic.write(tmp_path / "s", *tables), tmp_path / out) for out in "ab")
-    for path in first.parent.iterdir():
-        assert path.read_bytes() == (second.parent / path.name).read_bytes(), path.name
+    assert files_below(first.parent) == files_below(second.parent)
 
 
 def test_one_seed_has_points_but_no_intervals(tmp_path):
@@ -182,14 +198,15 @@ def test_a_question_that_is_not_answered_is_a_sentence_and_leaves_no_old_figure(
     folder = tmp_path / "study"
     synthetic.write(folder, *synthetic.tables(widths=(16, 64), seeds=(0,), noises=("dropout",)))
     write_report(folder, folder / "report")
-    assert (folder / "report" / "width.png").exists()
+    files = [folder / "report" / name for name in ("width.png", "width.svg", "width.pdf", "data/width.csv")]
+    assert all(file.exists() for file in files)
     synthetic.write(folder, *synthetic.tables(widths=(16,), seeds=(0,), noises=("dropout",)))
     page = Page(write_report(folder, folder / "report"))
     assert (
         "Do wider networks shift less? This study has before_weight members of one width only (16)."
         in page.text
     )
-    assert not (folder / "report" / "width.png").exists()
+    assert not any(file.exists() for file in files)
 
 
 def test_a_report_that_breaks_off_leaves_the_old_one_whole(tmp_path, two_charts, monkeypatch, capsys):

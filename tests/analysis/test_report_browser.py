@@ -114,6 +114,17 @@ def test_a_click_or_a_key_sorts_a_table_by_value(browser):
     assert browser.evaluate("document.querySelectorAll('[aria-sort]').length") == 1
 
 
+def test_the_links_under_a_figure_lead_to_files_beside_the_page(browser, page):
+    links = "[...document.querySelectorAll('figcaption .files a')].map(a => decodeURI(a.href))"
+    files = [Path(link.removeprefix("file://")) for link in browser.evaluate(links)]
+    figures = browser.evaluate("document.querySelectorAll('figure').length")
+    assert len(files) == 4 * figures > 0
+    assert {file.suffix for file in files} == {".png", ".svg", ".pdf", ".csv"}
+    assert all(file.is_file() and page.parent in file.parents for file in files)
+    seen = "[...document.querySelectorAll('.files a')].every(a => a.getBoundingClientRect().height > 10)"
+    assert browser.evaluate(seen)
+
+
 @pytest.mark.parametrize("width", [400, 320, 800, 1280, 1600])
 def test_nothing_overflows_the_window(browser, width):
     browser.resize(width)
