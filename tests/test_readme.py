@@ -23,6 +23,7 @@ from tests.places import CONF, ROOT
 
 FIRST = ROOT / "README.md"
 AUDIT = ROOT / "analysis" / "audit" / "README.md"
+FIGURES = ROOT / "analysis" / "figures" / "README.md"
 STUDY = ROOT / "experiments" / "study" / "README.md"
 ROOMS = ("analysis", "conf", "experiments", "scripts", "tests")
 PAGES = [FIRST, *sorted(page for room in ROOMS for page in (ROOT / room).rglob("README.md"))]
@@ -266,8 +267,8 @@ def pattern(shown: str) -> str:
 
 
 def test_programs_stand_where_they_are_run():
-    # The one of the page of tables in tests/test_member.py.
-    assert [page for page in PAGES if blocks(page, "python")] == [FIRST, AUDIT, STUDY]
+    # The one of the page of figures in tests/analysis/test_plot.py, that of tables in tests/test_member.py.
+    assert [page for page in PAGES if blocks(page, "python")] == [FIRST, AUDIT, FIGURES, STUDY]
 
 
 def test_columns_are_those_of_the_schema():
