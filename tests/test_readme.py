@@ -27,6 +27,7 @@ from tests.programs import programs
 
 FIRST = ROOT / "README.md"
 AUDIT = ROOT / "analysis" / "audit" / "README.md"
+FIGURES = ROOT / "analysis" / "figures" / "README.md"
 OWN = ROOT / "experiments" / "networks" / "README.md"
 STUDY = ROOT / "experiments" / "study" / "README.md"
 ROOMS = ("analysis", "conf", "experiments", "scripts", "tests")
@@ -41,7 +42,7 @@ PATH = re.compile(r"\.?[\w-][\w.-]*(/[\w.-]+)+/?|[\w-]+/")
 OPTION = re.compile(r"\+?[a-z][a-z_]*([./][a-z_]+)*=\S+")
 COMMAND = re.compile(r"(\.venv/bin/)?python -m \S|scripts/\w|pip install|wandb [a-z]")
 # What W&B's runs hold under names with a slash.
-WANDB_NAMES = {"layer/...", "shift_ratio/1", "tables/layers"}
+WANDB_NAMES = {"layer/...", "shift_ratio/1", "views/layers"}
 LONGEST_LINE = 120
 
 
@@ -280,9 +281,9 @@ def pattern(shown: str) -> str:
 
 
 def test_programs_stand_where_they_are_run():
-    # The one of the page of tables in tests/test_member.py.
+    # Those of the page of figures in tests/analysis/test_plot.py, of that of tables in tests/test_member.py.
     pages = [page for page in PAGES if blocks(page, "python")]
-    assert sorted(pages) == sorted([FIRST, AUDIT, OWN, STUDY])
+    assert sorted(pages) == sorted([FIRST, AUDIT, FIGURES, OWN, STUDY])
     assert list(programs(OWN)) == ["mynet.py", "mydata.py"]
 
 

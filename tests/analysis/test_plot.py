@@ -19,6 +19,7 @@ from analysis.selection import SelectionError, selected
 from analysis.tables import Study
 from tests.analysis import synthetic
 from tests.conftest import files_below
+from tests.places import ROOT
 
 ELSEWHERE = {*OF_PAPER, "normalisers", "learning_rate"}  # these need other studies
 OWN = [name for name in CHART_OF if name not in ELSEWHERE]
@@ -220,6 +221,21 @@ def test_it_draws_on_as_many_axes_as_the_chart_has_panels(folder):
         plot(folder, "core", axes=Figure())
     with pytest.raises(CannotAnswerError, match="one learning rate"):
         plot(folder, "learning_rate")
+
+
+def test_the_program_of_the_page_draws_both_figures(folder, tmp_path, monkeypatch):
+    page = (ROOT / "analysis" / "figures" / "README.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "variance_shift").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    with matplotlib.rc_context({"backend": "agg"}):
+        exec(program, names)
+    names["plt"].close(names["figure"])
+    assert [panel.get_title() for panel in names["above"].axes][:2] == ["before_bn", "before_weight"]
+    assert names["left"].get_title() == "before_bn, width 64"
+    assert (tmp_path / "both.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_columns_that_belong_together_are_not_torn_apart():
