@@ -49,10 +49,9 @@ def damages(study: Study, draw: random.Random, count: int, seconds: float) -> Ou
     study.run()
     for _ in range(count):
         part = draw.choice(study.parts)
-        path = draw.choice(
-            [part / name for name in (*TABLES, "done.json", "config.yaml")]
-            + [study.path / name for name in TABLES]
-        )
+        files = [part / name for name in (*TABLES, "done.json", "config.yaml")]
+        # A configuration that was removed stays so: commands of the same setting do not need it.
+        path = draw.choice([file for file in files if file.exists()] + [study.path / name for name in TABLES])
         content = path.read_bytes()
         place = draw.randrange(1, len(content) - 1)
         kind = draw.choice(["cut", "edit", "empty", "remove"])
