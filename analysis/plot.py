@@ -32,8 +32,8 @@ OF_PAPER = {chart.name: chart for chart in COMPARISONS}
 PUBLISHED = {chart.name for chart in PAPER_CHARTS}
 CHART_OF = {**OF_NETWORK, **OF_STUDY, **OF_PAPER}
 FORMATS: dict[str, Callable[[Figure], bytes]] = {
-    "pdf": style.pdf_bytes,
-    "svg": partial(style.svg_bytes, text="none"),
+    "pdf": partial(style.pdf_bytes, editable=True),
+    "svg": partial(style.svg_bytes, editable=True),
     "png": style.png_bytes,
 }
 SIZES = {"width": (1, 60), "height": (1, 60), "font": (3, 40)}  # allowed, inches and points

@@ -54,7 +54,6 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 5.5,
     "svg.fonttype": "path",
-    "pdf.fonttype": 42,  # TrueType: text that can be edited
     "svg.hashsalt": "variance-shift",  # otherwise the ids inside an SVG are random
 }
 
@@ -214,13 +213,13 @@ def settle(figure: Figure) -> None:
         panel.set_position((left, bottom, width, height))
 
 
-def svg_bytes(figure: Figure, text: str = "path") -> bytes:
+def svg_bytes(figure: Figure, editable: bool = False) -> bytes:
     """The figure as SVG, without dates and random names: equal figures give equal bytes.
 
-    Text is drawn as outlines, the same everywhere; `text="none"` keeps it as text, to be edited.
+    Text is drawn as outlines, the same everywhere; `editable` keeps it as text.
     """
     buffer = io.BytesIO()
-    with figure_style(), matplotlib.rc_context({"svg.fonttype": text}):
+    with figure_style(), matplotlib.rc_context({"svg.fonttype": "none" if editable else "path"}):
         figure.savefig(
             buffer, format="svg", dpi=200, metadata={"Date": None}
         )  # dpi: of what is rasterised in it
@@ -229,10 +228,13 @@ def svg_bytes(figure: Figure, text: str = "path") -> bytes:
     return places.sub(lambda place: re.sub(rb"(\.\d\d)\d+", rb"\1", place[0]), buffer.getvalue())
 
 
-def pdf_bytes(figure: Figure) -> bytes:
-    """The figure as PDF without a date, its fonts embedded as TrueType: equal figures give equal bytes."""
+def pdf_bytes(figure: Figure, editable: bool = False) -> bytes:
+    """The figure as PDF without a date, its fonts embedded: equal figures give equal bytes.
+
+    Glyphs are outlines (Type 3); `editable` embeds TrueType fonts, which takes three times as long.
+    """
     buffer = io.BytesIO()
-    with figure_style():
+    with figure_style(), matplotlib.rc_context({"pdf.fonttype": 42 if editable else 3}):
         figure.savefig(buffer, format="pdf", dpi=200, metadata={"CreationDate": None})
     return buffer.getvalue()
 
