@@ -68,6 +68,7 @@ def run_study(*arguments: str, **keys: Any) -> "Study":
     OSError when the study cannot be written; RuntimeError when no part of it was begun.
     """
     from analysis.tables import read_study
+    from experiments.loggers.live import log_study
     from experiments.settings.keywords import overrides_of
     from experiments.study.environment import standing_for
     from experiments.until import plans
@@ -85,7 +86,9 @@ def run_study(*arguments: str, **keys: Any) -> "Study":
         with standing_for(["-m", *typed.overrides]), kept(plan):
             if not train(plan):
                 raise RuntimeError(f"study={folder.name}: no part of it was begun; stderr says why")
-            for line in conclude(plan):
+            lost = conclude(plan)
+            log_study(plan.jobs[0])
+            for line in lost:
                 warnings.warn(line.removeprefix("error: "), stacklevel=2)
     assert folder is not None
     return read_study(folder)
@@ -167,10 +170,13 @@ def run(overrides: list[str], multirun: bool, detach: bool = False) -> int:
 
 def complete(plan: "Plan") -> int:
     """Train what a study, which is kept to this process, lacks of a plan, and sum up; return the exit status."""
+    from experiments.loggers.live import log_study
+
     if not train(plan):
         return 1
     lost = conclude(plan)
     print_end(plan)
+    log_study(plan.jobs[0])
     for line in lost:
         print(line, file=sys.stderr)
     return 1 if lost else 0
@@ -296,7 +302,6 @@ def conclude(plan: "Plan") -> list[str]:
     import pandas as pd
 
     from experiments.jobs.checkpoint import remove_work
-    from experiments.loggers.live import log_study
     from experiments.study.inventory import remove_made_up, take_inventory
     from experiments.study.merge import merge_tables
 
@@ -306,7 +311,6 @@ def conclude(plan: "Plan") -> list[str]:
         f"{part.name}: left out, its tables are not as they were written; train its members again, or remove it"
         for part in remove_made_up(inventory)
     ]
-    log_study(plan.jobs[0])
     missing = {job.name: lost for job in plan.jobs if (lost := inventory.missing(job))}
     lines += what_failed(plan, pd.read_csv(plan.folder / "members.csv"), missing)
     remove_work(inventory)

@@ -100,7 +100,14 @@ def test_without_a_twin_there_is_no_column(transplanted):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_twins_are_found_across_chunks_and_processes(run, tmp_path, processes):
-    options = ["recipe.epochs=1", "model.width=8", "members.seed=[0,1]", "chunk=3", f"processes={processes}"]
+    options = [
+        "study=first_look",
+        "recipe.epochs=1",
+        "model.width=8",
+        "members.seed=[0,1]",
+        "chunk=3",
+        f"processes={processes}",
+    ]
     assert run(*options, f"output=out{processes}").status == 0
     members = pd.read_csv(tmp_path / f"out{processes}/first_look/members.csv")
     noisy = members["noise"] != "none"
@@ -118,7 +125,7 @@ def test_nothing_is_intervened_where_no_statistics_are_stored_or_nobody_asks(run
 
 
 def test_shards_without_the_twin_train_it_and_do_not_report_it(run, tmp_path):
-    options = ["recipe.epochs=1", "model.width=8", "members.seed=[0]", "processes=1"]
+    options = ["study=first_look", "recipe.epochs=1", "model.width=8", "members.seed=[0]", "processes=1"]
     assert run(*options, "output=whole").status == 0
     assert run(*options, "output=cut", "job.shards=3").status == 0
     whole, cut = (pd.read_csv(tmp_path / f"{name}/first_look/members.csv") for name in ("whole", "cut"))
@@ -129,7 +136,7 @@ def test_shards_without_the_twin_train_it_and_do_not_report_it(run, tmp_path):
 
 
 def test_noisy_members_without_their_baseline_have_the_same_numbers(run, tmp_path):
-    options = ["recipe.epochs=1", "model.width=8", "members.seed=[0]", "processes=1"]
+    options = ["study=first_look", "recipe.epochs=1", "model.width=8", "members.seed=[0]", "processes=1"]
     assert run(*options, "output=whole").status == 0
     assert run(*options, "output=noisy", "members.none=false").status == 0
     whole, noisy = (results(tmp_path / name / "first_look")["members.csv"] for name in ("whole", "noisy"))
