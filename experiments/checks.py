@@ -149,3 +149,17 @@ def typed_section(section_class: type[S], section: str, config: Any) -> S:
     Raises ConfigError as `check_section` does.
     """
     return section_class(**check_section(section, config, rules_of(section_class)))
+
+
+def optional_section(section_class: type[S], section: str, config: Any) -> S | None:
+    """Return a section whose `name` may be none as `typed_section` does; None for that, or where it is missing.
+
+    Raises ConfigError as `check_section` does.
+    """
+    if config is None:
+        return None
+    name = rules_of(section_class)["name"]
+    if config.get("name") != "none" and name.accepts(config.get("name")):
+        return typed_section(section_class, section, config)
+    check_section(section, config, {"name": name})
+    return None

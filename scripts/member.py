@@ -13,8 +13,8 @@ The study must have been trained with members.save=true.
 
 import argparse
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,22 +24,23 @@ from torch import Tensor, nn
 from analysis.audit import MultiplicativeNoise
 from analysis.audit.printed import print_audit
 from analysis.command import check_paths
-from analysis.schema import MEMBER_KEY, typed_row
+from analysis.schema import MEMBER_KEY
 from analysis.theory.noises import DROPOUT
 from experiments.checks import ConfigError
 from experiments.command import exit_status
-from experiments.data import ImageFiles
+from experiments.data import Data, ImageFiles
+from experiments.jobs.chunk import build_stack
 from experiments.jobs.job_data import cached_data
 from experiments.members import Member, member_of
-from experiments.members.__main__ import typed_selection
 from experiments.networks import build_network
 from experiments.networks.network import Network
+from experiments.settings.config import Job
 from experiments.study.admission import check_same_data
-from experiments.study.inventory import take_inventory
 from experiments.study.part import Part, read_job
-from experiments.study.tables import read_table
+from experiments.study.selection import select_rows
 from experiments.study.weights import read_weights
 from experiments.training.augment import measured_data
+from experiments.training.stack import ChunkNoise
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class LoadedMember(NamedTuple):
     test: Batches
 
 
+class LoadedStack(NamedTuple):
+    """Trained members side by side, as `experiments.measuring` takes them, and the data they were measured on."""
+
+    job: Job
+    members: list[Member]
+    stack: Network
+    noise: ChunkNoise
+    data: Data
+
+
 def load_member(study: str | Path, **columns: object) -> LoadedMember:
     """Return the one member of a study that has these values in these columns, in eval mode.
 
@@ -79,45 +90,70 @@ def load_member(study: str | Path, **columns: object) -> LoadedMember:
         ConfigError: none or several members have these values; the weights were not saved, or are not as they
             were written; the data are not those that the member was trained on.
     """
-    selection = [f"{column}={value}" for column, value in columns.items()]
-    part, member = _find(Path(study), selection)
+    part, member = _one(Path(study), _selection(columns))
     job = read_job(part.folder)
-    data = cached_data(job.data)
-    check_same_data(Path(study), {data.name: data.fingerprint})
+    data = _data(Path(study), job)
     network = build_network(job.model, data.sample_shape, data.classes, member.seed)
     network.load_state_dict(read_weights(part.folder, member, part.weights))
     _put_noise_in_place(network, member)
-    measured, size = measured_data(data, job.recipe), job.recipe.batch_size
+    size = job.recipe.batch_size
     return LoadedMember(
         network.eval(),
-        Batches(measured.train_inputs, measured.train_labels, size),
-        Batches(measured.test_inputs, measured.test_labels, size),
+        Batches(data.train_inputs, data.train_labels, size),
+        Batches(data.test_inputs, data.test_labels, size),
     )
 
 
-def _find(study: Path, selection: list[str]) -> tuple[Part, Member]:
+def load_stack(study: str | Path, **columns: object) -> LoadedStack:
+    """Return all members of a study that have these values in these columns, side by side and in their order.
+
+    What the harness measures of trained members, interventions, transplants and the closure, can be measured anew.
+    Raises ConfigError as `load_member` does, and where the members are of several settings.
+    """
+    study, selection = Path(study), _selection(columns)
+    found = {
+        member_of(row): part for part, row in select_rows(study, selection) if member_of(row) in part.saved
+    }
+    settings = sorted({part.setting for part in found.values()})
+    if len(settings) != 1:
+        several = f"members of several settings ({', '.join(settings)})" if settings else _WITHOUT_WEIGHTS
+        raise ConfigError(f"{' '.join(selection)}: {study} holds {several}")
+    members = sorted(found, key=lambda member: member.order)
+    job = replace(read_job(found[members[0]].folder), members=members)
+    data = _data(study, job)
+    stack, noise = build_stack(job, members, data)
+    states = [read_weights(found[m].folder, m, found[m].weights) for m in members]
+    stack.load_state_dict({name: torch.stack([state[name] for state in states]) for name in states[0]})
+    return LoadedStack(job, members, stack, noise, data)
+
+
+_WITHOUT_WEIGHTS = (
+    "no weights of such members; the study's command with members.save=true trains them again and keeps them"
+)
+
+
+def _selection(columns: Mapping[str, object]) -> list[str]:
+    return [f"{column}={value}" for column, value in columns.items()]
+
+
+def _data(study: Path, job: Job) -> Data:
+    """Return the data of a job as its members were measured on them. Raises ConfigError for other data."""
+    data = cached_data(job.data)
+    check_same_data(study, {data.name: data.fingerprint})
+    return measured_data(data, job.recipe)
+
+
+def _one(study: Path, selection: list[str]) -> tuple[Part, Member]:
     """Return the one member whose columns are as `selection` says, and a part that keeps its weights."""
-    values = typed_selection(selection)
-    rows = [
-        (part, typed_row(row))
-        for part in take_inventory(study).parts
-        for row in read_table(part.folder / "members.csv")
-    ]
-    found = [(part, row) for part, row in rows if all(row[key] in values[key] for key in values)]
-    named = " ".join(selection)
-    if not found:
-        raise ConfigError(f"{named}: {study} holds no such member")
+    found, named = select_rows(study, selection), " ".join(selection)
     for column in MEMBER_KEY:
-        if len(different := sorted({row[column] for _, row in found})) > 1:
+        if len(different := sorted({row[column] for _, row in found})) > 1:  # of one kind
             several = ", ".join(map(str, different))
             raise ConfigError(f"{named}: {study} holds several such members; say which {column}: {several}")
     for part, row in found:
         if (member := member_of(row)) in part.saved:
             return part, member
-    raise ConfigError(
-        f"{named}: {study} keeps no weights of this member; the study's command with members.save=true trains it "
-        "again and does"
-    )
+    raise ConfigError(f"{named}: {study} holds {_WITHOUT_WEIGHTS}")
 
 
 def _put_noise_in_place(network: Network, member: Member) -> None:

@@ -6,10 +6,18 @@ import pytest
 import torch
 from torch import nn
 
+from analysis import schema
 from experiments.checks import ConfigError
+from experiments.measuring.interventions import intervene
+from experiments.measuring.measure import measure_train_mode
+from experiments.measuring.predicted import predicted_shift
+from experiments.measuring.shown import samples_at_once
+from experiments.measuring.transplant import COLUMNS, Twins, add_transplanted_errors, keep_twins
+from experiments.members import __main__ as members_command
+from experiments.members import member_of
 from experiments.study.tables import read_table
 from scripts import member as member_command
-from scripts.member import load_member
+from scripts.member import load_member, load_stack
 from tests.conftest import in_this_process
 from tests.experiments.command_line import results
 from tests.places import ROOT
@@ -70,6 +78,54 @@ def test_the_program_of_the_page_of_tables_runs(run, tmp_path, small, capsys):
     assert capsys.readouterr().out.startswith("tensor(0.")
 
 
+def test_closure_interventions_and_transplants_are_measured_anew_without_training(study):
+    job, members, stack, noise, data = load_stack(study)
+    inputs, labels = (
+        samples_at_once(of_all, noise.shapes) for of_all in (data.train_inputs, data.train_labels)
+    )
+    found = predicted_shift(stack, members, inputs, labels)
+    in_train = measure_train_mode(stack, members, noise, data, job.recipe, job.measure.draws)
+    judged = {"train": (data.train_inputs, data.train_labels), "test": (data.test_inputs, data.test_labels)}
+    seeds = [member.seed for member in members]
+    repaired = intervene(stack, seeds, in_train.norm_moments, inputs, noise.shapes, judged)
+    twins: Twins = {}
+    keep_twins(twins, stack, members)
+    rows = {
+        name: [schema.typed_row(row) for row in read_table(study / name)]
+        for name in ("members.csv", "layers.csv")
+    }
+    bare = {
+        name: [{key: value for key, value in row.items() if "_twin" not in key} for row in table]
+        for name, table in rows.items()
+    }
+    add_transplanted_errors(job, data, twins, bare, noise.shapes)
+    for index, (member, row, again) in enumerate(
+        zip(members, rows["members.csv"], bare["members.csv"], strict=True)
+    ):
+        assert member == member_of(row)
+        for column, values in repaired.members.items():
+            assert row[column] == pytest.approx(values[index].item(), nan_ok=True, rel=1e-5)
+        for column in COLUMNS.values():
+            assert again.get(column) == row.get(column)
+        assert (COLUMNS["shift"] in again) == (member.noise != "none")
+        for layer in rows["layers.csv"]:
+            if member_of(layer) == member:
+                columns = found[str(layer["layer_name"])]
+                for column in ("shift_ratio_predicted", "mean_shift_predicted"):
+                    assert layer[column] == pytest.approx(columns[column][index].item(), rel=1e-5, abs=1e-7)
+
+
+def test_weights_of_members_that_are_left_stay_when_others_are_dropped(study, tmp_path, monkeypatch, capsys):
+    drop = in_this_process(members_command.main, tmp_path, monkeypatch, capsys)
+    before = load_member(study, placement="before_bn", noise="uout").network.state_dict()
+    assert drop("out/kept", "drop", "noise=dropout").status == 0
+    after = load_member(study, placement="before_bn", noise="uout").network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert len(list(study.glob("jobs/*/weights/*"))) == 5
+    with pytest.raises(ConfigError, match="holds no such member"):
+        load_member(study, noise="dropout")
+
+
 @pytest.mark.parametrize(("noise", "variance"), [("dropout", 1.0), ("uout", 0.27), ("gaussian", 0.25)])
 def test_in_train_mode_its_noise_acts_where_and_as_in_training(study, noise, variance):
     strength = {"dropout": 0.5, "uout": 0.9, "gaussian": 0.5}[noise]
@@ -96,14 +152,14 @@ def test_members_without_their_weights_are_trained_again_to_the_same_numbers(run
     more = [*small, "study=late"]
     assert run(*more).status == 0
     before = results(tmp_path / "out" / "late")
-    with pytest.raises(ConfigError, match="keeps no weights of this member"):
+    with pytest.raises(ConfigError, match="holds no weights of such members"):
         load_member(tmp_path / "out" / "late", placement="none")
     ended = run(*more, "members.save=true", "members.dropout.rate=[0.5]")
     assert ended.status == 0
-    assert "grow: 0 of 3 members" not in ended.err
+    assert "grow" not in ended.err  # of these none was there with weights
     assert results(tmp_path / "out" / "late") == before
     assert load_member(tmp_path / "out" / "late", strength=0.5, placement="before_bn").network is not None
-    assert run(*more, "members.save=true").status == 0
+    assert "grow: 3 of 5 members are there; training 2" in run(*more, "members.save=true").err
     assert "all 5 members are there" in run(*more, "members.save=true").err
 
 

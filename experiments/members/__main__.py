@@ -8,11 +8,12 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.schema import MEMBER_KEY, TEXT, kind_of, typed_row
+from analysis.schema import MEMBER_KEY, typed_row
 from experiments.checks import ConfigError
 from experiments.command import exit_status
 from experiments.members import Member, member_of
@@ -21,12 +22,11 @@ from experiments.settings.config import Job
 from experiments.settings.plan import Plan
 from experiments.study.earlier import settle
 from experiments.study.environment import ENVIRONMENT
-from experiments.study.files import is_there
 from experiments.study.inventory import take_inventory
 from experiments.study.locks import study_lock
 from experiments.study.merge import merge_tables
-from experiments.study.part import LISTS, PARTS, Part, read_job, remove_part, rewrite_part
-from experiments.study.tables import read_table
+from experiments.study.part import LISTS, Part, read_job, remove_part, rewrite_part
+from experiments.study.selection import check_there, select_rows
 
 Selected = list[tuple[Part, set[Member]]]
 
@@ -50,9 +50,7 @@ def drop(study: Path, selection: Sequence[str]) -> int:
 
     Each part that holds some is written anew, all or nothing. Raises ConfigError when there are none.
     """
-    _check_there(study)
-    with study_lock(study):
-        settle(study)
+    with _kept(study):
         selected = _select(study, selection)
         commands = [_command(study), *(_command(part.folder) for part, _ in selected)]
         _drop(study, selected)
@@ -67,9 +65,7 @@ def rerun(study: Path, selection: Sequence[str]) -> int:
     They are trained in this process and those it starts, by the configuration that they were trained by. Raises
     ConfigError when there are none, or when this version would not take them for the same members.
     """
-    _check_there(study)
-    with study_lock(study):
-        settle(study)
+    with _kept(study):
         selected = _select(study, selection)
         plan = Plan(_jobs(study, selected), swept_keys=[])
         check_plan(plan)
@@ -77,38 +73,23 @@ def rerun(study: Path, selection: Sequence[str]) -> int:
         return complete(plan)
 
 
-def _check_there(study: Path) -> None:
-    if not is_there(study / PARTS):
-        raise ConfigError(f"{study}: no study; name its folder, for example outputs/variance_shift")
+@contextmanager
+def _kept(study: Path) -> Iterator[None]:
+    """Keep a study to this process, settled. Raises ConfigError for what is none, which is left as it is."""
+    check_there(study)
+    with study_lock(study):
+        settle(study)
+        yield
 
 
 def _select(study: Path, selection: Sequence[str]) -> Selected:
-    """Return each part that holds members as all of `selection` says, and which."""
-    values = typed_selection(selection)
-    selected: Selected = []
-    for part in take_inventory(study).parts:
-        rows = [typed_row(row) for row in read_table(part.folder / "members.csv")]
-        if chosen := {member_of(row) for row in rows if all(row[key] in values[key] for key in values)}:
-            selected.append((part, chosen))
-    if not selected:
-        raise ConfigError(f"{' '.join(selection)}: {study} holds no such member")
-    return selected
-
-
-def typed_selection(selection: Sequence[str]) -> dict[str, set]:
-    """Return the values that each column may have, of arguments COLUMN=VALUE[,VALUE ...]. Raises ConfigError."""
-    return dict(map(_values, selection))
-
-
-def _values(argument: str) -> tuple[str, set]:
-    """Return the column that an argument names and the values that it allows, typed as the column is."""
-    column, _, text = argument.partition("=")
-    if column not in MEMBER_KEY:
-        raise ConfigError(f"{argument}: allowed is COLUMN=VALUE, COLUMN one of {', '.join(MEMBER_KEY)}")
-    try:
-        return column, {word if kind_of(column) == TEXT else float(word) for word in text.split(",")}
-    except ValueError as error:
-        raise ConfigError(f"{argument}: allowed are numbers") from error
+    """Return each part that holds members as `selection` says, and which."""
+    parts: dict[Path, Part] = {}
+    members: dict[Path, set[Member]] = {}
+    for part, row in select_rows(study, selection):
+        parts[part.folder] = part
+        members.setdefault(part.folder, set()).add(member_of(row))
+    return [(part, members[folder]) for folder, part in parts.items()]
 
 
 def _drop(study: Path, selected: Selected) -> None:

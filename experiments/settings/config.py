@@ -20,6 +20,7 @@ from experiments.checks import (
     not_allowed,
     null_or,
     one_of,
+    optional_section,
     ruled,
     typed_section,
 )
@@ -27,10 +28,10 @@ from experiments.data import DataSettings, check_data_config
 from experiments.members import Member, expand_members
 from experiments.networks import NETWORKS, ModelSettings, check_model_config
 from experiments.settings.device import DEVICE
-from experiments.settings.logger import WandbSettings, check_logger_config
+from experiments.settings.logger import WandbSettings
 from experiments.settings.recipe import Recipe, check_recipe_config
 from experiments.settings.shards import shard_members
-from experiments.settings.until import Until, check_until_config
+from experiments.settings.until import Until
 
 # What a job computes; everything else says only where and how fast.
 RESULT_KEYS = ("data", "model", "recipe", "members", "measure")
@@ -174,7 +175,6 @@ def make_job(config: Mapping[str, Any]) -> Job:
     if recipe.precision != "float32" and not NETWORKS[model.name].needs_images:
         why = "is computed as you wrote it" if NETWORKS[model.name].is_foreign else "has no convolution"
         raise not_allowed("recipe.precision", recipe.precision, f"float32, because {model.name} {why}")
-    logger = check_logger_config(config["logger"])
     measure = typed_section(Measure, "measure", WITHOUT_KEY | dict(config["measure"]))
     cut = typed_section(Cut, "job", WHOLE | dict(config["job"] or {}))
     members = expand_members(config["members"], recipe.lr, recipe.weight_decay)
@@ -191,8 +191,8 @@ def make_job(config: Mapping[str, Any]) -> Job:
         recipe=recipe,
         spec=config["members"],
         measure=measure,
-        logger=logger,
-        until=check_until_config(config["until"]),
+        logger=optional_section(WandbSettings, "logger", config["logger"]),
+        until=optional_section(Until, "until", config["until"]),
         **{key: config[key] for key in ("study", "output", "device", "processes", "chunk")},
         cut=cut,
         members=own,

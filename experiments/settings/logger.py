@@ -1,13 +1,12 @@
 """The logger's section of the configuration."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.checks import Rule, check_section, null_or, one_of, ruled, typed_section
+from experiments.checks import Rule, null_or, one_of, ruled, typed_section
 from experiments.settings.options import CONF
 
 PROJECT = Rule(
@@ -18,26 +17,16 @@ ENTITY = Rule(
     "the name of a user or team: letters, digits and _ -",
     lambda value: isinstance(value, str) and re.fullmatch(r"[\w-]{1,128}", value, re.ASCII) is not None,
 )
-NAME = one_of("none", "wandb")
 
 
 @dataclass(frozen=True)
 class WandbSettings:
     """The section `logger` of a configuration that logs to W&B."""
 
-    name: str = ruled(NAME)
+    name: str = ruled(one_of("none", "wandb"))
     mode: str = ruled(one_of("offline", "online"))
     project: str = ruled(PROJECT)
     entity: str | None = ruled(null_or(ENTITY, "W&B's default for the account"))
-
-
-def check_logger_config(config: Mapping[str, Any] | None) -> WandbSettings | None:
-    """Return the section `logger` of the configuration; None where nothing is logged. Raises ConfigError."""
-    if config is not None and config.get("name") == "wandb":
-        return typed_section(WandbSettings, "logger", config)
-    if config is not None:
-        check_section("logger", config, {"name": NAME})
-    return None
 
 
 def wandb_settings(**changes: Any) -> WandbSettings:

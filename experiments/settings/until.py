@@ -1,16 +1,14 @@
 """The section `until` of the configuration: how far a study goes on by itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from analysis.schema import CLAIMS
-from experiments.checks import Rule, check_section, is_whole, null_or, one_of, ruled, typed_section
+from experiments.checks import Rule, is_whole, null_or, one_of, ruled
 
 LOOKS = (10, 20, 40)
 """Seeds at which verdicts are looked at, declared before any is trained."""
 
-NAME = one_of("none", "decided")
 NAMES = Rule(
     f"a list of {CLAIMS[0]} to {CLAIMS[-1]}, such as [{CLAIMS[0]}]",
     lambda value: isinstance(value, list) and len(value) > 0 and set(value) <= set(CLAIMS),
@@ -25,7 +23,7 @@ MOST = Rule(
 class Until:
     """The section `until` of a study that goes on until its claims are decided."""
 
-    name: str = ruled(NAME)
+    name: str = ruled(one_of("none", "decided"))
     claims: Sequence[str] | None = ruled(null_or(NAMES, "all that the study can test"))
     most: int = ruled(MOST)
 
@@ -33,12 +31,3 @@ class Until:
     def looks(self) -> list[int]:
         """The numbers of seeds at which this study is looked at, at most three."""
         return [*(seeds for seeds in LOOKS if seeds < self.most), self.most]
-
-
-def check_until_config(config: Mapping[str, Any] | None) -> Until | None:
-    """Return the section `until` of the configuration; None where nobody asks for more. Raises ConfigError."""
-    if config is not None and config.get("name") == "decided":
-        return typed_section(Until, "until", config)
-    if config is not None:
-        check_section("until", config, {"name": NAME})
-    return None

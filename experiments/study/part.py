@@ -152,7 +152,7 @@ def put_in_place(work: Path) -> None:
     """Move a part from where it was made to its place, once it is whole; else do nothing.
 
     What lies there is in the way: nothing is trained again that the study holds, so that it is damaged, holds
-    failures alone, or is what this part was rewritten from.
+    failures alone, lacks weights that this part has, or is what this part was rewritten from.
     """
     if not has_ended(work / NEW):
         return

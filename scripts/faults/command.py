@@ -79,11 +79,15 @@ def fork_command(
 
 
 def workers(main: int) -> list[int]:
-    """Return the worker processes of the command whose process is `main`: children of a child."""
+    """Return the worker processes of the command whose process is `main`: children of its server of processes.
+
+    The server has other children too, which imports start and which end at once; they are other programs.
+    """
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+            if b"forkserver" in (stat.parent / "cmdline").read_bytes():
+                parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
     return [pid for pid, parent in parents.items() if parents.get(parent) == main]
 
 

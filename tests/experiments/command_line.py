@@ -33,19 +33,24 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "experiments.run", *arguments]
 
 
-@contextmanager
-def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen]:
-    """The command line in `folder`, the leader of a process group of its own."""
-    process = subprocess.Popen(
-        command(*arguments),
+def of_its_own(folder: Path, words: list[str], **options) -> subprocess.Popen:
+    """A program of these words in `folder`, the leader of a process group of its own."""
+    return subprocess.Popen(
+        words,
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        **options,
     )
-    with process:
+
+
+@contextmanager
+def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen]:
+    """The command line in `folder`."""
+    with of_its_own(folder, command(*arguments)) as process:
         try:
             yield process
         finally:

@@ -17,7 +17,7 @@ from analysis.tables import Study, read_study
 from experiments.checks import ConfigError
 from experiments.run import run_study
 from tests.conftest import files_below
-from tests.experiments.command_line import results, wait_for
+from tests.experiments.command_line import of_its_own, results, wait_for
 from tests.places import CONF, ROOT
 
 KEYS = {
@@ -66,18 +66,9 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 def script(folder: Path, text: str, *arguments: str, **options) -> subprocess.Popen:
-    """A script that has no guard around what it does, in a process group of its own."""
+    """A script that has no guard around what it does."""
     (folder / "script.py").write_text(text)
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        **options,
-    )
+    return of_its_own(folder, [sys.executable, *arguments], **options)
 
 
 @pytest.mark.parametrize("arguments", [["script.py"], ["-"]], ids=["a file", "stdin"])

@@ -90,7 +90,7 @@ def test_help_lists_what_is_there_with_the_keys_it_has(run, own):
     assert re.search(r"\bmine\b", ended.out)
     assert re.search(r"\bnoisy\b", ended.out)
     sweeps, noisy = (run("--help", topic, "--config-dir", own.name).out for topic in ("sweep", "data=noisy"))
-    assert "  mine                Two widths of mine\n" in sweeps
+    assert re.search(r"\n  mine +Two widths of mine\n", sweeps)
     assert re.search(r"data\.features=16 +of my own\n", noisy)
 
 
