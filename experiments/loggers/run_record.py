@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from experiments.checks import regular_file
 
 Cell = str | int | float
 Row = dict[str, Cell]
+
+# Horizontal axes. Lists and charts are in the order of the alphabet, where these come last.
+EPOCH, LAYER, STRENGTH = "x/epoch", "x/layer", "x/strength"
 
 
 @dataclass(frozen=True)
@@ -60,3 +64,10 @@ class RunRecord:
             }
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def study_run_id(kind: str, study: Path) -> str:
+    """Return the identifier of the one run of this kind that a study has."""
+    name = study.resolve().name
+    readable = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)[:40]
+    return f"{kind}-{readable}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"

@@ -1,15 +1,13 @@
 """The one run of W&B that shows a study as a whole: means over seeds, error by strength, the report's figures."""
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.theory.noises import FAMILIES
 from experiments.checks import regular_file
-from experiments.loggers.run_record import Lines, Row, RunRecord
+from experiments.loggers.run_record import Lines, Row, RunRecord, study_run_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,9 +40,8 @@ def study_record(
                     f"{title}, by {noise} {family.strength_name}", axis, lines
                 )
                 history += _rows(lines, axis, prefix)
-    name = re.sub(r"[^\w.-]+", "-", study, flags=re.ASCII)[:40]
     return RunRecord(
-        run_id=f"report-{name}-{hashlib.sha256(study.encode()).hexdigest()[:10]}",
+        run_id=study_run_id("report", folder),
         name=f"{study}: report",
         group=study,
         job_type="report",
