@@ -12,6 +12,7 @@ from typing import Any
 from experiments.checks import ConfigError
 from experiments.command import exit_status
 from experiments.loggers.login import login_problem
+from experiments.loggers.run_record import EPOCH, LAYER
 from experiments.settings.logger import wandb_settings
 
 NAME = "Variance shift"
@@ -120,7 +121,7 @@ def sections() -> list[Any]:
             over_layers("Shift ratio", "shift_ratio"),
             over_layers("max(ratio, 1/ratio)", "shift_magnitude"),
             over_layers("This layer's own noise", "local_ratio"),
-            panels.WeavePanelSummaryTable(table_name="tables/layers"),
+            panels.WeavePanelSummaryTable(table_name="views/layers"),
         ],
         "How well does theory predict each layer?": [
             measured_by_law("First layer", "local_ratio/1"),
@@ -154,12 +155,12 @@ def sections() -> list[Any]:
 
 def over_layers(title: str, metric: str) -> Any:
     """Return a line a placement over the BN layers, with standard errors over its runs."""
-    return _lines(title, "layer_index", f"layer/{metric}", "BN layer, 1 is the shallowest", **MEAN)
+    return _lines(title, LAYER, f"layer/{metric}", "BN layer, 1 is the shallowest", **MEAN)
 
 
 def over_training(title: str, metric: str) -> Any:
     """Return the lines of training, over epochs."""
-    return _lines(title, "epoch", f"training/{metric}", "epoch")
+    return _lines(title, EPOCH, f"training/{metric}", "epoch")
 
 
 def _lines(title: str, x: str, y: str, title_x: str, **averaging: str) -> Any:

@@ -41,7 +41,7 @@ PATH = re.compile(r"\.?[\w-][\w.-]*(/[\w.-]+)+/?|[\w-]+/")
 OPTION = re.compile(r"\+?[a-z][a-z_]*([./][a-z_]+)*=\S+")
 COMMAND = re.compile(r"(\.venv/bin/)?python -m \S|scripts/\w|pip install|wandb [a-z]")
 # What W&B's runs hold under names with a slash.
-WANDB_NAMES = {"layer/...", "shift_ratio/1", "tables/layers"}
+WANDB_NAMES = {"layer/...", "shift_ratio/1", "views/layers"}
 LONGEST_LINE = 120
 
 

@@ -1,6 +1,6 @@
 """How a chunk's training goes, as lines of a file that whoever shows it reads while training goes on.
 
-STUDY/.work/PART/live/CHUNK.jsonl    a line an epoch: {"axis": "epoch", "at": 3, "training": {GROUP: loss}}
+STUDY/.work/PART/live/CHUNK.jsonl    a line an epoch: {"axis": "epoch", "at": 3, "loss": {GROUP: 0.2}}
 
 A group is the members of a chunk that differ by their seed alone; a value is their mean, without diverged ones.
 Only the process that trains a chunk writes its file, and that it cannot be written stops no training.
@@ -23,7 +23,7 @@ from experiments.study.rows import Row
 
 FOLDER = "live"
 # Columns that are shown: their section.
-OF_EPOCHS = {"train_loss": "training", "test_error": "error"}
+OF_EPOCHS = {"train_loss": "loss", "test_error": "error"}
 
 
 def begin_logs(job: Job) -> None:

@@ -20,6 +20,7 @@ from experiments.loggers.run_record import study_run_id
 from experiments.settings.config import Job
 
 LONGEST = 3600  # seconds that an export may take; uploads give up by themselves long before
+BEGINS_AFTER = 60  # seconds of training that are not shown: to start W&B is the work of one or two
 PATIENCE = 30  # seconds that what shows training may take to end, once training has
 
 
@@ -41,6 +42,7 @@ def shown_live(job: Job, labels: Mapping[str, str]) -> Iterator[None]:
         yield
         return
     command = [sys.executable, "-m", "experiments.loggers.watch", str(job.folder), *_options(job)]
+    command += ["--begins-after", str(BEGINS_AFTER)]
     pipe = subprocess.PIPE
     watch = subprocess.Popen(
         command, env=wandb_environment(), stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True
@@ -56,6 +58,7 @@ def shown_live(job: Job, labels: Mapping[str, str]) -> Iterator[None]:
             errors = watch.communicate(timeout=PATIENCE)[1]
         except subprocess.TimeoutExpired:
             watch.kill()
+            watch.communicate()
             errors = f"no end within {PATIENCE} s"
         if watch.returncode != 0:
             reason = (errors.strip().splitlines() or [f"status {watch.returncode}"])[-1]

@@ -12,7 +12,11 @@ from experiments.loggers.run_record import Lines, Row, RunRecord, study_run_id
 if TYPE_CHECKING:
     import pandas as pd
 
-DRAWN = {"test_error": "Test error in percent", "shift_ratio": "Shift ratio, mean over layers"}
+# Of the means: the section of the run in which a column is drawn, and its title.
+DRAWN = {
+    "test_error": ("error", "Test error in percent"),
+    "shift_ratio": ("shift", "Shift ratio, mean over layers"),
+}
 
 
 def study_record(
@@ -30,16 +34,15 @@ def study_record(
     axes: dict[str, str] = {}
     pictures: dict[str, Lines] = {}
     for noise, family in FAMILIES.items():
-        axis = f"{noise}_{family.strength_name}"
-        for column, title in DRAWN.items():
-            lines = _lines(means, noise, column)
+        axis = f"x/{noise} {family.strength_name}"
+        for column, (section, title) in DRAWN.items():
+            lines = {f"{section}/{name} {noise}": line for name, line in _lines(means, noise, column).items()}
             if lines:
-                prefix = f"{column}_by_{axis}"
-                axes[f"{prefix}/*"] = axis
-                pictures[f"tables/{prefix}"] = Lines(
+                axes |= dict.fromkeys(lines, axis)
+                pictures[f"views/{section} by {noise} {family.strength_name}"] = Lines(
                     f"{title}, by {noise} {family.strength_name}", axis, lines
                 )
-                history += _rows(lines, axis, prefix)
+                history += _rows(lines, axis)
     return RunRecord(
         run_id=study_run_id("report", folder),
         name=f"{study}: report",
@@ -56,7 +59,7 @@ def study_record(
         history=history,
         axes=axes,
         summary={f"members_{status}": int(count) for status, count in counts.items()},
-        tables={"tables/means": [_filled(row) for row in means.to_dict("records")]},
+        tables={"views/means": [_filled(row) for row in means.to_dict("records")]},
         pictures=pictures,
         images={f"figures/{path.stem}": path for path in sorted(folder.glob("report/*.png"))},
     )
@@ -68,23 +71,23 @@ def _lines(means: "pd.DataFrame", noise: str, column: str) -> dict[str, list[tup
     lines: dict[str, list[tuple[float, float]]] = {}
     for values, rows in means.groupby(network, dropna=False, sort=False):
         words = [
-            f"{key}{value}" if key in ("width", "depth") else f"{value}"
+            f"{key} {value}" if key in ("width", "depth") else f"{value}"
             for key, value in zip(network, values, strict=True)
         ]
         known = rows[rows[column].notna()]
         baseline = known[known["noise"] == "none"]
         for placement, placed in known[known["noise"] == noise].groupby("placement", sort=False):
             xs, ys = (list(baseline[name]) + list(placed[name]) for name in ("strength", column))
-            lines["-".join([*words, f"{placement}"])] = list(zip(map(float, xs), map(float, ys), strict=True))
+            lines[" ".join([f"{placement}", *words])] = list(zip(map(float, xs), map(float, ys), strict=True))
     return lines
 
 
-def _rows(lines: dict[str, list[tuple[float, float]]], axis: str, prefix: str) -> list[Row]:
+def _rows(lines: dict[str, list[tuple[float, float]]], axis: str) -> list[Row]:
     """Return a row for each place on the axis, with the value of every line that has one there."""
     rows: dict[float, Row] = {}
     for name, points in lines.items():
         for x, y in points:
-            rows.setdefault(x, {axis: x})[f"{prefix}/{name}"] = y
+            rows.setdefault(x, {axis: x})[name] = y
     return [rows[x] for x in sorted(rows)]
 
 

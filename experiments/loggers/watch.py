@@ -2,8 +2,8 @@
 
 It reads the logs of the chunks every few seconds and adds what is new. Its curves are
 
-    error/GROUP, training/GROUP    test error in percent and training loss, over epochs
-    shift/GROUP                    the shift ratio over BN layers, as soon as a chunk has been measured
+    loss/GROUP, error/GROUP    training loss and test error in percent, over epochs
+    shift/GROUP                the shift ratio over BN layers, as soon as a chunk has been measured
 
 where a group is the members of a job that differ by their seed alone, and its curve that of the first chunk which
 reports it. It works at low priority, and begins late: a study that is over sooner is not held up by it at all.
@@ -28,7 +28,6 @@ from experiments.loggers.run_record import EPOCH, LAYER, Row, RunRecord, study_r
 from experiments.loggers.upload import PATIENCE
 from experiments.settings.logger import WandbSettings, wandb_settings
 
-BEGINS_AFTER = 3.0
 EVERY = 2.0  # seconds between two looks at the logs, and as long until what is logged is on disk
 AXES = {"epoch": EPOCH, "layer": LAYER}
 NICENESS = 10
@@ -90,7 +89,7 @@ def begin_live_run(study: Path, destination: WandbSettings) -> Any:
         tags=["live"],
         config={"study": study.resolve().name},
         history=[],
-        axes={"error/*": EPOCH, "training/*": EPOCH, "shift/*": LAYER},
+        axes={"error/*": EPOCH, "loss/*": EPOCH, "shift/*": LAYER},
         summary={},
     )
     wandb_folder(study).mkdir(exist_ok=True)
@@ -128,7 +127,7 @@ def main() -> int:
     parser.add_argument("--online", action="store_true")
     parser.add_argument("--project")
     parser.add_argument("--entity")
-    parser.add_argument("--begins-after", type=float, default=BEGINS_AFTER, metavar="SECONDS")
+    parser.add_argument("--begins-after", type=float, default=0.0, metavar="SECONDS")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study decides; its end is that of stdin
     if hasattr(os, "nice"):

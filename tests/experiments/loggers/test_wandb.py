@@ -44,9 +44,9 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
     (report,) = run_folders(study, "report-*")
     header = run_header(report)
     assert (header["display_name"], header["job_type"]) == ("first_look: report", "report")
-    by_rate = history(report).dropna(subset=["dropout_rate"]).set_index("dropout_rate")
+    by_rate = history(report).dropna(subset=["x/dropout rate"]).set_index("x/dropout rate")
     for placement in ("before_bn", "before_weight"):
-        line = by_rate[f"test_error_by_dropout_rate/width8-{placement}"].dropna()
+        line = by_rate[f"error/{placement} width 8 dropout"].dropna()
         own = members[members.placement.isin(["none", placement])].set_index("strength").test_error
         pd.testing.assert_series_equal(line, own.sort_index(), check_names=False)
 
@@ -88,18 +88,18 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
     assert list(table_of(folder, "flips")["sample"]) == list(own_flips["sample"]) != []
 
     logged = history(folder)
-    curve = logged.dropna(subset=["epoch"]).set_index("epoch")
+    curve = logged.dropna(subset=["x/epoch"]).set_index("x/epoch")
     own_epochs = epochs[epochs.placement == "before_weight"].set_index("epoch")
     assert list(curve.index) == [1, 2]
     assert list(curve["training/train_loss"]) == list(own_epochs.train_loss)
     assert list(curve["training/learning_rate"]) == list(own_epochs.learning_rate)
-    over_layers = logged.dropna(subset=["layer_index"]).set_index("layer_index")
+    over_layers = logged.dropna(subset=["x/layer"]).set_index("x/layer")
     assert list(over_layers["layer/shift_ratio"]) == list(own_layers.shift_ratio)
     over_strength = logged.dropna(subset=["test_error"])
-    assert list(over_strength[["strength", "test_error"]].iloc[0]) == [0.5, member["test_error"]]
+    assert list(over_strength[["x/strength", "test_error"]].iloc[0]) == [0.5, member["test_error"]]
 
     # A run is what is needed to look at it and to upload it, and nothing more.
-    media = list(folder.glob("files/media/table/tables/*.table.json"))
+    media = list(folder.glob("files/media/table/views/*.table.json"))
     assert len(media) == 3  # layers, flips, and the picture's lines
     expected = {folder / f"run-{run_id(folder)}.wandb", folder / "record.sha256", *media}
     assert {path for path in folder.rglob("*") if path.is_file()} == expected
@@ -111,7 +111,7 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
 
 
 def table_of(folder: Path, name: str) -> pd.DataFrame:
-    (path,) = folder.glob(f"files/media/table/tables/{name}_*.table.json")
+    (path,) = folder.glob(f"files/media/table/views/{name}_*.table.json")
     content = json.loads(path.read_text())
     return pd.DataFrame(content["data"], columns=content["columns"])
 

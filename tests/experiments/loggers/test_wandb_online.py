@@ -73,7 +73,7 @@ def test_every_member_arrives_once_with_the_values_of_the_tables(run, tmp_path, 
         ]
         assert arrived.attributes["displayName"].endswith("seed 0")
         assert arrived.summary["test_error"] == member.test_error
-        losses = [row["training/train_loss"] for row in arrived.history.values() if "epoch" in row]
+        losses = [row["training/train_loss"] for row in arrived.history.values() if "x/epoch" in row]
         assert losses == list(epochs_of(study, member.placement).train_loss)
 
     # What has arrived is not sent again; what is sent again does not become another run.
