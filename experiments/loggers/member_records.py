@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from analysis.schema import IDENTITY, MEMBER_KEY, RECIPE, typed_row
 from analysis.theory.noises import NO_NOISE, family
 from experiments.checks import regular_file
-from experiments.loggers.run_record import EPOCH, LAYER, STRENGTH, Lines, Row, RunRecord
+from experiments.loggers.run_record import EPOCH, LAYER, STRENGTH, Lines, Row, RunRecord, plain
 from experiments.members import Member, member_of
 from experiments.settings.config import DATA_KEYS_WITHOUT_EFFECT, RESULT_KEYS, without
 from experiments.study.part import read_config
@@ -111,7 +110,7 @@ def _member_record(
 def _readable_identifier(member: Row) -> str:
     """Return the first part of a run's identifier; lists cut it short, so what tells members apart comes first."""
     words = " ".join([_noise(member), *_size(member)[:1], f"seed {member['seed']}"])
-    return re.sub(r"[^\w.-]+", "-", words, flags=re.ASCII)
+    return plain(words)
 
 
 def _name(member: Row, name_recipe: bool, name_samples: bool) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.checks import regular_file
-from experiments.loggers.run_record import RunRecord
+from experiments.loggers.run_record import RunRecord, plain
 from experiments.settings.logger import WandbSettings
 
 if TYPE_CHECKING:
@@ -136,6 +136,12 @@ def _write_run(study: Path, record: RunRecord, destination: WandbSettings) -> Pa
             if isinstance(table, wandb.Table):
                 table.bind_to_run(run, table_key, run.step)
         run.log(media)
+    for kind, paths in record.artifacts.items():
+        artifact = wandb.Artifact(f"{plain(record.group)}-{kind}", type=kind)
+        for path in paths:
+            # As it is: a copy would lie in the home folder until somebody uploads it.
+            artifact.add_file(str(path.resolve()), str(path.relative_to(study)), policy="immutable")
+        run.log_artifact(artifact)
     run.summary.update(record.summary)
     run.finish(exit_code=record.exit_code)
     for name in OF_NO_USE:

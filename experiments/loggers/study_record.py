@@ -25,16 +25,20 @@ def study_record(
     """Return what the run of job type `report` of the study in `folder` holds.
 
     `counts` are its members by status, `networks` the names of its networks, `means` the table of
-    `analysis.summary` by width. Its figures are those that `python -m analysis.report` left in the study's folder
-    `report`.
+    `analysis.summary` by width. Its figures and its artifact `report` are what `python -m analysis.report` left in
+    the study's folder `report`; its artifact `tables` is the study's.
     """
     study = folder.resolve().name
     environment = folder / "environment.json"
+    artifacts = {
+        "tables": sorted(folder.glob("*.csv")),
+        "report": sorted(path for path in folder.glob("report/**/*") if path.is_file()),
+    }
     history: list[Row] = []
     axes: dict[str, str] = {}
     pictures: dict[str, Lines] = {}
     for noise, family in FAMILIES.items():
-        axis = f"x/{noise} {family.strength_name}"
+        axis = f"x/{family.strength_name}"
         for column, (section, title) in DRAWN.items():
             lines = {f"{section}/{name} {noise}": line for name, line in _lines(means, noise, column).items()}
             if lines:
@@ -62,6 +66,7 @@ def study_record(
         tables={"views/means": [_filled(row) for row in means.to_dict("records")]},
         pictures=pictures,
         images={f"figures/{path.stem}": path for path in sorted(folder.glob("report/*.png"))},
+        artifacts={kind: files for kind, files in artifacts.items() if files},
     )
 
 

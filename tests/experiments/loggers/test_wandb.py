@@ -44,7 +44,7 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
     (report,) = run_folders(study, "report-*")
     header = run_header(report)
     assert (header["display_name"], header["job_type"]) == ("first_look: report", "report")
-    by_rate = history(report).dropna(subset=["x/dropout rate"]).set_index("x/dropout rate")
+    by_rate = history(report).dropna(subset=["x/rate"]).set_index("x/rate")
     for placement in ("before_bn", "before_weight"):
         line = by_rate[f"error/{placement} width 8 dropout"].dropna()
         own = members[members.placement.isin(["none", placement])].set_index("strength").test_error
