@@ -142,6 +142,10 @@ def sections() -> list[Any]:
             scatter("Training error, eval() minus train(), by strength", "strength", "mode_gap"),
             bars("Training error, eval() minus train(), by placement", "mode_gap"),
         ],
+        "How goes training that still runs?": [
+            every_curve("Training loss", EPOCH, "loss"),
+            every_curve("Shift ratio over BN layers", LAYER, "shift"),
+        ],
         "How did training go?": [
             over_training("Training loss", "train_loss"),
             over_training("Learning rate", "learning_rate"),
@@ -151,6 +155,12 @@ def sections() -> list[Any]:
         ],
     }
     return [workspaces.Section(name=name, panels=shown, is_open=True) for name, shown in placed.items()]
+
+
+def every_curve(title: str, x: str, section: str) -> Any:
+    """Return the lines of all curves in a section of the run that shows a study while it trains."""
+    _, panels = workspace_library()
+    return panels.LinePlot(title=title, x=x, metric_regex=f"^{section}/.*")
 
 
 def over_layers(title: str, metric: str) -> Any:

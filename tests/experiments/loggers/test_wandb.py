@@ -13,6 +13,7 @@ from scripts.export_wandb import main as export
 from tests.analysis import synthetic
 from tests.conftest import IDENTITY, files_below
 from tests.experiments.loggers.wandb_runs import (
+    artifacts,
     history,
     inspect,
     nobody_is_logged_in,  # noqa: F401
@@ -49,6 +50,15 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
         line = by_rate[f"error/{placement} width 8 dropout"].dropna()
         own = members[members.placement.isin(["none", placement])].set_index("strength").test_error
         pd.testing.assert_series_equal(line, own.sort_index(), check_names=False)
+
+    # In lists, which are in the order of the alphabet, errors and ratios come first and the sizes of tables last.
+    listed = [key.split("/")[0] for key in sorted(inspect(report)["summary"]) if key[0] != "_"]
+    assert list(dict.fromkeys(listed)) == ["error", "members_ok", "shift", "views", "x"]
+    (kept,) = artifacts(report)
+    assert (kept["name"], kept["type"]) == ("first_look-tables", "tables")
+    assert {entry["path"]: Path(entry["local_path"]) for entry in kept["manifest"]["contents"]} == {
+        path.name: path for path in study.resolve().glob("*.csv")
+    }
 
     of_member = members.placement == "before_weight"
     (member,) = members[of_member].to_dict("records")

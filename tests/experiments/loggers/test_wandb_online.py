@@ -12,8 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments.loggers.chunk_log import ChunkLog
+from tests.experiments.loggers.test_live import RECORDS, WANDB, waiting_for, watching
 from tests.experiments.loggers.wandb_runs import inspect, nobody_is_logged_in, run_folders, run_ids  # noqa: F401
 from tests.experiments.loggers.wandb_server import KEY, Server, serving
+from tests.experiments.study.small_study import make
 from tests.places import ROOT
 
 ONLINE = ["logger=wandb", "logger.mode=online", "members.dropout.rate=[0.5]", "recipe.epochs=2"]
@@ -175,3 +178,26 @@ def test_killed_while_logging_the_tables_are_whole_and_the_same_command_makes_th
     assert len(list(study.glob("wandb/*/record.sha256"))) == 16
     replaced = [folder for folder in run_folders(study) if folder / "record.sha256" not in complete]
     assert inspect(replaced[0])["state"] == "finished"
+
+
+@pytest.mark.long
+def test_online_the_curves_arrive_while_training_goes_on_in_one_run_a_study(tmp_path, server):
+    job = make(tmp_path / "s", logger=WANDB)
+    log = ChunkLog(job, job.members)
+    log.add_epochs(RECORDS[:2])
+
+    def losses() -> list[float]:
+        runs = [run for name, run in server.runs.items() if name.startswith("live-s-")]
+        return [row["loss/no noise"] for run in runs for row in run.history.values()]
+
+    with watching(job.folder, "--online") as process:
+        waiting_for(lambda: losses() == [2.0, 1.0])
+        process.kill()
+    with watching(job.folder, "--online") as process:
+        waiting_for(
+            lambda: len(server.runs) == 1 and max(run.beginnings for run in server.runs.values()) == 2
+        )
+        log.add_epochs(RECORDS)
+    assert process.returncode == 0
+    assert losses() == [2.0, 1.0, pytest.approx(2 / 3)]
+    assert not list(job.folder.glob("wandb/*run-*"))
