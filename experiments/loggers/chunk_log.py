@@ -12,16 +12,15 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import isfinite
-from pathlib import Path
 from statistics import fmean
 
 from analysis.theory.noises import NO_NOISE, family
+from experiments.loggers.watch import FOLDER
 from experiments.members import Member
 from experiments.settings.config import Job
 from experiments.study.part import work_folder
 from experiments.study.rows import Row
 
-FOLDER = "live"
 # Columns that are shown: their section.
 OF_EPOCHS = {"train_loss": "loss", "test_error": "error"}
 
@@ -77,11 +76,6 @@ class ChunkLog:
             for group, indices in self._groups.items()
         }
         return {group: fmean(found) for group, found in known.items() if found}
-
-
-def log_files(study: Path) -> list[Path]:
-    """Return the logs of the chunks of a study that are trained, or were since its command began."""
-    return sorted(study.glob(f".work/*/{FOLDER}/*.jsonl"))
 
 
 def _groups(members: Sequence[Member]) -> dict[str, list[int]]:

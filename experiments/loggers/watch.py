@@ -7,6 +7,7 @@ It reads the logs of the chunks every few seconds and adds what is new. Its curv
 
 where a group is the members of a job that differ by their seed alone, and its curve that of the first chunk which
 reports it. It works at low priority, and begins late: a study that is over sooner is not held up by it at all.
+Nor does it import torch, which is more work than all the rest.
 """
 
 import argparse
@@ -22,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.checks import one_line
-from experiments.loggers.chunk_log import log_files
 from experiments.loggers.offline import begin_run, wandb_folder
 from experiments.loggers.run_record import EPOCH, LAYER, Row, RunRecord, study_run_id
 from experiments.loggers.upload import PATIENCE
 from experiments.settings.logger import WandbSettings, wandb_settings
 
+FOLDER = "live"  # of a part's work folder, with the logs of its chunks
 EVERY = 2.0  # seconds between two looks at the logs, and as long until what is logged is on disk
 AXES = {"epoch": EPOCH, "layer": LAYER}
 NICENESS = 10
@@ -77,6 +78,11 @@ class Logs:
             return []
         self._read[path] = begin + len(text) + len(newline)
         return [json.loads(line) for line in text.splitlines()]
+
+
+def log_files(study: Path) -> list[Path]:
+    """Return the logs of the chunks of a study that are trained, or were since its command began."""
+    return sorted(study.glob(f".work/*/{FOLDER}/*.jsonl"))
 
 
 def begin_live_run(study: Path, destination: WandbSettings) -> Any:

@@ -14,7 +14,7 @@ import pytest
 
 from experiments.jobs.chunk import run_chunk
 from experiments.loggers import live, watch
-from experiments.loggers.chunk_log import ChunkLog, begin_logs, log_files
+from experiments.loggers.chunk_log import ChunkLog, begin_logs
 from experiments.study.part import work_folder
 from tests.experiments.loggers.test_wandb import OFFLINE
 from tests.experiments.loggers.wandb_runs import (
@@ -141,12 +141,12 @@ def test_a_curve_is_that_of_one_chunk_and_goes_forward_though_its_process_begins
     assert list(logs.new_rows()) == []
     ChunkLog(job, first).add_epochs(records[0])
     assert list(logs.new_rows()) == [{"x/epoch": 3, "loss/no noise": 1.0}]
-    (file, _) = log_files(job.folder)
+    (file, _) = watch.log_files(job.folder)
     with file.open("a") as torn:
         torn.write('{"axis": "epoch", "at": 4, "lo')
     assert list(logs.new_rows()) == []
     begin_logs(job)
-    assert log_files(job.folder) == []
+    assert watch.log_files(job.folder) == []
 
 
 def test_diverged_members_are_in_no_mean_and_a_job_without_logger_logs_nothing(tmp_path):
