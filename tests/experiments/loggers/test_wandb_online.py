@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments.loggers import live
 from experiments.loggers.chunk_log import ChunkLog
 from tests.experiments.loggers.test_live import RECORDS, WANDB, waiting_for, watching
 from tests.experiments.loggers.wandb_runs import inspect, nobody_is_logged_in, run_folders, run_ids  # noqa: F401
@@ -26,6 +27,9 @@ pytestmark = pytest.mark.usefixtures("nobody_is_logged_in")
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(
+        live, "BEGINS_AFTER", 3600
+    )  # on a busy machine training may take longer than a minute
     with serving() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -100,8 +104,6 @@ def epochs_of(study: Path, placement: str) -> pd.DataFrame:
 @pytest.mark.long
 @pytest.mark.parametrize("fault", ["breaks", "drops"])
 def test_a_server_that_fails_costs_one_line_and_no_row(run, tmp_path, tiny, server, fault, monkeypatch):
-    from experiments.loggers import live
-
     check_login = live.check_login
 
     def check_login_then_fail(job):
