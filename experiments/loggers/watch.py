@@ -131,7 +131,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.loggers.watch")
     parser.add_argument("study", type=Path)
     parser.add_argument("--online", action="store_true")
-    parser.add_argument("--project")
+    parser.add_argument("--project", default=wandb_settings().project)
     parser.add_argument("--entity")
     parser.add_argument("--begins-after", type=float, default=0.0, metavar="SECONDS")
     options = parser.parse_args()
