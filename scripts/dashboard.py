@@ -12,6 +12,7 @@ from typing import Any
 from experiments.checks import ConfigError
 from experiments.command import exit_status
 from experiments.loggers.login import login_problem
+from experiments.loggers.run_record import EPOCH, LAYER
 from experiments.settings.logger import wandb_settings
 
 NAME = "Variance shift"
@@ -120,7 +121,7 @@ def sections() -> list[Any]:
             over_layers("Shift ratio", "shift_ratio"),
             over_layers("max(ratio, 1/ratio)", "shift_magnitude"),
             over_layers("This layer's own noise", "local_ratio"),
-            panels.WeavePanelSummaryTable(table_name="tables/layers"),
+            panels.WeavePanelSummaryTable(table_name="views/layers"),
         ],
         "How well does theory predict each layer?": [
             measured_by_law("First layer", "local_ratio/1"),
@@ -141,6 +142,10 @@ def sections() -> list[Any]:
             scatter("Training error, eval() minus train(), by strength", "strength", "mode_gap"),
             bars("Training error, eval() minus train(), by placement", "mode_gap"),
         ],
+        "How goes training that still runs?": [
+            every_curve("Training loss", EPOCH, "loss"),
+            every_curve("Shift ratio over BN layers", LAYER, "shift"),
+        ],
         "How did training go?": [
             over_training("Training loss", "train_loss"),
             over_training("Learning rate", "learning_rate"),
@@ -152,14 +157,20 @@ def sections() -> list[Any]:
     return [workspaces.Section(name=name, panels=shown, is_open=True) for name, shown in placed.items()]
 
 
+def every_curve(title: str, x: str, section: str) -> Any:
+    """Return the lines of all curves in a section of the run that shows a study while it trains."""
+    _, panels = workspace_library()
+    return panels.LinePlot(title=title, x=x, metric_regex=f"^{section}/.*")
+
+
 def over_layers(title: str, metric: str) -> Any:
     """Return a line a placement over the BN layers, with standard errors over its runs."""
-    return _lines(title, "layer_index", f"layer/{metric}", "BN layer, 1 is the shallowest", **MEAN)
+    return _lines(title, LAYER, f"layer/{metric}", "BN layer, 1 is the shallowest", **MEAN)
 
 
 def over_training(title: str, metric: str) -> Any:
     """Return the lines of training, over epochs."""
-    return _lines(title, "epoch", f"training/{metric}", "epoch")
+    return _lines(title, EPOCH, f"training/{metric}", "epoch")
 
 
 def _lines(title: str, x: str, y: str, title_x: str, **averaging: str) -> Any:

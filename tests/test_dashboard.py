@@ -52,7 +52,7 @@ def test_every_panel_draws_what_a_run_holds(run, tmp_path, tiny):
     assert {"test_error", "mode_gap"} <= summaries
     assert summaries - first_layer_has_no_own_noise <= {*record.summary, *logged}
     lines = [panel["config"] for panel in panels if panel["viewType"] == "Run History Line Plot"]
-    assert {line["xAxis"] for line in lines} == {"epoch", "layer_index"}
+    assert {line["xAxis"] for line in lines} == {"x/epoch", "x/layer"}
     assert {metric for line in lines for metric in line["metrics"]} <= logged
     (figures,) = [panel["config"]["mediaKeys"] for panel in panels if panel["viewType"] == "Media Browser"]
     assert figures == [f"figures/{chart.name}" for chart in CHARTS]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.jobs.checkpoint import Place, load_state, save_checkpoint
+from experiments.loggers.chunk_log import ChunkLog
 from experiments.measuring.adjust import adjust_stack
 from experiments.measuring.evaluate import evaluate
 from experiments.measuring.flips import find_flips
@@ -54,7 +55,8 @@ def run_chunk(
     stack, noise = build_stack(job, members, data)
     # What networks saw in training is what they are measured on.
     measured = measured_data(data, recipe)
-    outcome = train(job, members, stack, noise, data, measured, report_steps, places)
+    log = ChunkLog(job, members)
+    outcome = train(job, members, stack, noise, data, measured, report_steps, places, log)
     if job.saves:
         wanted = set(job.members)
         for index, member in enumerate(members):
@@ -119,6 +121,7 @@ def run_chunk(
     }
     if job.measure.flips:
         tables["flips.csv"] = flip_rows(job, members, outcome, flips)
+    log.add_results(recipe.epochs, tables)
     return tables
 
 
@@ -143,14 +146,16 @@ def train(
     measured: Data,
     report_steps: Callable[[int], None],
     places: Mapping[Member, Place],
+    log: ChunkLog,
 ) -> Outcome:
-    """Train a stack, from its checkpoint if it has one, tracking and saving what the recipe asks for."""
+    """Train a stack, from its checkpoint if it has one; track, save and log what job and recipe ask for."""
     recipe = job.recipe
 
     def track(epoch: int) -> dict[str, Tensor]:
         return mode_errors(stack, members, noise, measured, recipe, epoch) if recipe.track_modes else {}
 
     def keep(state: TrainingState) -> None:
+        log.add_epochs(state.records)
         every = recipe.checkpoint_every
         if every and (state.epoch % every == 0 or state.epoch == recipe.epochs):
             save_checkpoint(job, data, members, state)

@@ -14,6 +14,7 @@ from experiments.jobs.job_data import cached_data, job_site_shapes
 from experiments.jobs.memory import keep_freed_memory
 from experiments.jobs.progress import JobProgress, Report
 from experiments.jobs.workers import run_chunks
+from experiments.loggers.chunk_log import begin_logs
 from experiments.measuring.transplant import (
     COLUMNS,
     Twins,
@@ -53,6 +54,7 @@ def run_job(job: Job, cores: int | None = None, report: Report = lambda share: N
     """
     keep_freed_memory()
     start_part(job)
+    begin_logs(job)
     rows: dict[str, list[Row]] = {name: [] for name in job_tables(job)}
     errors: list[str] = []
     train_samples = fingerprint = None  # not known when the data cannot be read

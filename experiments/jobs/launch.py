@@ -22,7 +22,7 @@ from experiments.jobs.job import run_job
 from experiments.jobs.job_data import epoch_work
 from experiments.jobs.progress import FILE, MEASURING, FileReport, Report, command_progress, watched
 from experiments.jobs.slurm import queued_jobs, remember, submitting, wait_for_jobs
-from experiments.loggers.live import log_job
+from experiments.loggers.live import log_job, shown_live
 from experiments.measuring.transplant import missing_twins
 from experiments.settings.config import Job, make_job
 from experiments.settings.labels import label_jobs
@@ -44,7 +44,8 @@ def launch_jobs(plan: Plan, parts: Mapping[str, Job]) -> None:
         label: member_work(part) * len([*part.members, *missing_twins(part)])
         for label, part in labelled.items()
     }
-    with command_progress(labelled, work) as progress:
+    names = {part.name: label for label, part in labelled.items()}
+    with shown_live(plan.jobs[0], names), command_progress(labelled, work) as progress:
         if plan.queued:
             wait_for_jobs(labelled, numbers, progress)
         elif plan.parallel:

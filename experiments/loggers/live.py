@@ -1,19 +1,27 @@
-"""What a running study does with its logger: the export of finished jobs, in a process of its own.
+"""What a running study does with its logger, in processes of their own: show training, export finished jobs.
 
-Whatever W&B does there, training and tables do not notice: an export that fails is tried once more at the study's
-end, and is then one line on stderr that says how to make it up.
+Whatever W&B does there, training and tables do not notice. That training is not shown is a line on stderr. An
+export that fails is tried once more at the study's end, and is then a line that says how to make it up.
 """
 
+import json
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from experiments.checks import ConfigError
 from experiments.loggers.login import login_problem
-from experiments.loggers.process import run_python
+from experiments.loggers.offline import run_folders
+from experiments.loggers.process import run_python, wandb_environment
+from experiments.loggers.run_record import study_run_id
 from experiments.settings.config import Job
 
 LONGEST = 3600  # seconds that an export may take; uploads give up by themselves long before
+BEGINS_AFTER = 60  # seconds of training that are not shown: to start W&B is the work of one or two
+PATIENCE = 30  # seconds that what shows training may take to end, once training has
 
 
 def check_login(job: Job) -> None:
@@ -27,6 +35,36 @@ def check_login(job: Job) -> None:
             raise ConfigError(f"logger.mode=online: {problem.text}, or set logger.mode=offline")
 
 
+@contextmanager
+def shown_live(job: Job, labels: Mapping[str, str]) -> Iterator[None]:
+    """Show a study's training in a run of its own while the context lasts; `labels` are those of its parts."""
+    if job.logger is None:
+        yield
+        return
+    command = [sys.executable, "-m", "experiments.loggers.watch", str(job.folder), *_options(job)]
+    command += ["--begins-after", str(BEGINS_AFTER)]
+    pipe = subprocess.PIPE
+    watch = subprocess.Popen(
+        command, env=wandb_environment(), stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True
+    )
+    assert watch.stdin
+    with suppress(OSError):  # it has ended already
+        watch.stdin.write(json.dumps(labels if len(labels) > 1 else {}) + "\n")
+        watch.stdin.flush()
+    try:
+        yield
+    finally:  # that the pipe ends tells it that training has, however this process ends
+        try:
+            errors = watch.communicate(timeout=PATIENCE)[1]
+        except subprocess.TimeoutExpired:
+            watch.kill()
+            watch.communicate()
+            errors = f"no end within {PATIENCE} s"
+        if watch.returncode != 0:
+            reason = (errors.strip().splitlines() or [f"status {watch.returncode}"])[-1]
+            print(f"W&B: training was not shown to its end ({reason})", file=sys.stderr)
+
+
 def log_job(job: Job) -> None:
     """Log a job that has just written its tables; what fails now is made up by `log_study`."""
     if job.logger is not None:
@@ -38,6 +76,8 @@ def log_study(job: Job) -> None:
     if job.logger is not None:
         failure, output = _export(job, [])
         if not failure:
+            for folder in run_folders(job.folder).get(study_run_id("live", job.folder), []):
+                shutil.rmtree(folder, ignore_errors=True)  # the members' runs have all of it
             print("\n".join(output.splitlines()[1:]))
             return
         again = shlex.join(["python", "-m", "scripts.export_wandb", str(job.folder), *_options(job)])

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from analysis.schema import IDENTITY, MEMBER_KEY, RECIPE, typed_row
 from analysis.theory.noises import NO_NOISE, family
 from experiments.checks import regular_file
-from experiments.loggers.run_record import Lines, Row, RunRecord
+from experiments.loggers.run_record import EPOCH, LAYER, STRENGTH, Lines, Row, RunRecord, plain
 from experiments.members import Member, member_of
 from experiments.settings.config import DATA_KEYS_WITHOUT_EFFECT, RESULT_KEYS, without
 from experiments.study.part import read_config
@@ -94,11 +93,11 @@ def _member_record(
         job_type=str(member["placement"]),
         tags=_tags(member),
         config={**identity, "study": study, "job": member["job"], **more_config},
-        history=_history(layers, epochs) + ([{"strength": member["strength"], **errors}] if errors else []),
-        axes={"training/*": "epoch", "layer/*": "layer_index", **dict.fromkeys(errors, "strength")},
+        history=_history(layers, epochs) + ([{STRENGTH: member["strength"], **errors}] if errors else []),
+        axes={"training/*": EPOCH, "layer/*": LAYER, **dict.fromkeys(errors, STRENGTH)},
         summary={**results, **_summary(member, layers)},
         tables={
-            f"tables/{name}": [_without_member(row) for row in rows]
+            f"views/{name}": [_without_member(row) for row in rows]
             for name, rows in (("layers", layers), ("flips", flips))
             if rows
         },
@@ -111,7 +110,7 @@ def _member_record(
 def _readable_identifier(member: Row) -> str:
     """Return the first part of a run's identifier; lists cut it short, so what tells members apart comes first."""
     words = " ".join([_noise(member), *_size(member)[:1], f"seed {member['seed']}"])
-    return re.sub(r"[^\w.-]+", "-", words, flags=re.ASCII)
+    return plain(words)
 
 
 def _name(member: Row, name_recipe: bool, name_samples: bool) -> str:
@@ -143,12 +142,11 @@ def _history(layers: Iterable[Row], epochs: Iterable[Row]) -> list[Row]:
     """Return the rows to log: the epochs of training, then the BN layers from shallow to deep."""
     training = [
         {f"training/{key}": value for key, value in _without_member(row).items() if key != "epoch"}
-        | {"epoch": row["epoch"]}
+        | {EPOCH: row["epoch"]}
         for row in epochs
     ]
     over_layers = [
-        {f"layer/{key}": row[key] for key in DRAWN_OVER_LAYERS if key in row}
-        | {"layer_index": row["layer_index"]}
+        {f"layer/{key}": row[key] for key in DRAWN_OVER_LAYERS if key in row} | {LAYER: row["layer_index"]}
         for row in layers
     ]
     return training + over_layers
@@ -162,7 +160,7 @@ def _pictures(layers: Sequence[Row]) -> dict[str, Lines]:
     }
     drawable = {title: points for title, points in lines.items() if points}
     picture = Lines("Variance ratios by BN layer", "layer", drawable)
-    return {"tables/shift_by_layer": picture} if drawable else {}
+    return {"views/shift_by_layer": picture} if drawable else {}
 
 
 def _summary(member: Row, layers: Iterable[Row]) -> dict[str, float]:

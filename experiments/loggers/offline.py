@@ -6,11 +6,12 @@ STUDY/wandb/offline-run-TIME-ID/record.sha256   what it holds, written when it i
 
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.checks import regular_file
-from experiments.loggers.run_record import RunRecord
+from experiments.loggers.run_record import RunRecord, plain
 from experiments.settings.logger import WandbSettings
 
 if TYPE_CHECKING:
@@ -90,12 +91,12 @@ def write_run(study: Path, record: RunRecord, destination: WandbSettings) -> Pat
         raise OSError(f"{type(error).__name__} {' '.join(str(error).split())}".rstrip()) from error
 
 
-def _write_run(study: Path, record: RunRecord, destination: WandbSettings) -> Path:
+def begin_run(study: Path, record: RunRecord, destination: WandbSettings, **settings: Any) -> "wandb.Run":
+    """Begin a run in mode `destination.mode`, with all of its record that does not come later."""
     import wandb
-    from wandb.plot.custom_chart import CustomChart
 
     run = wandb.init(
-        mode="offline",
+        mode=destination.mode,  # type: ignore[arg-type]
         dir=study,
         project=destination.project,
         entity=destination.entity,
@@ -108,13 +109,21 @@ def _write_run(study: Path, record: RunRecord, destination: WandbSettings) -> Pa
         config=record.config,
         resume=None,
         reinit="create_new",
-        settings=wandb.Settings(**LEAN),  # type: ignore[arg-type]
+        settings=wandb.Settings(**LEAN | settings),  # type: ignore[arg-type]
     )
-    folder = Path(run.settings.sync_dir)
     for axis in sorted(set(record.axes.values())):
         run.define_metric(axis, hidden=True)
     for key, axis in record.axes.items():
         run.define_metric(key, step_metric=axis)
+    return run
+
+
+def _write_run(study: Path, record: RunRecord, destination: WandbSettings) -> Path:
+    import wandb
+    from wandb.plot.custom_chart import CustomChart
+
+    run = begin_run(study, record, replace(destination, mode="offline"))
+    folder = Path(run.settings.sync_dir)
     for row in record.history:
         run.log(dict(row))
     if media := _media(record):
@@ -127,6 +136,12 @@ def _write_run(study: Path, record: RunRecord, destination: WandbSettings) -> Pa
             if isinstance(table, wandb.Table):
                 table.bind_to_run(run, table_key, run.step)
         run.log(media)
+    for kind, paths in record.artifacts.items():
+        artifact = wandb.Artifact(f"{plain(record.group)}-{kind}", type=kind)
+        for path in paths:
+            # As it is: a copy would lie in the home folder until somebody uploads it.
+            artifact.add_file(str(path.resolve()), str(path.relative_to(study)), policy="immutable")
+        run.log_artifact(artifact)
     run.summary.update(record.summary)
     run.finish(exit_code=record.exit_code)
     for name in OF_NO_USE:

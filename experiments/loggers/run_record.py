@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from experiments.checks import regular_file
 
 Cell = str | int | float
 Row = dict[str, Cell]
+
+# Horizontal axes. Lists and charts are in the order of the alphabet, where these come last.
+EPOCH, LAYER, STRENGTH = "x/epoch", "x/layer", "x/strength"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class RunRecord:
         axes: for a key of `history`, or a pattern such as layer/*, the key that is its horizontal axis.
         summary: values beside the last ones of `history`.
         tables, pictures, images: media, by key; an image is a PNG file.
+        artifacts: files that are kept with the run, by the artifact's type.
         exit_code: 0, or 1 for a member that failed.
     """
 
@@ -48,15 +53,31 @@ class RunRecord:
     tables: dict[str, list[Row]] = field(default_factory=dict)
     pictures: dict[str, Lines] = field(default_factory=dict)
     images: dict[str, Path] = field(default_factory=dict)
+    artifacts: dict[str, list[Path]] = field(default_factory=dict)
     notes: str = ""
     exit_code: int = 0
 
     def digest(self) -> str:
-        """Checksum of all of it, images included: equal records make equal runs."""
+        """Checksum of all of it, files included: equal records make equal runs."""
         content = asdict(self) | {
-            "images": {
-                key: hashlib.sha256(regular_file(path).read_bytes()).hexdigest()
-                for key, path in self.images.items()
-            }
+            "images": {key: _checksum(path) for key, path in self.images.items()},
+            "artifacts": {
+                kind: {path.name: _checksum(path) for path in paths} for kind, paths in self.artifacts.items()
+            },
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(regular_file(path).read_bytes()).hexdigest()
+
+
+def plain(text: str) -> str:
+    """Return a text with a dash for what W&B takes in no identifier."""
+    return re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII)
+
+
+def study_run_id(kind: str, study: Path) -> str:
+    """Return the identifier of the one run of this kind that a study has."""
+    name = study.resolve().name
+    return f"{kind}-{plain(name)[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"

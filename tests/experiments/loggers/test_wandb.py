@@ -13,6 +13,7 @@ from scripts.export_wandb import main as export
 from tests.analysis import synthetic
 from tests.conftest import IDENTITY, files_below
 from tests.experiments.loggers.wandb_runs import (
+    artifacts,
     history,
     inspect,
     nobody_is_logged_in,  # noqa: F401
@@ -44,11 +45,20 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
     (report,) = run_folders(study, "report-*")
     header = run_header(report)
     assert (header["display_name"], header["job_type"]) == ("first_look: report", "report")
-    by_rate = history(report).dropna(subset=["dropout_rate"]).set_index("dropout_rate")
+    by_rate = history(report).dropna(subset=["x/rate"]).set_index("x/rate")
     for placement in ("before_bn", "before_weight"):
-        line = by_rate[f"test_error_by_dropout_rate/width8-{placement}"].dropna()
+        line = by_rate[f"error/{placement} width 8 dropout"].dropna()
         own = members[members.placement.isin(["none", placement])].set_index("strength").test_error
         pd.testing.assert_series_equal(line, own.sort_index(), check_names=False)
+
+    # In lists, which are in the order of the alphabet, errors and ratios come first and the sizes of tables last.
+    listed = [key.split("/")[0] for key in sorted(inspect(report)["summary"]) if key[0] != "_"]
+    assert list(dict.fromkeys(listed)) == ["error", "members_ok", "shift", "views", "x"]
+    (kept,) = artifacts(report)
+    assert (kept["name"], kept["type"]) == ("first_look-tables", "tables")
+    assert {entry["path"]: Path(entry["local_path"]) for entry in kept["manifest"]["contents"]} == {
+        path.name: path for path in study.resolve().glob("*.csv")
+    }
 
     of_member = members.placement == "before_weight"
     (member,) = members[of_member].to_dict("records")
@@ -88,18 +98,18 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
     assert list(table_of(folder, "flips")["sample"]) == list(own_flips["sample"]) != []
 
     logged = history(folder)
-    curve = logged.dropna(subset=["epoch"]).set_index("epoch")
+    curve = logged.dropna(subset=["x/epoch"]).set_index("x/epoch")
     own_epochs = epochs[epochs.placement == "before_weight"].set_index("epoch")
     assert list(curve.index) == [1, 2]
     assert list(curve["training/train_loss"]) == list(own_epochs.train_loss)
     assert list(curve["training/learning_rate"]) == list(own_epochs.learning_rate)
-    over_layers = logged.dropna(subset=["layer_index"]).set_index("layer_index")
+    over_layers = logged.dropna(subset=["x/layer"]).set_index("x/layer")
     assert list(over_layers["layer/shift_ratio"]) == list(own_layers.shift_ratio)
     over_strength = logged.dropna(subset=["test_error"])
-    assert list(over_strength[["strength", "test_error"]].iloc[0]) == [0.5, member["test_error"]]
+    assert list(over_strength[["x/strength", "test_error"]].iloc[0]) == [0.5, member["test_error"]]
 
     # A run is what is needed to look at it and to upload it, and nothing more.
-    media = list(folder.glob("files/media/table/tables/*.table.json"))
+    media = list(folder.glob("files/media/table/views/*.table.json"))
     assert len(media) == 3  # layers, flips, and the picture's lines
     expected = {folder / f"run-{run_id(folder)}.wandb", folder / "record.sha256", *media}
     assert {path for path in folder.rglob("*") if path.is_file()} == expected
@@ -111,7 +121,7 @@ def test_a_run_holds_what_the_tables_hold(run, tmp_path, tiny):
 
 
 def table_of(folder: Path, name: str) -> pd.DataFrame:
-    (path,) = folder.glob(f"files/media/table/tables/{name}_*.table.json")
+    (path,) = folder.glob(f"files/media/table/views/{name}_*.table.json")
     content = json.loads(path.read_text())
     return pd.DataFrame(content["data"], columns=content["columns"])
 

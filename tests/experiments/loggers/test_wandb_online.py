@@ -12,8 +12,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments.loggers import live
+from experiments.loggers.chunk_log import ChunkLog
+from tests.experiments.loggers.test_live import RECORDS, WANDB, waiting_for, watching
 from tests.experiments.loggers.wandb_runs import inspect, nobody_is_logged_in, run_folders, run_ids  # noqa: F401
 from tests.experiments.loggers.wandb_server import KEY, Server, serving
+from tests.experiments.study.small_study import make
 from tests.places import ROOT
 
 ONLINE = ["logger=wandb", "logger.mode=online", "members.dropout.rate=[0.5]", "recipe.epochs=2"]
@@ -23,6 +27,9 @@ pytestmark = pytest.mark.usefixtures("nobody_is_logged_in")
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(
+        live, "BEGINS_AFTER", 3600
+    )  # on a busy machine training may take longer than a minute
     with serving() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -73,7 +80,7 @@ def test_every_member_arrives_once_with_the_values_of_the_tables(run, tmp_path, 
         ]
         assert arrived.attributes["displayName"].endswith("seed 0")
         assert arrived.summary["test_error"] == member.test_error
-        losses = [row["training/train_loss"] for row in arrived.history.values() if "epoch" in row]
+        losses = [row["training/train_loss"] for row in arrived.history.values() if "x/epoch" in row]
         assert losses == list(epochs_of(study, member.placement).train_loss)
 
     # What has arrived is not sent again; what is sent again does not become another run.
@@ -97,8 +104,6 @@ def epochs_of(study: Path, placement: str) -> pd.DataFrame:
 @pytest.mark.long
 @pytest.mark.parametrize("fault", ["breaks", "drops"])
 def test_a_server_that_fails_costs_one_line_and_no_row(run, tmp_path, tiny, server, fault, monkeypatch):
-    from experiments.loggers import live
-
     check_login = live.check_login
 
     def check_login_then_fail(job):
@@ -175,3 +180,26 @@ def test_killed_while_logging_the_tables_are_whole_and_the_same_command_makes_th
     assert len(list(study.glob("wandb/*/record.sha256"))) == 16
     replaced = [folder for folder in run_folders(study) if folder / "record.sha256" not in complete]
     assert inspect(replaced[0])["state"] == "finished"
+
+
+@pytest.mark.long
+def test_online_the_curves_arrive_while_training_goes_on_in_one_run_a_study(tmp_path, server):
+    job = make(tmp_path / "s", logger=WANDB)
+    log = ChunkLog(job, job.members)
+    log.add_epochs(RECORDS[:2])
+
+    def losses() -> list[float]:
+        runs = [run for name, run in server.runs.items() if name.startswith("live-s-")]
+        return [row["loss/no noise"] for run in runs for row in run.history.values()]
+
+    with watching(job.folder, "--online") as process:
+        waiting_for(lambda: losses() == [2.0, 1.0])
+        process.kill()
+    with watching(job.folder, "--online") as process:
+        waiting_for(
+            lambda: len(server.runs) == 1 and max(run.beginnings for run in server.runs.values()) == 2
+        )
+        log.add_epochs(RECORDS)
+    assert process.returncode == 0
+    assert losses() == [2.0, 1.0, pytest.approx(2 / 3)]
+    assert not list(job.folder.glob("wandb/*run-*"))

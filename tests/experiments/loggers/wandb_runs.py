@@ -53,6 +53,12 @@ def run_header(folder: Path) -> dict[str, Any]:
     return next(record["run"] for record in records if record["type"] == "run")
 
 
+def artifacts(folder: Path) -> list[dict[str, Any]]:
+    """The artifacts that a run keeps."""
+    records = [json.loads(line) for line in _leet_inspect(folder, "--json").splitlines()]
+    return [record["artifact"] for record in records if record["type"] == "artifact"]
+
+
 def _leet_inspect(folder: Path, *flags: str) -> str:
     command = [sys.executable, "-m", "wandb", "leet", "inspect", *flags, str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
