@@ -1,7 +1,7 @@
 """The section `recipe` of the configuration: how members are trained."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.checks import (
@@ -29,14 +29,17 @@ PRECISIONS = ("float32", "bfloat16")
 BATCH = Rule(
     "a whole number of at least 2, because BN needs two samples", lambda value: is_whole(value) and value >= 2
 )
-DROP_FACTOR = Rule("a number in (0, 1]", lambda value: is_real(value) and 0 < value <= 1)
+PART_OF_ONE = Rule("a number in (0, 1]", lambda value: is_real(value) and 0 < value <= 1)
 # The values of a recipe that was written before these keys existed.
 WITHOUT_KEY = {"drop_factor": 0.1, "augment": "none", "precision": "float32", "track_modes": False}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How members are trained; conf/recipe says what each key means."""
+    """How members are trained; conf/recipe says what each key means.
+
+    `epochs` and `drops` are those that are trained: `schedule_scale` is in them.
+    """
 
     name: str = ruled(TEXT)
     epochs: int = ruled(COUNT)
@@ -44,7 +47,7 @@ class Recipe:
     lr: float = ruled(POSITIVE)
     schedule: str = ruled(one_of(*SCHEDULES))
     drops: Sequence[int] | None = ruled(ANYTHING)  # checked with the schedule
-    drop_factor: float = ruled(DROP_FACTOR)
+    drop_factor: float = ruled(PART_OF_ONE)
     momentum: float = ruled(FRACTION)
     nesterov: bool = ruled(SWITCH)
     weight_decay: float = ruled(NOT_NEGATIVE)
@@ -56,13 +59,30 @@ class Recipe:
 
 
 def check_recipe_config(config: Mapping[str, Any]) -> Recipe:
-    """Return the section `recipe`, or raise ConfigError."""
-    recipe = typed_section(Recipe, "recipe", WITHOUT_KEY | dict(config))
+    """Return the section `recipe`, its schedule scaled, or raise ConfigError."""
+    config = WITHOUT_KEY | dict(config)
+    scale = config.pop("schedule_scale", 1)
+    if not PART_OF_ONE.accepts(scale):
+        raise not_allowed("recipe.schedule_scale", scale, PART_OF_ONE.allowed)
+    recipe = typed_section(Recipe, "recipe", config)
     if recipe.nesterov and recipe.momentum == 0:
         raise ConfigError("recipe.nesterov=true: allowed is false while recipe.momentum=0")
     if recipe.schedule == "step":
         _check_drops(recipe.drops, recipe.epochs)
-    return recipe
+    return recipe if scale == 1 else _scaled(recipe, scale)
+
+
+def _scaled(recipe: Recipe, scale: float) -> Recipe:
+    """Return the recipe with `scale` times its epochs, and drops after `scale` times theirs, to whole epochs."""
+    epochs = max(1, round(recipe.epochs * scale))
+    drops = recipe.drops and [round(drop * scale) for drop in recipe.drops]
+    ends = [0, *(drops or []), epochs]
+    if recipe.schedule == "step" and sorted(set(ends)) != ends:
+        raise ConfigError(
+            f"recipe.schedule_scale={scale:g}: makes drops after {drops} of {epochs} epochs; allowed is what leaves "
+            "an epoch before, between and behind drops"
+        )
+    return replace(recipe, epochs=epochs, drops=drops)
 
 
 def _check_drops(drops: Any, epochs: int) -> None:
