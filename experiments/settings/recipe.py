@@ -79,8 +79,8 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
     ends = [0, *(drops or []), epochs]
     if recipe.schedule == "step" and sorted(set(ends)) != ends:
         raise ConfigError(
-            f"recipe.schedule_scale={scale:g}: makes drops after {drops} of {epochs} epochs; allowed is what leaves "
-            "an epoch before, between and behind drops"
+            f"recipe.schedule_scale={scale:g}: makes drops after {drops} of {epochs} epochs; allowed is what "
+            "leaves an epoch before, between and behind drops"
         )
     return replace(recipe, epochs=epochs, drops=drops)
 
