@@ -20,6 +20,7 @@ def fill_rows(
     code: Code,
     x: Pointer,  # [height, width, ..., batch]
     weight: Pointer,  # [groups, blocks, taps_y, taps_x, channels, outputs]
+    other: Pointer,
     y: Pointer,
     batch: Integer,
     groups: Integer,
@@ -43,8 +44,11 @@ def fill_rows(
     outputs: int,
     vectors: int,
     by_tap: int,
+    adds: int,
 ) -> None:
     """y[i, j, o] = sum over channels c and taps (p, q) of weight[p, q, c, o] x[i stride + first_y + p, ..., c].
+
+    With `adds`, which goes with no `by_tap`, plus other[i, j, o], which lies as y does.
 
     For rows i in [start, stop) and all columns j; where a tap falls outside the image, x is 0. From one pixel
     of x to the next there are `x_pixel` numbers, from one of y `y_pixel`, from one row of y `y_row`. Of each
@@ -58,8 +62,8 @@ def fill_rows(
         inside_y = (0 - top).at_least(0), (height - top).at_most(taps_y)
         inside_x = (0 - left).at_least(0), (width - left).at_most(taps_x)
 
-        def tile(group: Integer, block: Integer) -> Pointer:
-            return y.at(i * y_row + j * y_pixel + (group * y_group + block * outputs) * batch + sample)
+        def tile(group: Integer, block: Integer, of: Pointer = y) -> Pointer:
+            return of.at(i * y_row + j * y_pixel + (group * y_group + block * outputs) * batch + sample)
 
         def add_tap(group: Integer, block: Integer, p: Integer, q: Integer) -> None:
             pixel = x.at(((top + p) * width + left + q) * x_pixel + group * channels * batch + sample)
@@ -84,27 +88,33 @@ def fill_rows(
                 sums.clear()
                 with code.loop(*inside_y) as p, code.loop(*inside_x) as q:
                     add_tap(group, block, p, q)
+                if adds:
+                    sums.add(tile(group, block, other), batch)
                 sums.store(tile(group, block), batch)
 
 
-def correlate(x: Tensor, weight: Tensor, y: Tensor, stride: int, first: tuple[int, int]) -> None:
+def correlate(
+    x: Tensor, weight: Tensor, y: Tensor, stride: int, first: tuple[int, int], other: Tensor | None = None
+) -> None:
     """y[i, j, o] = sum over channels c and taps (p, q) of weight[o, c, p, q] x[i stride + first + p, ..., c].
 
     Fills y [rows, columns, outputs, batch], of x [height, width, channels, batch] and of
-    weight [groups, outputs, channels, taps, taps], each group by itself.
+    weight [groups, outputs, channels, taps, taps], each group by itself; `other`, which lies as y does, is added.
     """
     height, width, _, batch = x.shape
     rows, columns = y.shape[:2]
     groups, outputs, channels, taps_y, taps_x = weight.shape
     vectors, by_tap = tile_vectors(batch, lanes(x.dtype)), int(channels >= MANY_CHANNELS)
+    adds, added = int(other is not None and not by_tap), y if other is None else other
     parts = []
     for begin, end, tile in even_tiles(outputs, accumulators() // vectors):
         # [groups, blocks, tile, channels, taps, taps] -> [groups, blocks, taps, taps, channels, tile]
         filters = weight[:, begin:end].unflatten(1, (-1, tile)).permute(0, 1, 4, 5, 3, 2).contiguous()
-        kernel = compiled(fill_rows, x.dtype, outputs=tile, vectors=vectors, by_tap=by_tap)
+        kernel = compiled(fill_rows, x.dtype, outputs=tile, vectors=vectors, by_tap=by_tap, adds=adds)
         part = kernel(
             x=x,
             weight=filters,
+            other=added[:, :, begin:],
             y=y[:, :, begin:],
             batch=batch,
             groups=groups,
@@ -132,6 +142,8 @@ def correlate(x: Tensor, weight: Tensor, y: Tensor, stride: int, first: tuple[in
     # The products of a row, some with what is outside the image.
     products = weight.numel() * columns * batch
     over_threads(rows, fill_parts, products / PRODUCTS)
+    if other is not None and by_tap:
+        y.add_(other)
 
 
 def input_gradient(grad: Tensor, weight: Tensor, grad_x: Tensor, stride: int, padding: int) -> None:

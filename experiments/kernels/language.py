@@ -203,7 +203,7 @@ class Pointer:
     def load(self, index: Integer | int) -> Vector:
         """Read neighbouring numbers, the first at `index`."""
         code, address = self.code, self._vector_address(index)
-        return Vector(code, code.builder.load(address, align=code.alignment, typ=code.vector))
+        return Vector(code, code.builder.load(address, align=code.alignment, typ=address.type.pointee))
 
     def broadcast(self, index: Integer | int) -> Vector:
         """Read one number into every lane."""
@@ -243,6 +243,9 @@ class Pointer:
 
 class DoublePointer(Pointer):
     """As a Pointer, to numbers of double precision."""
+
+    def _vector_address(self, index: Integer | int) -> Any:
+        return self.code.builder.bitcast(self._address(index), self.code.pointer_to(self.code.wide))
 
 
 class IntegerPointer(Pointer):

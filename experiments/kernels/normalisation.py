@@ -10,12 +10,16 @@ Sums are in double precision. Of each channel c kernels write down four numbers,
     statistics    mean, inverse_std, scale = gamma inverse_std, shift = beta - mean scale    y = scale x + shift
     grad_stats    grad_weight, grad_bias, slope, offset                  grad_x = scale grad + slope x + offset
 
+Of images these sums are over pixels in the order in which they lie in memory. Meanwhile each channel's sums, of
+which every lane has its own, stay in the cache: `sums` [channels, 2, lanes], zeros at first.
+
 With `relu` kernels are about max(0, y) in place of y. `ragged`: the batch is no whole number of vectors, and
 the last overlaps the one before.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -41,6 +45,7 @@ def fill_moments(
     x: Pointer,
     means: DoublePointer,  # [channels]
     squares: DoublePointer,  # [channels]
+    sums: DoublePointer,
     batch: Integer,
     channels: Integer,
     pixels: Integer,
@@ -50,8 +55,9 @@ def fill_moments(
     ragged: int,
 ) -> None:
     """Mean of each channel in [start, stop), and sum of squares around it."""
+    _add_pixels(code, x, sums, batch, channels, pixels, start, stop, ragged)
     with code.loop(start, stop) as c:
-        mean, square = _moments(code, x, c, batch, channels, pixels, ragged)
+        mean, square = _moments(x, _sums_of(sums, c), c, batch, pixels)
         means.put(c, mean)
         squares.put(c, square)
 
@@ -63,7 +69,7 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     means, squares = torch.empty(2, len(x), x.shape[-2], dtype=torch.double)
     kernel = compiled(fill_moments, x.dtype, ragged=_ragged(x))
-    _over_channels(kernel, {"x": x, "means": means, "squares": squares})
+    _over_channels(kernel, {"x": x, "means": means, "squares": squares, "sums": _no_sums(x)})
     return means, squares
 
 
@@ -75,6 +81,7 @@ def fill_statistics(
     running_mean: Pointer,  # [channels]
     running_var: Pointer,  # [channels]
     statistics: Pointer,
+    sums: DoublePointer,
     momentum: Real,
     batch: Integer,
     channels: Integer,
@@ -86,17 +93,12 @@ def fill_statistics(
     eps: float,
 ) -> None:
     """Statistics of each channel in [start, stop); running statistics move."""
-    count = (batch * pixels).real()
+    _add_pixels(code, x, sums, batch, channels, pixels, start, stop, ragged)
     with code.loop(start, stop) as c:
-        mean, square = _moments(code, x, c, batch, channels, pixels, ragged)
-        step = mean - running_mean.number(c)
-        running_mean.put(c, running_mean.number(c) + step * momentum)
-        step = square / (count - 1.0) - running_var.number(c)
-        running_var.put(c, running_var.number(c) + step * momentum)
-        inverse_std = (square / count + eps).root().inverse()
-        scale = weight.number(c) * inverse_std
-        for index, value in enumerate((mean, inverse_std, scale, bias.number(c) - mean * scale)):
-            statistics.put(c * 4 + index, value)
+        moments = _moments(x, _sums_of(sums, c), c, batch, pixels)
+        _put_statistics(
+            moments, weight, bias, running_mean, running_var, statistics, momentum, batch * pixels, c, eps
+        )
 
 
 def normalise_pixels(
@@ -135,11 +137,12 @@ def normalise_features(
     eps: float,
 ) -> None:
     """Statistics and y = scale x + shift, for the features [start, stop); running statistics move."""
-    # How many features there are plays no part.
-    pixels, features = code.integer(1), code.integer(0)
+    sums = _registers(code)
     with code.loop(start, stop) as c:
-        arrays = x, weight, bias, running_mean, running_var, statistics
-        fill_statistics(code, *arrays, momentum, batch, features, pixels, c, c + 1, ragged=ragged, eps=eps)
+        _clear(sums)
+        _add_row(code, x, sums, x.broadcast(c * batch), c * batch, batch, ragged)
+        moments = _moments(x, _values(sums), c, batch, code.integer(1))
+        _put_statistics(moments, weight, bias, running_mean, running_var, statistics, momentum, batch, c, eps)
         _normalise_row(code, x, statistics, y, c * batch, batch, c, relu)
 
 
@@ -185,7 +188,7 @@ def batch_norm(
         "running_var": running_var,
     }
     kernel = compiled(fill_statistics, x.dtype, ragged=ragged, eps=eps)
-    _over_channels(kernel, arrays | {"statistics": statistics}, momentum=momentum)
+    _over_channels(kernel, arrays | {"statistics": statistics, "sums": _no_sums(x)}, momentum=momentum)
     kernel = compiled(normalise_pixels, x.dtype, relu=int(relu))
     _over_pixels(kernel, {"x": x, "statistics": statistics, "y": y})
     return y, statistics
@@ -197,6 +200,7 @@ def fill_gradient_statistics(
     x: Pointer,
     statistics: Pointer,
     grad_stats: Pointer,
+    sums: DoublePointer,
     batch: Integer,
     channels: Integer,
     pixels: Integer,
@@ -206,29 +210,13 @@ def fill_gradient_statistics(
     relu: int,
     ragged: int,
 ) -> None:
-    """Gradients of weight and bias, and slope and offset of that of x, for the channels [start, stop).
-
-    dL/dx = scale (g - mean of g - x^ mean of g x^) = scale g + slope x + offset, with x^ = (x - mean) / std.
-    """
-    total, product = Register(code, wide=True), Register(code, wide=True)
-    count = (batch * pixels).real()
+    """Gradients of weight and bias, and slope and offset of that of x, for the channels [start, stop)."""
+    registers = _registers(code)
+    with code.loop(0, pixels) as pixel, code.loop(start, stop) as c, _at_hand(registers, sums, c):
+        place = (pixel * channels + c) * batch
+        _add_gradient_row(code, grad, x, statistics, registers, c, place, batch, relu, ragged)
     with code.loop(start, stop) as c:
-        centre, scale, shift = (statistics.broadcast(c * 4 + index) for index in (0, 2, 3))
-        total.clear()
-        product.clear()
-        with code.loop(0, pixels) as pixel, code.loop(0, batch, code.lanes) as number:
-            sample, mask_tail = vector_at(batch, number, ragged)
-            place = (pixel * channels + c) * batch + sample
-            value = x.load(place)
-            g = mask_tail(_through_relu(grad.load(place), value, scale, shift, relu)).widened()
-            total.set(total.get() + g)
-            product.set(g.times_plus(value.widened() - centre.widened(), product.get()))
-        mean, inverse_std, scale = (statistics.number(c * 4 + index) for index in range(3))
-        grad_bias, grad_weight = total.get().total(), product.get().total() * inverse_std
-        slope = scale * inverse_std * grad_weight / count * -1.0
-        offset = scale * grad_bias / count * -1.0 - slope * mean
-        for index, number in enumerate((grad_weight, grad_bias, slope, offset)):
-            grad_stats.put(c * 4 + index, number)
+        _put_gradient_statistics(_sums_of(sums, c), statistics, grad_stats, batch * pixels, c)
 
 
 def gradient_pixels(
@@ -237,18 +225,25 @@ def gradient_pixels(
     x: Pointer,
     statistics: Pointer,
     grad_stats: Pointer,
+    other: Pointer,
     grad_x: Pointer,
+    other_pixel: Integer,
     batch: Integer,
     channels: Integer,
     start: Integer,
     stop: Integer,
     *,
     relu: int,
+    adds: int,
 ) -> None:
-    """grad_x = scale[c] grad + slope[c] x + offset[c], for the pixels [start, stop)."""
+    """grad_x = scale[c] grad + slope[c] x + offset[c], for the pixels [start, stop).
+
+    With `adds` plus `other`, which has `other_pixel` numbers from one pixel to the next.
+    """
     arrays = grad, x, statistics, grad_stats, grad_x
     with code.loop(start, stop) as pixel, code.loop(0, channels) as c:
-        _gradient_row(code, *arrays, (pixel * channels + c) * batch, batch, c, relu)
+        added = other.at(pixel * other_pixel + c * batch) if adds else None
+        _gradient_row(code, *arrays, (pixel * channels + c) * batch, batch, c, relu, added)
 
 
 def gradient_features(
@@ -266,17 +261,21 @@ def gradient_features(
     ragged: int,
 ) -> None:
     """Gradients of weight, bias and x, for the features [start, stop)."""
-    pixels, features = code.integer(1), code.integer(0)
+    sums = _registers(code)
     with code.loop(start, stop) as c:
-        arrays, options = (grad, x, statistics, grad_stats), {"relu": relu, "ragged": ragged}
-        fill_gradient_statistics(code, *arrays, batch, features, pixels, c, c + 1, **options)
-        _gradient_row(code, *arrays, grad_x, c * batch, batch, c, relu)
+        _clear(sums)
+        _add_gradient_row(code, grad, x, statistics, sums, c, c * batch, batch, relu, ragged)
+        _put_gradient_statistics(_values(sums), statistics, grad_stats, batch, c)
+        _gradient_row(code, grad, x, statistics, grad_stats, grad_x, c * batch, batch, c, relu, None)
 
 
-def batch_norm_gradient(grad: Tensor, x: Tensor, statistics: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
+def batch_norm_gradient(
+    grad: Tensor, x: Tensor, statistics: Tensor, relu: bool, other: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the gradient of x, and grad_stats [members, channels, 4], which begin with those of weight and bias.
 
-    `grad` and x [members, ..., channels, batch], contiguous; `statistics` as `batch_norm` returns them.
+    `grad` and x [members, ..., channels, batch], contiguous; `statistics` as `batch_norm` returns them. `other`:
+    a gradient of images x from elsewhere, that is added; of each member the pixels follow one another evenly.
     """
     grad_stats, grad_x = torch.empty_like(statistics), torch.empty_like(x)
     ragged = _ragged(x)
@@ -287,28 +286,154 @@ def batch_norm_gradient(grad: Tensor, x: Tensor, statistics: Tensor, relu: bool)
             grad=grad, x=x, statistics=statistics, grad_stats=grad_stats, grad_x=grad_x, batch=batch
         )
         over_threads(members * features, work, batch / NUMBERS)
-        return grad_x, grad_stats
+        return grad_x if other is None else grad_x.add_(other), grad_stats
     arrays = {"grad": grad, "x": x, "statistics": statistics, "grad_stats": grad_stats}
-    _over_channels(compiled(fill_gradient_statistics, x.dtype, ragged=ragged, relu=int(relu)), arrays)
-    _over_pixels(compiled(gradient_pixels, x.dtype, relu=int(relu)), arrays | {"grad_x": grad_x})
+    kernel = compiled(fill_gradient_statistics, x.dtype, ragged=ragged, relu=int(relu))
+    _over_channels(kernel, arrays | {"sums": _no_sums(x)})
+    kernel = compiled(gradient_pixels, x.dtype, relu=int(relu), adds=int(other is not None))
+    other = x if other is None else other
+    _over_pixels(kernel, arrays | {"other": other, "grad_x": grad_x}, other_pixel=other.stride(2))
     return grad_x, grad_stats
 
 
-def _moments(
-    code: Code, x: Pointer, c: Integer, batch: Integer, channels: Integer, pixels: Integer, ragged: int
-) -> tuple[Real, Real]:
-    """Mean of channel c and sum of squares around it, from sums around its first value."""
-    total, square = Register(code, wide=True), Register(code, wide=True)
-    total.clear()
-    square.clear()
-    first = x.broadcast(c * batch).widened()
-    with code.loop(0, pixels) as pixel, code.loop(0, batch, code.lanes) as number:
+def _no_sums(x: Tensor) -> Tensor:
+    return torch.zeros(len(x), x.shape[-2], 2, lanes(x.dtype), dtype=torch.double)
+
+
+def _registers(code: Code) -> tuple[Register, Register]:
+    return Register(code, wide=True), Register(code, wide=True)
+
+
+def _clear(sums: tuple[Register, Register]) -> None:
+    for register in sums:
+        register.clear()
+
+
+def _values(sums: tuple[Register, Register]) -> tuple[Vector, Vector]:
+    return sums[0].get(), sums[1].get()
+
+
+def _sums_of(sums: DoublePointer, c: Integer) -> tuple[Vector, Vector]:
+    lanes = sums.code.lanes
+    return sums.load(c * 2 * lanes), sums.load(c * 2 * lanes + lanes)
+
+
+@contextmanager
+def _at_hand(registers: tuple[Register, Register], sums: DoublePointer, c: Integer) -> Iterator[None]:
+    """Have channel c's sums in `registers` while they are added to."""
+    lanes = sums.code.lanes
+    for register, value in zip(registers, _sums_of(sums, c), strict=True):
+        register.set(value)
+    yield
+    for index, register in enumerate(registers):
+        sums.store(c * 2 * lanes + index * lanes, register.get())
+
+
+def _add_pixels(
+    code: Code,
+    x: Pointer,
+    sums: DoublePointer,
+    batch: Integer,
+    channels: Integer,
+    pixels: Integer,
+    start: Integer,
+    stop: Integer,
+    ragged: int,
+) -> None:
+    """Add each channel's deviations from its first number, and their squares, for the channels [start, stop)."""
+    registers = _registers(code)
+    with code.loop(0, pixels) as pixel, code.loop(start, stop) as c, _at_hand(registers, sums, c):
+        place = (pixel * channels + c) * batch
+        _add_row(code, x, registers, x.broadcast(c * batch), place, batch, ragged)
+
+
+def _add_row(
+    code: Code,
+    x: Pointer,
+    sums: tuple[Register, Register],
+    first: Vector,
+    row: Integer,
+    batch: Integer,
+    ragged: int,
+) -> None:
+    """Add the deviations from `first`, and their squares, of the numbers of a row, which begins at `row`."""
+    total, square = sums
+    first = first.widened()
+    with code.loop(0, batch, code.lanes) as number:
         sample, mask_tail = vector_at(batch, number, ragged)
-        deviation = mask_tail(x.load((pixel * channels + c) * batch + sample).widened() - first)
+        deviation = mask_tail(x.load(row + sample).widened() - first)
         total.set(total.get() + deviation)
         square.set(deviation.times_plus(deviation, square.get()))
-    sum_, count = total.get().total(), (batch * pixels).real()
-    return x.number(c * batch) + sum_ / count, square.get().total() - sum_ * sum_ / count
+
+
+def _moments(
+    x: Pointer, sums: tuple[Vector, Vector], c: Integer, batch: Integer, pixels: Integer
+) -> tuple[Real, Real]:
+    """Mean of channel c and sum of squares around it, from sums around its first number."""
+    sum_, square, count = sums[0].total(), sums[1].total(), (batch * pixels).real()
+    return x.number(c * batch) + sum_ / count, square - sum_ * sum_ / count
+
+
+def _put_statistics(
+    moments: tuple[Real, Real],
+    weight: Pointer,
+    bias: Pointer,
+    running_mean: Pointer,
+    running_var: Pointer,
+    statistics: Pointer,
+    momentum: Real,
+    count: Integer,
+    c: Integer,
+    eps: float,
+) -> None:
+    """Write the statistics of channel c, of so many numbers, and move its running ones."""
+    mean, square = moments
+    step = mean - running_mean.number(c)
+    running_mean.put(c, running_mean.number(c) + step * momentum)
+    step = square / (count.real() - 1.0) - running_var.number(c)
+    running_var.put(c, running_var.number(c) + step * momentum)
+    inverse_std = (square / count.real() + eps).root().inverse()
+    scale = weight.number(c) * inverse_std
+    for index, value in enumerate((mean, inverse_std, scale, bias.number(c) - mean * scale)):
+        statistics.put(c * 4 + index, value)
+
+
+def _add_gradient_row(
+    code: Code,
+    grad: Pointer,
+    x: Pointer,
+    statistics: Pointer,
+    sums: tuple[Register, Register],
+    c: Integer,
+    row: Integer,
+    batch: Integer,
+    relu: int,
+    ragged: int,
+) -> None:
+    """Add g, and g (x - mean), of the numbers of a row of channel c, which begins at `row`."""
+    total, product = sums
+    centre, scale, shift = (statistics.broadcast(c * 4 + index) for index in (0, 2, 3))
+    with code.loop(0, batch, code.lanes) as number:
+        sample, mask_tail = vector_at(batch, number, ragged)
+        value = x.load(row + sample)
+        g = mask_tail(_through_relu(grad.load(row + sample), value, scale, shift, relu)).widened()
+        total.set(total.get() + g)
+        product.set(g.times_plus(value.widened() - centre.widened(), product.get()))
+
+
+def _put_gradient_statistics(
+    sums: tuple[Vector, Vector], statistics: Pointer, grad_stats: Pointer, count: Integer, c: Integer
+) -> None:
+    """Write the gradients of channel c's weight and bias, and slope and offset of that of x.
+
+    dL/dx = scale (g - mean of g - x^ mean of g x^) = scale g + slope x + offset, with x^ = (x - mean) / std.
+    """
+    mean, inverse_std, scale = (statistics.number(c * 4 + index) for index in range(3))
+    grad_bias, grad_weight = sums[0].total(), sums[1].total() * inverse_std
+    slope = scale * inverse_std * grad_weight / count.real() * -1.0
+    offset = scale * grad_bias / count.real() * -1.0 - slope * mean
+    for index, number in enumerate((grad_weight, grad_bias, slope, offset)):
+        grad_stats.put(c * 4 + index, number)
 
 
 def _normalise_row(
@@ -340,15 +465,17 @@ def _gradient_row(
     batch: Integer,
     c: Integer,
     relu: int,
+    added: Pointer | None,
 ) -> None:
-    """grad_x = scale grad + slope x + offset, of channel c of one pixel, which begins at `row`."""
+    """grad_x = scale grad + slope x + offset (+ added), of channel c of one pixel, which begins at `row`."""
     scale, shift = (statistics.broadcast(c * 4 + index) for index in (2, 3))
     slope, offset = (grad_stats.broadcast(c * 4 + index) for index in (2, 3))
     with code.loop(0, batch, code.lanes) as number:
-        place = row + number.at_most(batch - code.lanes)
-        value = x.load(place)
-        g = _through_relu(grad.load(place), value, scale, shift, relu)
-        grad_x.store(place, g.times_plus(scale, value.times_plus(slope, offset)))
+        sample = number.at_most(batch - code.lanes)
+        value = x.load(row + sample)
+        g = _through_relu(grad.load(row + sample), value, scale, shift, relu)
+        result = g.times_plus(scale, value.times_plus(slope, offset))
+        grad_x.store(row + sample, result if added is None else result + added.load(sample))
 
 
 def _through_relu(grad: Vector, x: Vector, scale: Vector, shift: Vector, relu: int) -> Vector:
@@ -372,11 +499,11 @@ def _over_channels(kernel: Kernel, arrays: Mapping[str, Tensor], **numbers: floa
         over_threads(channels, work, pixels * batch / NUMBERS)
 
 
-def _over_pixels(kernel: Kernel, arrays: Mapping[str, Tensor]) -> None:
-    """Call a kernel of pixels with each member's arrays, of which x is [height, width, channels, batch]."""
+def _over_pixels(kernel: Kernel, arrays: Mapping[str, Tensor], **numbers: float) -> None:
+    """Call a kernel of pixels with each member's arrays, x [height, width, channels, batch], and numbers."""
     _, height, width, channels, batch = arrays["x"].shape
     for parts in _members(arrays):
-        work = kernel(**parts, batch=batch, channels=channels)
+        work = kernel(**parts, **numbers, batch=batch, channels=channels)
         over_threads(height * width, work, channels * batch / NUMBERS)
 
 

@@ -27,6 +27,11 @@ class Sums:
         for r, v, register in self._places():
             register.set(place.load(r * row + v))
 
+    def add(self, place: Pointer, row: Integer | int) -> None:
+        """Add the numbers at a place to them."""
+        for r, v, register in self._places():
+            register.set(register.get() + place.load(r * row + v))
+
     def store(self, place: Pointer, row: Integer | int) -> None:
         """Write them to a place."""
         for r, v, register in self._places():

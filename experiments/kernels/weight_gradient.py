@@ -15,8 +15,9 @@ from experiments.kernels.machine import PRODUCTS, accumulators, compiled, lanes,
 from experiments.kernels.matrices import in_panels
 from experiments.kernels.tiles import Sums, Tile, even_tiles, tile_vectors
 
-# By measurement: from so many channels of input and output on, vectors hold channels.
-MANY_CHANNELS = 48
+# By measurement: from so many channels of input and output on, and so many products a number of x, for which it is
+# to be transposed, vectors hold channels.
+MANY_CHANNELS, MANY_PRODUCTS = 48, 200
 # And where they hold samples: most channels of the output in a tile; over so many pixels of a row a tile is
 # summed, which the nearest caches hold until all tiles are done; for so many bytes of tiles sums are held at once.
 OUTPUTS, PIXELS, SUMS_BYTES = 4, 8, 30_000_000
@@ -30,7 +31,7 @@ def weight_gradient(x: Tensor, grad_weight: Tensor, grad: Tensor, stride: int, p
     itself.
     """
     groups, outputs, channels, taps, _ = grad_weight.shape
-    if groups == 1 and min(outputs, channels) >= MANY_CHANNELS:
+    if groups == 1 and min(outputs, channels) >= MANY_CHANNELS and outputs * taps**2 >= MANY_PRODUCTS:
         _of_many_channels(x, grad_weight[0], grad, stride, padding)
         return
     for o_tiles in even_tiles(outputs, OUTPUTS):

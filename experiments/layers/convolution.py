@@ -16,13 +16,17 @@ class Conv2d(nn.Conv2d):
     Square, with zero padding and without a bias.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Apply the layer of one network or of each member of a stack."""
+    def forward(self, input: Tensor, plus: Tensor | None = None) -> Tensor:
+        """Apply the layer of one network or of each member of a stack; return the sum with `plus`."""
+        if self.weight.dim() == 5 and takes_batch_last(input):
+            geometry = self.stride[0], int(self.padding[0]), self.groups
+            return StackedConvolution.apply(input, self.weight, plus, *geometry)  # type: ignore[return-value]
+        y = self._by_torch(input)
+        return y if plus is None else y + plus
+
+    def _by_torch(self, input: Tensor) -> Tensor:
         if self.weight.dim() == 4:
             return super().forward(input)
-        if takes_batch_last(input):
-            geometry = self.stride[0], int(self.padding[0]), self.groups
-            return StackedConvolution.apply(input, self.weight, *geometry)  # type: ignore[return-value]
         # The members are the groups of one convolution.
         y = F.conv2d(
             fold_members(input),
@@ -43,21 +47,26 @@ class StackedConvolution(Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> Tensor:
-        """Return the convolutions [members, batch, outputs, height', width']."""
+    def forward(
+        ctx, x: Tensor, weight: Tensor, plus: Tensor | None, stride: int, padding: int, groups: int
+    ) -> Tensor:
+        """Return the convolutions [members, batch, outputs, height', width'], and `plus` added to them."""
         x = batch_last(x)
         members, *shape, _, batch = x.shape
         rows, columns = ((size + 2 * padding - weight.shape[-1]) // stride + 1 for size in shape)
         y = torch.empty(members, rows, columns, weight.shape[1], batch, dtype=x.dtype)
-        for images, filters, target in zip(x.unbind(), weight.unbind(), y.unbind(), strict=True):
-            correlate(images, filters.unflatten(0, (groups, -1)), target, stride, (-padding, -padding))
+        added = [None] * members if plus is None else batch_last(plus).unbind()
+        for images, filters, target, other in zip(
+            x.unbind(), weight.unbind(), y.unbind(), added, strict=True
+        ):
+            correlate(images, filters.unflatten(0, (groups, -1)), target, stride, (-padding, -padding), other)
         ctx.save_for_backward(x, weight)
         ctx.geometry = stride, padding, groups
         return batch_first(y)
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x and weight, of those that are wanted."""
+        """Return the gradients of x, weight and `plus`, of those that are wanted."""
         x, weight = ctx.saved_tensors
         stride, padding, groups = ctx.geometry
         grad, weight = batch_last(grads[0]), weight.unflatten(1, (groups, -1))
@@ -72,4 +81,4 @@ class StackedConvolution(Function):
             for arrays in zip(x.unbind(), filters.unbind(), grad.unbind(), strict=True):
                 weight_gradient(*arrays, stride, padding)
             grad_weight = filters.flatten(1, 2)
-        return grad_x, grad_weight, None, None, None
+        return grad_x, grad_weight, grads[0] if ctx.needs_input_grad[2] else None, None, None, None

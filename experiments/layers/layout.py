@@ -46,6 +46,17 @@ def batch_last(x: Tensor) -> Tensor:
     return x.permute(0, 3, 4, 2, 1).contiguous()
 
 
+def batch_last_rows(x: Tensor) -> Tensor:
+    """As `batch_last`, but channels of images may be some of more: a copy only if pixels do not follow evenly."""
+    if x.dim() == 5:
+        y = x.permute(0, 3, 4, 2, 1)
+        width, batch = y.shape[2], y.shape[4]
+        row, pixel, *inner = y.stride()[1:]
+        if inner == [batch, 1] and row == width * pixel:
+            return y
+    return batch_last(x)
+
+
 def batch_first(x: Tensor) -> Tensor:
     """Undo `batch_last`, without a copy."""
     return x.mT if x.dim() == 3 else x.permute(0, 4, 3, 1, 2)

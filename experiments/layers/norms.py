@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from experiments.kernels.normalisation import batch_norm, batch_norm_gradient
-from experiments.layers.layout import batch_first, batch_last, fold_members, takes_batch_last, unfold_members
+from experiments.layers.layout import (
+    batch_first,
+    batch_last,
+    batch_last_rows,
+    fold_members,
+    takes_batch_last,
+    unfold_members,
+)
 
 NORMS = ("batch", "group", "layer", "none")
 
@@ -37,6 +44,16 @@ def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
     return norm(x, relu=True) if isinstance(norm, _BatchNorm) else F.relu(norm(x))
 
 
+def norm_relu_beside(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """ReLU(norm(x)), and x for what stands beside it.
+
+    What both make of x, its gradient, is then summed where that of batch normalisation is made, in one pass.
+    """
+    if isinstance(norm, _BatchNorm) and norm.training and norm.weight.dim() > 1 and takes_batch_last(x):
+        return norm(x, relu=True, beside=True)
+    return norm_relu(norm, x), x
+
+
 def group_count(channels: int) -> int:
     """Return the groups of GroupNorm: at most 32, each of at least 8 channels, and all of one size.
 
@@ -59,15 +76,19 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     the running variance.
     """
 
-    def forward(self, input: Tensor, relu: bool = False) -> Tensor:
-        """Normalise by the batch (train mode) or by the stored statistics (eval mode); `relu`: max(0, y)."""
+    def forward(self, input: Tensor, relu: bool = False, beside: bool = False) -> Tensor:
+        """Normalise by the batch (train mode) or by the stored statistics (eval mode); `relu`: max(0, y).
+
+        `beside`: of a stack in train mode return the input too, see `norm_relu_beside`.
+        """
         if self.weight.dim() == 1:
             y = super().forward(input)
         elif not takes_batch_last(input):
             y = self._normalise_folded(input)
         elif self.training:
             options = _running_statistics(self), self.momentum, self.eps, relu
-            return StackedBatchNorm.apply(input, self.weight, self.bias, *options)  # type: ignore[return-value]
+            y, x = StackedBatchNorm.apply(input, self.weight, self.bias, *options)  # type: ignore[misc]
+            return (y, x) if beside else y  # type: ignore[return-value]
         else:
             mean, var = _running_statistics(self)
             scale = self.weight * torch.rsqrt(var + self.eps)  # [members, channels]
@@ -125,19 +146,25 @@ class StackedBatchNorm(Function):
         momentum: float,
         eps: float,
         relu: bool,
-    ) -> Tensor:
-        """Return gamma (x - mean) / sqrt(var + eps) + beta."""
-        x = batch_last(x)
-        y, statistics = batch_norm(x, weight, bias, running, momentum, eps, relu)
-        ctx.save_for_backward(x, statistics)
+    ) -> tuple[Tensor, Tensor]:
+        """Return gamma (x - mean) / sqrt(var + eps) + beta, and x."""
+        values = batch_last(x)
+        y, statistics = batch_norm(values, weight, bias, running, momentum, eps, relu)
+        ctx.save_for_backward(values, statistics)
         ctx.relu = relu
-        return batch_first(y)
+        ctx.set_materialize_grads(False)
+        return batch_first(y), x
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, weight and bias."""
         x, statistics = ctx.saved_tensors
-        grad_x, grad_stats = batch_norm_gradient(batch_last(grads[0]), x, statistics, ctx.relu)
+        grad, other = grads
+        if grad is None:
+            return other, None, None, None, None, None, None
+        if other is not None:
+            other = batch_last_rows(other)
+        grad_x, grad_stats = batch_norm_gradient(batch_last(grad), x, statistics, ctx.relu, other)
         return batch_first(grad_x), grad_stats[..., 0], grad_stats[..., 1], None, None, None, None
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from experiments.layers.convolution import Conv2d
 from experiments.layers.layout import join_channels, on_images
 from experiments.layers.linear import Linear
-from experiments.layers.norms import image_norm, norm_relu
+from experiments.layers.norms import image_norm, norm_relu, norm_relu_beside
 from experiments.networks.network import Network, NoiseSite, NormInput, Source
 
 BLOCKS = 3
@@ -29,7 +29,8 @@ class DenseLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, inputs, height, width] -> [..., batch, inputs + growth, height, width]."""
-        y = self.before_bn(self.conv1(norm_relu(self.norm1, x)))
+        activated, x = norm_relu_beside(self.norm1, x)
+        y = self.before_bn(self.conv1(activated))
         y = self.conv2(self.before_weight(norm_relu(self.norm2, y)))
         return join_channels(x, y)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from experiments.checks import Rule, one_of
 from experiments.layers.convolution import Conv2d
-from experiments.layers.norms import image_norm, norm_relu
+from experiments.layers.norms import image_norm, norm_relu, norm_relu_beside
 from experiments.networks.network import NoiseSite, NormInput, Source
 from experiments.networks.preactivation import PreActivationBlock, PreActivationNet, projection
 
@@ -30,12 +30,13 @@ class BasicBlock(PreActivationBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, inputs, height, width] -> [..., batch, width, height / stride, width / stride]."""
-        return self.branch(norm_relu(self.norm1, x)) + (x if self.shortcut is None else self.shortcut(x))
+        activated, x = norm_relu_beside(self.norm1, x)
+        return self.branch(activated, x if self.shortcut is None else self.shortcut(x))
 
-    def branch(self, activated: Tensor) -> Tensor:
-        """Return what the block adds to its shortcut, from its activated input."""
+    def branch(self, activated: Tensor, shortcut: Tensor) -> Tensor:
+        """Return the block's sum, from its activated input and its shortcut."""
         y = self.before_bn(self.conv1(activated))
-        return self.conv2(self.before_weight(norm_relu(self.norm2, y)))
+        return self.conv2(self.before_weight(norm_relu(self.norm2, y)), shortcut)
 
     def inner_norm_inputs(self, name: str) -> list[NormInput]:
         """Return what the norm behind this block's first convolution reads."""
@@ -62,10 +63,10 @@ class Bottleneck(PreActivationBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, inputs, height, width] -> [..., batch, 4 width, height / stride, width / stride]."""
-        y = self.conv1(norm_relu(self.norm1, x))
-        y = self.before_bn(self.conv2(norm_relu(self.norm2, y)))
-        y = self.conv3(self.before_weight(norm_relu(self.norm3, y)))
-        return y + (x if self.shortcut is None else self.shortcut(x))
+        activated, x = norm_relu_beside(self.norm1, x)
+        y = self.before_bn(self.conv2(norm_relu(self.norm2, self.conv1(activated))))
+        y = self.before_weight(norm_relu(self.norm3, y))
+        return self.conv3(y, x if self.shortcut is None else self.shortcut(x))
 
     def inner_norm_inputs(self, name: str) -> list[NormInput]:
         """Return what the norms behind this block's first two convolutions read."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from experiments.layers.norms import norm_relu
+from experiments.layers.norms import norm_relu_beside
 from experiments.networks.preactivation import PreActivationNet
 from experiments.networks.preresnet import BasicBlock
 
@@ -14,8 +14,8 @@ class WideBlock(BasicBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., batch, inputs, height, width] -> [..., batch, width, height / stride, width / stride]."""
-        activated = norm_relu(self.norm1, x)
-        return self.branch(activated) + (x if self.shortcut is None else self.shortcut(activated))
+        activated, x = norm_relu_beside(self.norm1, x)
+        return self.branch(activated, x if self.shortcut is None else self.shortcut(activated))
 
 
 class WideResNet(PreActivationNet):

@@ -50,7 +50,7 @@ def convolution_rates(channels: int, outputs: int, size: int, stride: int, batch
     """Return GFLOP/s of the three products by our kernels, and by torch."""
     x, weight = torch.randn(batch, channels, size, size), torch.randn(outputs, channels, 3, 3)
     ours = convolution_products(
-        lambda x, weight: StackedConvolution.apply(x, weight, stride, 1, 1),
+        lambda x, weight: StackedConvolution.apply(x, weight, None, stride, 1, 1),
         batch_first(batch_last(x[None])),
         weight[None],
     )

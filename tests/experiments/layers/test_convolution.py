@@ -29,20 +29,20 @@ GEOMETRIES = {
 
 
 def convolutions(geometry: tuple[int, ...], dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
-    """Ours, and torch's in double precision."""
+    """Ours, and torch's in double precision; with what is added to it."""
     members, batch, channels, outputs, height, width, size, stride, padding, groups = geometry
     x = randn(members, batch, channels, height, width, dtype=dtype)
     weight = randn(members, outputs, channels // groups, size, size, dtype=dtype, seed=1)
     assert takes_batch_last(x)
 
-    def torch_convolution(x, weight):
+    def torch_convolution(x, weight, plus):
         each = [F.conv2d(*both, None, stride, padding, 1, groups) for both in zip(x, weight, strict=True)]
-        return torch.stack(each)
+        return torch.stack(each) + plus
 
-    ours = with_gradients(
-        lambda x, weight: StackedConvolution.apply(x, weight, stride, padding, groups), x, weight
-    )
-    return ours, with_gradients(torch_convolution, x.double(), weight.double())
+    space = [(length + 2 * padding - size) // stride + 1 for length in (height, width)]
+    arguments = x, weight, randn(members, batch, outputs, *space, dtype=dtype, seed=2)
+    ours = with_gradients(lambda *a: StackedConvolution.apply(*a, stride, padding, groups), *arguments)
+    return ours, with_gradients(torch_convolution, *(a.double() for a in arguments))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
@@ -57,6 +57,7 @@ def test_the_ways_of_many_and_of_few_channels(many, dtype, monkeypatch):
     """Whatever their number: tap by tap or not, vectors of channels or of samples, and few sums at once."""
     for module in (correlation, weight_gradient):
         monkeypatch.setattr(module, "MANY_CHANNELS", many)
+    monkeypatch.setattr(weight_gradient, "MANY_PRODUCTS", 1)
     monkeypatch.setattr(weight_gradient, "SUMS_BYTES", 1)
     wide = (1, 20, 50, 70, 5, 4, 3, 2, 1, 1)
     for geometry in (*GEOMETRIES.values(), wide):
@@ -96,9 +97,9 @@ def test_threads_change_no_bit(monkeypatch):
 def test_a_member_that_diverges_touches_no_neighbour():
     geometry = (3, 20, 4, 6, 5, 5, 3, 2, 1, 1)
     x, weight = randn(3, 20, 4, 5, 5), randn(3, 6, 4, 3, 3, seed=1)
-    clean = with_gradients(lambda *a: StackedConvolution.apply(*a, *geometry[7:]), x, weight)
+    clean = with_gradients(lambda *a: StackedConvolution.apply(*a, None, *geometry[7:]), x, weight)
     x[1], weight[1] = torch.inf, torch.nan
-    spoilt = with_gradients(lambda *a: StackedConvolution.apply(*a, *geometry[7:]), x, weight)
+    spoilt = with_gradients(lambda *a: StackedConvolution.apply(*a, None, *geometry[7:]), x, weight)
     for before, after in zip(clean, spoilt, strict=True):
         assert after[[0, 2]].equal(before[[0, 2]])
         assert not after[1].isfinite().any()
@@ -114,3 +115,4 @@ def test_members_convolve_as_groups_where_they_do_not_lie_batch_last():
     assert not takes_batch_last(x)
     expected = torch.stack([layer(images) for layer, images in zip(layers, x, strict=True)])
     torch.testing.assert_close(stacked(x), expected)
+    torch.testing.assert_close(stacked(x, expected), 2 * expected)

@@ -3,12 +3,19 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.kernels import machine
 from experiments.kernels.normalisation import channel_moments
 from experiments.layers.layout import batch_last
-from experiments.layers.norms import StackedBatchNorm, StackedGroupNorm
+from experiments.layers.norms import (
+    BatchNorm,
+    BatchNorm2d,
+    StackedBatchNorm,
+    StackedGroupNorm,
+    norm_relu,
+    norm_relu_beside,
+)
 from tests.experiments.kernels.processors import vectors_of
 from tests.experiments.layers.against_torch import assert_equal, randn, with_gradients
 
@@ -38,9 +45,24 @@ def assert_batch_normalisation_is_torch_s(members, batch, channels, space, dtype
         y = torch.stack([F.batch_norm(*parts, True, 0.3, 1e-5) for parts in each])
         return F.relu(y) if relu else y
 
-    ours = with_gradients(lambda *a: StackedBatchNorm.apply(*a, running, 0.3, 1e-5, relu), *arguments)
+    ours = with_gradients(lambda *a: StackedBatchNorm.apply(*a, running, 0.3, 1e-5, relu)[0], *arguments)
     assert_equal(ours, with_gradients(torch_norm, *(a.double() for a in arguments)))
     assert_equal(list(running), list(expected))
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["a sum's", "a concatenation's"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("space", [(5, 6), ()], ids=["images", "features"])
+def test_the_gradient_from_beside_a_norm_is_added_to_its_own(space, training, joined):
+    """As in a residual block, whose input goes around it, or in a dense one, that appends to it."""
+    x, weight, bias = norm_arguments(2, 19, 4, torch.float32, space)
+    norm = BatchNorm2d(4) if space else BatchNorm(4)
+    norm.weight, norm.bias = nn.Parameter(weight), nn.Parameter(bias)
+    norm.running_mean, norm.running_var = torch.zeros(2, 4), torch.ones(2, 4)
+    norm.train(training)
+    join = (lambda a, b: torch.cat([a, b], 2)) if joined else torch.add
+    beside = with_gradients(lambda x: join(*norm_relu_beside(norm, x)[::-1]), x)
+    assert_equal(beside, with_gradients(lambda x: join(x, norm_relu(norm, x)), x))
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -77,7 +99,7 @@ def test_vectors_of_every_width_compute_the_same(vector_bytes):
 def test_threads_change_no_bit(monkeypatch):
     arguments = norm_arguments(1, 33, 5, torch.float32)
     running = torch.zeros(1, 5), torch.ones(1, 5)
-    norm = lambda *a: StackedBatchNorm.apply(*a, running, 0.3, 1e-5, True)  # noqa: E731
+    norm = lambda *a: StackedBatchNorm.apply(*a, running, 0.3, 1e-5, True)[0]  # noqa: E731
     one = with_gradients(norm, *arguments)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     monkeypatch.setattr(machine, "THREAD_NANOSECONDS", 1)
