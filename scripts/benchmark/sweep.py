@@ -1,11 +1,12 @@
 """Each width of the default sweep against the one-at-a-time loop of tests/reference.py, and its scaling.
 
 The whole job (every member, training and measuring, over all cores, to written tables) stands against a few of
-its members trained and measured one after the other by plain PyTorch with its default threads. GFLOP/s count the
-matrix products alone: 2 operations a multiplication and addition; forward, and backward twice that but for the
-input's gradient of the first layer.
+its members trained and measured one after the other by plain PyTorch with its default threads, and against
+training alone in JAX (`jax_peer`). GFLOP/s count the matrix products alone: 2 operations a multiplication and
+addition; forward, and backward twice that but for the input's gradient of the first layer.
 """
 
+from importlib.util import find_spec
 from itertools import pairwise
 
 import torch
@@ -70,7 +71,7 @@ def measuring_share(members: list[dict]) -> float:
 
 
 def bench_width(width: int, extra: list[str], loop_members: int, folder: str) -> dict:
-    """Time one width of the sweep and the loop beside it."""
+    """Time one width of the sweep, and beside it the loop and, where it is installed, JAX, which only trains."""
     overrides = [*SWEEP, *extra, f"model.width={width}", f"output={folder}", f"study=width{width}"]
     (job,) = plan_jobs(overrides, multirun=False).jobs
     data = load_data(job.data)
@@ -79,6 +80,16 @@ def bench_width(width: int, extra: list[str], loop_members: int, folder: str) ->
     wall = seconds_of(lambda: run_job(job))
     rows = [row for file in job.folder.glob("jobs/*/members.csv") for row in read_table(file)]
     member_steps = steps * len(job.members)
+    peer = {}
+    if find_spec("jax"):
+        from scripts.benchmark.jax_peer import jax_seconds
+
+        seconds, compiling, _ = jax_seconds(job, data)
+        peer = {
+            "jax_ms_per_member_step": 1e3 * seconds / member_steps,
+            "jax_compiling_seconds": compiling,
+            "speed_up_over_jax": seconds / wall,
+        }
     return {
         "width": width,
         "members": len(job.members),
@@ -88,6 +99,7 @@ def bench_width(width: int, extra: list[str], loop_members: int, folder: str) ->
         "sweep_ms_per_member_step": 1e3 * wall / member_steps,
         "speed_up": loop_training * len(job.members) / wall,
         "speed_up_with_measuring": (loop_training + loop_measuring) * len(job.members) / wall,
+        **peer,
         "measuring_share_of_training": measuring_share(rows),
         "gflops": flops_per_member_step(job, data) * member_steps / wall / 1e9,
         "wall_seconds": wall,
