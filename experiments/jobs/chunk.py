@@ -112,6 +112,7 @@ def run_chunk(
         "test_loss": test_set.loss,
         "test_loss_adjusted": adjusted_test_set.loss,
     }
+    errors = {name: values.cpu() for name, values in errors.items()}  # which waits for a GPU
     end = time.perf_counter()
     seconds = {"seconds": (end - start) / count, "seconds_measuring": (end - end_of_training) / count}
     tables = {

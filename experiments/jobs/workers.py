@@ -120,6 +120,7 @@ def run_chunks(
             except Exception as error:
                 yield chunk, error
         return
+    data = data.to("cpu")  # each process has its own on the job's device
     arrays = {name: getattr(data, name).numpy() for name in _TENSORS}  # shared memory may be small
     start = (job, replace(data, **arrays), steps, places)
     left = list(enumerate(chunks))
@@ -219,6 +220,8 @@ def _start_worker(job: "Job", arrays: "Data", steps: Any, places: "Mapping[Membe
     import numpy as np
     import torch
 
+    from experiments.settings.device import choose_device
+
     global _job, _data, _steps, _places
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
     threading.Thread(target=_exit_with_parent, daemon=True).start()
@@ -231,7 +234,7 @@ def _start_worker(job: "Job", arrays: "Data", steps: Any, places: "Mapping[Membe
         name: torch.from_numpy(value) if isinstance(value := getattr(arrays, name), np.ndarray) else value
         for name in _TENSORS
     }
-    _data = replace(arrays, **tensors).to("cpu")
+    _data = replace(arrays, **tensors).to(choose_device(job.device))
 
 
 def _exit_with_parent() -> None:
@@ -259,5 +262,5 @@ def _run_chunk(number: int, chunk: list["Member"]) -> tuple[Rows, dict]:
     twins: Twins = {}
     rows = run_chunk(_job, chunk, _data, report, twins, _places)
     # Plain bytes again.
-    arrays = {m: {name: value.numpy() for name, value in state.items()} for m, state in twins.items()}
+    arrays = {m: {name: value.cpu().numpy() for name, value in state.items()} for m, state in twins.items()}
     return rows, arrays

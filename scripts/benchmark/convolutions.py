@@ -12,6 +12,7 @@ from experiments.networks import build_network
 from experiments.settings.config import Job
 from experiments.settings.device import choose_processes
 from experiments.settings.plan import plan_jobs
+from experiments.training.precision import products_in
 from scripts.benchmark.timing import seconds_of
 
 BATCH, STEPS, EPOCHS, MEMBERS = 128, 8, 5, 4
@@ -56,17 +57,23 @@ def bench_convolutions(turns: int = 5) -> dict:
 
 
 def loop_epoch(job: Job, data: Data, layout: torch.memory_format) -> Callable[[], None]:
-    """Return an epoch of plain torch's training of one member, in a memory layout of weights and images."""
-    network = build_network(job.model, data.sample_shape, data.classes, seed=0)
+    """Return an epoch of plain torch's training of one member, in a memory layout of weights and images.
+
+    It trains where the data are, in the job's batches and precision.
+    """
+    network = build_network(job.model, data.sample_shape, data.classes, seed=0).to(data.train_inputs.device)
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=layout)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
     def train() -> None:
-        for x, y in zip(data.train_inputs.split(BATCH), data.train_labels.split(BATCH), strict=True):
+        batches = (part.split(job.recipe.batch_size) for part in (data.train_inputs, data.train_labels))
+        for x, y in zip(*batches, strict=True):
             optimizer.zero_grad()
-            F.cross_entropy(network(x.contiguous(memory_format=layout)), y).backward()
+            with products_in(job.recipe.precision, x.device):
+                logits = network(x.contiguous(memory_format=layout))
+            F.cross_entropy(logits, y).backward()
             optimizer.step()
 
     return train

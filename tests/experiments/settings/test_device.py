@@ -14,6 +14,13 @@ def test_auto_is_a_gpu_where_there_is_one():
     assert choose_device("cpu") == torch.device("cpu")
 
 
+@pytest.mark.parametrize("name", ["auto", "cpu"])
+def test_convolutions_of_float32_are_computed_in_float32_on_a_gpu(name, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    choose_device(name)
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_a_device_that_torch_cannot_use_here_is_refused():
     beyond = f"cuda:{torch.cuda.device_count()}"
     assert DEVICE.accepts(beyond)
