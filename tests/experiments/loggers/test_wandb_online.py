@@ -82,6 +82,10 @@ def test_every_member_arrives_once_with_the_values_of_the_tables(run, tmp_path, 
         assert arrived.summary["test_error"] == member.test_error
         losses = [row["training/train_loss"] for row in arrived.history.values() if "x/epoch" in row]
         assert losses == list(epochs_of(study, member.placement).train_loss)
+    (tables,) = server.artifacts.committed().values()
+    assert (tables.name, tables.kind) == ("first_look-tables", "tables")
+    assert server.runs[tables.run].attributes["jobType"] == "report"
+    assert tables.files == {path.name: path.read_bytes() for path in study.glob("*.csv")}
 
     # What has arrived is not sent again; what is sent again does not become another run.
     assert run(*tiny, *ONLINE, "logger.project=shift of variance", "logger.entity=team").status == 0
@@ -94,6 +98,7 @@ def test_every_member_arrives_once_with_the_values_of_the_tables(run, tmp_path, 
     )
     assert len(server.runs) == 4
     assert {arrived.beginnings for arrived in server.runs.values()} == {2}
+    assert list(server.artifacts.versions.values()) == [tables]
 
 
 def epochs_of(study: Path, placement: str) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.experiments.loggers.wandb_artifacts import Artifacts
+
 KEY = "0123456789" * 4
 
 
@@ -39,6 +41,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.fault: str | None = None
         self.runs: dict[str, Run] = defaultdict(Run)
+        self.artifacts = Artifacts()
         self.views: list[dict[str, Any]] = []  # workspaces, as they were saved
         self.lock = threading.Lock()
 
@@ -98,10 +101,14 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_PUT(self) -> None:
-        self._body()
-        _, _, run_id, name = self.path.split("/", 3)
-        with self.server.lock:
-            self.server.runs[run_id].files.add(name)
+        body = self._body()
+        _, kind, rest = self.path.split("/", 2)
+        if kind == "artifacts":
+            self.server.artifacts.keep(rest, body)
+        else:
+            run_id, _, name = rest.partition("/")
+            with self.server.lock:
+                self.server.runs[run_id].files.add(name)
         self._reply({})
 
     def do_POST(self) -> None:
@@ -125,6 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.fault == "refuses":
             error = {"message": "user is not logged in", "path": ["viewer"]}
             self._reply({"errors": [error], "data": {"viewer": None}}, 401)
+        elif artifact := self.server.artifacts.answer(query, variables, self.server.url):
+            self._reply({"data": artifact})
         elif "upsertBucket" in query:
             self._reply({"data": self.server.keep_upsert(variables)})
         elif "createRunFiles" in query:
