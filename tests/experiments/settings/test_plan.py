@@ -38,13 +38,19 @@ def test_every_choice_of_every_group_composes(group, choice):
     function = {"model": "build", "data": "load"}.get(group)
     own = [f"{group}.target=tests.experiments.own:{function}"] if choice == "custom" else []
     (job,) = plan(f"{group}={choice}", *own).jobs
-    # Every value of the file arrives, unless the environment or a function of the user's fills it in.
-    for key, value in OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choice}.yaml")).items():
+    values = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choice}.yaml"))
+    if values.pop("schedule_scale", 1) != 1:  # epochs and drops arrive scaled, see below
+        del values["epochs"], values["drops"]
+    # Every other value of the file arrives, unless the environment or a function of the user's fills it in.
+    for key, value in values.items():
         assert job.config[group][key] == value or "${" in str(value) or (own and value is None)
 
 
 @pytest.mark.parametrize(
-    "path", sorted(CONF.glob("recipe/*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+    "path",
+    # Those of a part of the paper's schedule have their values from the paper's, see below.
+    [path for path in sorted(CONF.glob("recipe/*/*.yaml")) if "small_data" not in path.stem],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_what_a_recipe_sets_for_one_network_or_data_set_arrives(path):
     recipe, choice = path.stem.split("_", maxsplit=1)
@@ -71,8 +77,29 @@ def test_the_papers_recipe_is_that_of_each_of_its_networks(model, epochs, drops,
         "epochs": epochs, "schedule": "step", "drops": drops, "drop_factor": factor, "weight_decay": decay,
         "batch_size": batch, "lr": 0.1, "momentum": 0.9, "nesterov": False, "scaled_down": None,
     }.items()  # fmt: skip
-    (small,) = plan("recipe=paper", f"model={job.config['model']['name']}", "data=cifar10").jobs
-    assert small.config["recipe"] == job.config["recipe"]
+    (by_name,) = plan("recipe=paper", f"model={job.config['model']['name']}", "data=cifar10").jobs
+    assert by_name.config["recipe"] == job.config["recipe"]
+    for name in (model, job.config["model"]["name"]):
+        (quarter,) = plan("recipe=paper_small_data", f"model={name}", "data=cifar10").jobs
+        scaled = {
+            "epochs": round(epochs / 4),
+            "drops": [round(drop / 4) for drop in drops],
+            "checkpoint_every": 1,
+        }
+        named = {key: quarter.config["recipe"][key] for key in ("name", "scaled_down")}
+        assert quarter.config["recipe"] == job.config["recipe"] | scaled | named
+        assert named["scaled_down"].startswith("0.25 times the paper's epochs")
+
+
+def test_a_schedule_is_scaled_to_whole_epochs_with_one_before_between_and_behind_drops():
+    (job,) = plan("recipe.schedule_scale=0.1").jobs
+    assert (job.recipe.epochs, job.recipe.drops) == (4, None)
+    (again,) = plan("recipe.epochs=4").jobs
+    assert job.recipe == again.recipe
+    number = r"a number in \(0, 1\]"
+    for scale, allowed in (("0", number), ("1.5", number), ("0.005", "between and behind")):
+        with pytest.raises(ConfigError, match=rf"recipe.schedule_scale={scale}: .*{allowed}"):
+            plan("recipe=paper", f"recipe.schedule_scale={scale}")
 
 
 def test_a_scaled_down_recipe_says_what_it_does():
