@@ -1,17 +1,19 @@
 """Uploading offline runs with `wandb sync`, in a process of its own that cannot harm or hold up the study."""
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Timer
 
-from experiments.loggers.offline import run_id
+from experiments.loggers.offline import run_id, wandb_folder
 
 BATCH = 200  # runs an upload process takes
 HOPELESS = 10  # lines of errors, about two a run, after which the others are not tried
+LOST = ("failed to log artifact", " giving up after ")  # in W&B's log
 # By default W&B tries for hours, and a study would wait.
 PATIENCE = {
     "WANDB_X_GRAPHQL_RETRY_MAX": "2",
@@ -48,10 +50,12 @@ def upload(folders: Sequence[Path]) -> int:
 
 
 def _upload_batch(folders: Sequence[Path]) -> None:
+    study = folders[0].absolute().parents[1]
+    earlier = set(_logs(study))
     process = subprocess.Popen(
         [sys.executable, "-m", "wandb", "sync", *map(str, folders)],
         # Its logs lie beside the runs, not in a folder `wandb` wherever the command was typed.
-        env=PATIENCE | os.environ | {"WANDB_DIR": str(folders[0].absolute().parents[1])},
+        env=PATIENCE | os.environ | {"WANDB_DIR": str(study)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -77,6 +81,10 @@ def _upload_batch(folders: Sequence[Path]) -> None:
         timer.cancel()
         process.kill()
         process.wait()
+    for log in set(_logs(study)) - earlier:
+        for run, error in _lost_files(log):
+            failed.add(run)
+            errors.append(error)
     for folder in folders:
         # W&B marks runs as uploaded of which it has just said that data are missing.
         if None in failed or run_id(folder) in failed:
@@ -86,6 +94,19 @@ def _upload_batch(folders: Sequence[Path]) -> None:
         ended = f"wandb sync ended with status {process.returncode} within {seconds} s"
         reason = " ".join(dict.fromkeys(errors[:2]))[:200] or ended
         raise UploadError(f"{missing} of {len(folders)} runs are not uploaded ({reason})")
+
+
+def _logs(study: Path) -> list[Path]:
+    return sorted(wandb_folder(study).glob("logs/debug-sync.*.log"))
+
+
+def _lost_files(log: Path) -> Iterator[tuple[str, str]]:
+    """Yield (run's identifier, error) of files and artifacts that did not arrive: W&B says it in its log alone."""
+    for line in log.read_text(errors="replace").splitlines():
+        if any(words in line for words in LOST):
+            entry = json.loads(line)
+            if entry["level"] == "ERROR" and "sync_path" in entry:  # else it is about no run
+                yield run_id(Path(entry["sync_path"]).parent), entry["msg"].splitlines()[0]
 
 
 def _mark(folder: Path) -> Path:

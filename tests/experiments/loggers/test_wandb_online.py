@@ -107,7 +107,7 @@ def epochs_of(study: Path, placement: str) -> pd.DataFrame:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("fault", ["breaks", "drops"])
+@pytest.mark.parametrize("fault", ["breaks", "drops", "keeps no files"])
 def test_a_server_that_fails_costs_one_line_and_no_row(run, tmp_path, tiny, server, fault, monkeypatch):
     check_login = live.check_login
 
@@ -132,7 +132,8 @@ def test_a_server_that_fails_costs_one_line_and_no_row(run, tmp_path, tiny, serv
     assert command[:3] == ["python", "-m", "scripts.export_wandb"]
     assert export(study, *command[4:]).returncode == 0
     assert sorted(server.runs) == run_ids(study)
-    assert all(arrived.summary and arrived.history for arrived in server.runs.values())
+    assert all(arrived.summary and arrived.history and arrived.files for arrived in server.runs.values())
+    assert set(server.artifacts.committed()) == {"first_look-tables"}
 
 
 def test_a_refused_key_is_found_before_training_and_a_silent_server_is_not_waited_for(

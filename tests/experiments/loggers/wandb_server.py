@@ -31,8 +31,8 @@ class Run:
 class Server(ThreadingHTTPServer):
     """Answers what wandb 0.31 asks.
 
-    `fault` is None, "refuses" (the key), "breaks" (status 500 for everything) or "drops" (the connection, when
-    history arrives).
+    `fault` is None, "refuses" (the key), "breaks" (status 500 for everything), "drops" (the connection, when
+    history arrives) or "keeps no files" (status 500 for tables and artifacts).
     """
 
     daemon_threads = True
@@ -103,6 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         body = self._body()
         _, kind, rest = self.path.split("/", 2)
+        if self.server.fault == "keeps no files":
+            self._reply({"error": "disk full"}, 500)
+            return
         if kind == "artifacts":
             self.server.artifacts.keep(rest, body)
         else:
