@@ -26,7 +26,7 @@ def checked(out: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str
 
 @pytest.mark.long
 def test_every_part_runs_on_a_cpu_and_its_tables_are_those_of_its_json(tmp_path):
-    ended, tables = checked(tmp_path / "found")
+    ended, tables = checked(tmp_path / "found", "--seconds", "99999")  # however busy the machine is
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
     assert "right; tables are in" in ended.stdout.splitlines()[-1]
     assert {"draws", "correct", "loops", "convolutions", "paper"} < set(tables)
