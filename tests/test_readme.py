@@ -42,7 +42,11 @@ PATH = re.compile(r"\.?[\w-][\w.-]*(/[\w.-]+)+/?|[\w-]+/")
 OPTION = re.compile(r"\+?[a-z][a-z_]*([./][a-z_]+)*=\S+")
 COMMAND = re.compile(r"(\.venv/bin/)?python -m \S|scripts/\w|pip install|wandb [a-z]")
 # What W&B's runs hold under names with a slash.
-WANDB_NAMES = {"layer/...", "shift_ratio/1", "views/layers"}
+WANDB_NAMES = {
+    *(f"{section}/..." for section in ("layer", "loss", "error", "shift")),
+    "shift_ratio/1",
+    "views/layers",
+}
 LONGEST_LINE = 120
 
 

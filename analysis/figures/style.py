@@ -69,7 +69,15 @@ def figure_style() -> Iterator[None]:
 
 
 def panels(
-    rows: int, columns: int, title: str, subtitle: str, *, width: float = 2.9, height: float = 2.3, **subplots
+    rows: int,
+    columns: int,
+    title: str,
+    subtitle: str,
+    *,
+    width: float = 2.9,
+    height: float = 2.3,
+    together: int = 1,
+    **subplots,
 ) -> tuple[Figure, np.ndarray]:
     """A figure with a grid of panels; on a sheet (`layout.laid_out`), as large as that says.
 
@@ -80,13 +88,14 @@ def panels(
         subtitle: the line below, such as the network; drawn as it is.
         width: of one panel, inches; more if there are few.
         height: of one panel, inches.
+        together: on a narrow sheet so many columns next to each other stay in one line.
         subplots: passed on to `Figure.subplots`, such as sharey.
 
     Returns:
         The figure and its axes, [rows, columns].
     """
     if sheet := current_sheet():
-        axes = sheet.subplots(rows, columns, width=width, height=height, **subplots)
+        axes = sheet.subplots(rows, columns, width=width, height=height, together=together, **subplots)
         if sheet.title:
             _head(sheet.canvas, title, subtitle)
         return sheet.canvas.get_figure(root=True), axes

@@ -10,6 +10,7 @@ from experiments.jobs.chunk import build_stack, run_chunk, train
 from experiments.jobs.job import job_chunks, threads
 from experiments.jobs.job_data import cached_data, job_site_shapes
 from experiments.jobs.launch import member_work
+from experiments.loggers.chunk_log import ChunkLog
 from experiments.measuring.transplant import Twins, add_transplanted_errors, missing_twins
 from experiments.networks import NETWORKS
 from experiments.settings.config import Job
@@ -79,13 +80,15 @@ def _try_members(job: Job, budget: float) -> float:
         chunk = [*chunk, *missing_twins(replace(job, members=chunk))]
     batch, epochs = job.recipe.batch_size, job.recipe.epochs
     recipe = replace(job.recipe, epochs=1, checkpoint_every=None)
-    short = replace(job, members=chunk, recipe=recipe, spec={**job.spec, "save": False})  # it writes nothing
+    # It writes nothing.
+    short = replace(job, members=chunk, recipe=recipe, logger=None, spec={**job.spec, "save": False})
     clock = process_time if device.type == "cpu" else perf_counter
 
     def training(steps: int) -> float:
         some, begin = data.first(steps * batch).to(device), clock()
         stack, noise = build_stack(short, chunk, some)
-        train(short, chunk, stack, noise, some, measured_data(some, short.recipe), lambda _: None, {})
+        measured, log = measured_data(some, short.recipe), ChunkLog(short, chunk)
+        train(short, chunk, stack, noise, some, measured, lambda _: None, {}, log)
         return clock() - begin
 
     def measuring(steps: int) -> float:

@@ -318,7 +318,7 @@ def test_predicted_without_the_papers_formula_shows_the_exact_law_alone():
 def test_width_draws_means_against_width(study):
     figure = width.draw(study).figure
     here = rows(study.layers, noise="dropout", placement="before_weight", strength=0.5)
-    titles = {"local shift": "local_ratio", "what Eq 12 says width acts through": "d_cos2"}
+    titles = {"local shift": "local_ratio", "Eq 12: what width acts through": "d_cos2"}
     for title, quantity in titles.items():
         drawn = heights(panel(figure, title), marker="o")[2]  # the third rate
         assert drawn == pytest.approx(here.groupby("width")[quantity].mean().to_numpy())

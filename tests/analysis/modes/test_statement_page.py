@@ -123,8 +123,9 @@ def test_a_mode_study_makes_a_page(tmp_path, capsys):
     assert "networks finished" not in text
     assert "Beside the paper" not in text
     names = {chart.name for chart in STATEMENT_CHARTS.values()}
-    files = {path.name for path in (folder / "report").iterdir()}
-    assert files == {"index.html"} | {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
+    files = {f"{name}.{kind}" for name in names for kind in ("svg", "png", "pdf")}
+    files |= {"index.html", "data"} | {f"data/{name}.csv" for name in names}
+    assert set(files_below(folder / "report")) == files
     assert len(page.images) == 6
     assert names <= set(page.ids)
     assert {f"#{name}" for name in names} <= set(page.links)
