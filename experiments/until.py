@@ -62,7 +62,7 @@ def look(study: Path, claims: Sequence[str] | None) -> list[str]:
         with (Path(folder) / "claims.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     for row in rows:
-        if claims and row["claim"] in claims and not row["outcome"]:
+        if claims and row["claim"] in claims and row["verdict"] == "not testable":
             raise ConfigError(
                 f"until.claims={row['claim']}: this study cannot test it ({row['missing']}); what it trained stays"
             )

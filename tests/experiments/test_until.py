@@ -95,3 +95,11 @@ def test_a_named_claim_that_the_study_cannot_test_is_one_line(run, tmp_path, sma
         "error: until.claims=C13: this study cannot test it (one size of training set only"
     )
     assert len(seeds(tmp_path / "out" / "s")) == 10
+
+
+def test_a_named_claim_that_does_not_arise_is_neither_undecided_nor_an_error(run, tmp_path, small):
+    assert run("-m", *small, "model.norm=batch,layer", "members.seed=[0,1]").status == 0
+    study = tmp_path / "out" / "s"
+    (verdict,) = [found for found in claims.verdicts(read_study(study)) if found.claim.name == "Q2"]
+    assert verdict.word == "does not arise"
+    assert until.look(study, ["Q2"]) == []

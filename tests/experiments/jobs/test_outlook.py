@@ -31,6 +31,12 @@ def test_it_tells_jobs_members_and_seconds_and_writes_nothing(run, tmp_path, tin
     assert not list(tmp_path.iterdir())
 
 
+def test_with_a_logger_it_writes_nothing_either(run, tmp_path, tiny):
+    ended = run("--dry-run", *tiny, "logger=wandb")
+    assert (ended.status, ended.err) == (0, "")
+    assert not list(tmp_path.iterdir())
+
+
 def test_members_there_say_how_long_the_others_take(run, tmp_path, tiny):
     assert run(*tiny).status == 0
     before = files_below(tmp_path)
