@@ -5,6 +5,7 @@ batches, recipe, networks and noise laws, and random numbers of its own; members
 batches and draws. It trains and does no more: no tables, and of what is measured the shift ratio alone.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -92,7 +93,7 @@ def _initial(job: Job, data: Data, seed: jax.Array) -> State:
     weights: Arrays = {"gamma": jnp.ones((depth, width)), "beta": jnp.zeros((depth, width))}
     keys = jax.random.split(jax.random.key(seed, impl=RANDOM), depth + 2)
     for layer in range(depth + 1):
-        bound = sizes[layer] ** -0.5
+        bound = 1 / math.sqrt(sizes[layer])
         shape = sizes[layer], sizes[layer + 1]
         weights[f"weight{layer}"] = jax.random.uniform(keys[layer], shape, minval=-bound, maxval=bound)
     weights["bias"] = jax.random.uniform(keys[-1], (data.classes,), minval=-bound, maxval=bound)
