@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,9 +60,13 @@ def watching(study: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
 
 def waiting_for(there: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
-    while not there():
-        assert time.monotonic() < end
+    while time.monotonic() < end:
+        # W&B's reader fails at a record that is only half written.
+        with suppress(subprocess.CalledProcessError):
+            if there():
+                return
         time.sleep(0.2)
+    raise AssertionError("not there after a minute")
 
 
 def shown(study: Path) -> pd.DataFrame:
