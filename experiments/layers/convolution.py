@@ -17,16 +17,12 @@ class Conv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor, plus: Tensor | None = None) -> Tensor:
-        """Apply the layer of one network or of each member of a stack; return the sum with `plus`."""
-        if self.weight.dim() == 5 and takes_batch_last(input):
-            geometry = self.stride[0], int(self.padding[0]), self.groups
-            return StackedConvolution.apply(input, self.weight, plus, *geometry)  # type: ignore[return-value]
-        y = self._by_torch(input)
-        return y if plus is None else y + plus
-
-    def _by_torch(self, input: Tensor) -> Tensor:
+        """Apply the layer of one network or of each member of a stack; `plus`: see `convolution_plus`."""
         if self.weight.dim() == 4:
             return super().forward(input)
+        if takes_batch_last(input):
+            geometry = self.stride[0], int(self.padding[0]), self.groups
+            return StackedConvolution.apply(input, self.weight, plus, *geometry)  # type: ignore[return-value]
         # The members are the groups of one convolution.
         y = F.conv2d(
             fold_members(input),
@@ -38,6 +34,13 @@ class Conv2d(nn.Conv2d):
             self.groups * len(self.weight),
         )
         return unfold_members(y, len(self.weight))
+
+
+def convolution_plus(layer: Conv2d, x: Tensor, other: Tensor) -> Tensor:
+    """layer(x) + other, of a stack with the batch last in one pass."""
+    if layer.weight.dim() == 5 and takes_batch_last(x):
+        return layer(x, other)
+    return layer(x) + other
 
 
 class StackedConvolution(Function):

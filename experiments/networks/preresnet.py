@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from experiments.checks import Rule, one_of
-from experiments.layers.convolution import Conv2d
+from experiments.layers.convolution import Conv2d, convolution_plus
 from experiments.layers.norms import image_norm, norm_relu, norm_relu_beside
 from experiments.networks.network import NoiseSite, NormInput, Source
 from experiments.networks.preactivation import PreActivationBlock, PreActivationNet, projection
@@ -36,7 +36,7 @@ class BasicBlock(PreActivationBlock):
     def branch(self, activated: Tensor, shortcut: Tensor) -> Tensor:
         """Return the block's sum, from its activated input and its shortcut."""
         y = self.before_bn(self.conv1(activated))
-        return self.conv2(self.before_weight(norm_relu(self.norm2, y)), shortcut)
+        return convolution_plus(self.conv2, self.before_weight(norm_relu(self.norm2, y)), shortcut)
 
     def inner_norm_inputs(self, name: str) -> list[NormInput]:
         """Return what the norm behind this block's first convolution reads."""
@@ -66,7 +66,7 @@ class Bottleneck(PreActivationBlock):
         activated, x = norm_relu_beside(self.norm1, x)
         y = self.before_bn(self.conv2(norm_relu(self.norm2, self.conv1(activated))))
         y = self.before_weight(norm_relu(self.norm3, y))
-        return self.conv3(y, x if self.shortcut is None else self.shortcut(x))
+        return convolution_plus(self.conv3, y, x if self.shortcut is None else self.shortcut(x))
 
     def inner_norm_inputs(self, name: str) -> list[NormInput]:
         """Return what the norms behind this block's first two convolutions read."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from experiments.kernels import correlation, machine, weight_gradient
-from experiments.layers.convolution import Conv2d, StackedConvolution
+from experiments.layers.convolution import Conv2d, StackedConvolution, convolution_plus
 from experiments.layers.layout import takes_batch_last
 from tests.experiments.kernels.processors import vectors_of
 from tests.experiments.layers.against_torch import assert_equal, randn, with_gradients
@@ -115,4 +115,4 @@ def test_members_convolve_as_groups_where_they_do_not_lie_batch_last():
     assert not takes_batch_last(x)
     expected = torch.stack([layer(images) for layer, images in zip(layers, x, strict=True)])
     torch.testing.assert_close(stacked(x), expected)
-    torch.testing.assert_close(stacked(x, expected), 2 * expected)
+    torch.testing.assert_close(convolution_plus(stacked, x, expected), 2 * expected)

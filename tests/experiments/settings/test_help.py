@@ -56,7 +56,7 @@ def test_every_key_of_every_file_is_explained_by_its_topic(path):
     prefix = f"{group}.".replace("/", ".") if path.parent != CONF and "recipe/" not in str(group) else ""
     answer = help_text(topic_of(path))
     keys = list(explained(config, path.read_text().splitlines(), prefix))
-    assert keys
+    assert keys or list(config) == ["defaults"]  # whose keys are those of other files
     for key, text in keys:
         assert words(text)
         assert re.search(rf"^  {re.escape(key)}\b", answer, re.MULTILINE)
