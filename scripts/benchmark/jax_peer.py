@@ -96,6 +96,7 @@ def _initial(job: Job, data: Data, seed: jax.Array) -> State:
         bound = 1 / math.sqrt(sizes[layer])
         shape = sizes[layer], sizes[layer + 1]
         weights[f"weight{layer}"] = jax.random.uniform(keys[layer], shape, minval=-bound, maxval=bound)
+    bound = 1 / math.sqrt(width)
     weights["bias"] = jax.random.uniform(keys[-1], (data.classes,), minval=-bound, maxval=bound)
     momentum = jax.tree.map(jnp.zeros_like, weights)
     return State(weights, momentum, jnp.zeros((depth, width)), jnp.ones((depth, width)))
