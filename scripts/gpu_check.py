@@ -115,7 +115,7 @@ class Check:
 
     def add(self, table: str, **columns: Any) -> dict[str, Any]:
         """Add a row to a table, write all that is known, print the row and return it."""
-        row = {name: None if value in (math.inf, math.nan) else value for name, value in columns.items()}
+        row = {name: None if _is_no_number(value) else value for name, value in columns.items()}
         rows = self.tables.setdefault(table, [])
         rows.append(row | self.where)
         write_table(self.out / f"{table}.csv", dict.fromkeys(name for row in rows for name in row), rows)
@@ -284,7 +284,8 @@ def compare(check: Check, what: str, rows: Rows, expected: Rows, allowed: tuple[
             if "_error" in name:
                 points = max(points, (largest_difference(pairs), f"{name} in {table}"))
             else:
-                size = max(1e-3, sum(abs(theirs or 0.0) for _, theirs in pairs) / len(pairs))
+                sizes = [abs(value) for _, value in pairs if value is not None and not _is_no_number(value)]
+                size = max(1e-3, sum(sizes) / len(pairs))
                 relative = max(relative, (largest_difference(pairs) / size, f"{name} in {table}"))
     for of, (difference, where), most in zip(
         ("errors", "the rest"), (points, relative), allowed, strict=True
@@ -295,9 +296,15 @@ def compare(check: Check, what: str, rows: Rows, expected: Rows, allowed: tuple[
 
 def largest_difference(pairs: Sequence[tuple[float | None, float | None]]) -> float:
     """Return the largest difference of two columns; infinite where one lacks a number that the other has."""
-    if any((ours is None) != (theirs is None) for ours, theirs in pairs):
+    known = [tuple(value is not None and not _is_no_number(value) for value in pair) for pair in pairs]
+    if any(ours != theirs for ours, theirs in known):
         return math.inf
-    return max(abs(ours - theirs) for ours, theirs in pairs if ours is not None and theirs is not None)
+    both = [pair for pair, (is_known, _) in zip(pairs, known, strict=True) if is_known]
+    return max((abs(ours - theirs) for ours, theirs in both), default=0.0)  # type: ignore[operator]
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def check_draws(check: Check) -> None:

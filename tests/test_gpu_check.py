@@ -1,6 +1,7 @@
 """scripts.gpu_check: it runs to its end on a CPU, says what it left out, and sees wrong tables."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from experiments.study.tables import read_table
-from scripts.gpu_check import FLOAT32, PARTS, Check, compare, main
+from scripts.gpu_check import FLOAT32, PARTS, Check, compare, largest_difference, main
 from tests.places import ROOT
 
 
@@ -72,6 +73,10 @@ def test_tables_that_differ_are_seen(tmp_path):
     assert is_seen("members.csv", test_error=9.0) == [True, False]
     assert is_seen("layers.csv", moving_var=2.1) == [False, True]
     assert is_seen("layers.csv", moving_var=None) == [False, True]
+    # A number that is none is seen behind others too, which Python's max() of it and them is not.
+    pairs = [(1.0, 1.0), (math.nan, 1.0), (2.0, 2.0)]
+    assert largest_difference(pairs) == math.inf
+    assert largest_difference([(math.nan, math.nan), (1.0, 1.5)]) == 0.5
     assert not check.is_right
     assert json.loads((tmp_path / "gpu_check.json").read_text())["correct"][-1]["difference"] is None
 

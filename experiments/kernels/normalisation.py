@@ -10,27 +10,25 @@ Sums are in double precision. Of each channel c kernels write down four numbers,
     statistics    mean, inverse_std, scale = gamma inverse_std, shift = beta - mean scale    y = scale x + shift
     grad_stats    grad_weight, grad_bias, slope, offset                  grad_x = scale grad + slope x + offset
 
-Of images these sums are over pixels in the order in which they lie in memory. Meanwhile each channel's sums, of
-which every lane has its own, stay in the cache: `sums` [channels, 2, lanes], zeros at first.
+`sums` of images are the memory of `channel_sums`.
 
 With `relu` kernels are about max(0, y) in place of y. `ragged`: the batch is no whole number of vectors, and
 the last overlaps the one before.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from experiments.kernels.channel_sums import ChannelSums, no_sums, sums_of
 from experiments.kernels.language import (
     Code,
     DoublePointer,
     Integer,
     Pointer,
     Real,
-    Register,
     Vector,
     vector_at,
 )
@@ -55,9 +53,11 @@ def fill_moments(
     ragged: int,
 ) -> None:
     """Mean of each channel in [start, stop), and sum of squares around it."""
-    _add_pixels(code, x, sums, batch, channels, pixels, start, stop, ragged)
+    added = ChannelSums(code)
+    with added.over_pixels(sums, batch, channels, pixels, start, stop) as (c, row):
+        _add_row(code, x, added, x.broadcast(c * batch), row, batch, ragged)
     with code.loop(start, stop) as c:
-        mean, square = _moments(x, _sums_of(sums, c), c, batch, pixels)
+        mean, square = _moments(x, sums_of(sums, c), c, batch, pixels)
         means.put(c, mean)
         squares.put(c, square)
 
@@ -69,7 +69,7 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     means, squares = torch.empty(2, len(x), x.shape[-2], dtype=torch.double)
     kernel = compiled(fill_moments, x.dtype, ragged=_ragged(x))
-    _over_channels(kernel, {"x": x, "means": means, "squares": squares, "sums": _no_sums(x)})
+    _over_channels(kernel, {"x": x, "means": means, "squares": squares, "sums": no_sums(x)})
     return means, squares
 
 
@@ -93,9 +93,11 @@ def fill_statistics(
     eps: float,
 ) -> None:
     """Statistics of each channel in [start, stop); running statistics move."""
-    _add_pixels(code, x, sums, batch, channels, pixels, start, stop, ragged)
+    added = ChannelSums(code)
+    with added.over_pixels(sums, batch, channels, pixels, start, stop) as (c, row):
+        _add_row(code, x, added, x.broadcast(c * batch), row, batch, ragged)
     with code.loop(start, stop) as c:
-        moments = _moments(x, _sums_of(sums, c), c, batch, pixels)
+        moments = _moments(x, sums_of(sums, c), c, batch, pixels)
         _put_statistics(
             moments, weight, bias, running_mean, running_var, statistics, momentum, batch * pixels, c, eps
         )
@@ -137,11 +139,11 @@ def normalise_features(
     eps: float,
 ) -> None:
     """Statistics and y = scale x + shift, for the features [start, stop); running statistics move."""
-    sums = _registers(code)
+    sums = ChannelSums(code)
     with code.loop(start, stop) as c:
-        _clear(sums)
+        sums.clear()
         _add_row(code, x, sums, x.broadcast(c * batch), c * batch, batch, ragged)
-        moments = _moments(x, _values(sums), c, batch, code.integer(1))
+        moments = _moments(x, sums.values(), c, batch, code.integer(1))
         _put_statistics(moments, weight, bias, running_mean, running_var, statistics, momentum, batch, c, eps)
         _normalise_row(code, x, statistics, y, c * batch, batch, c, relu)
 
@@ -188,7 +190,7 @@ def batch_norm(
         "running_var": running_var,
     }
     kernel = compiled(fill_statistics, x.dtype, ragged=ragged, eps=eps)
-    _over_channels(kernel, arrays | {"statistics": statistics, "sums": _no_sums(x)}, momentum=momentum)
+    _over_channels(kernel, arrays | {"statistics": statistics, "sums": no_sums(x)}, momentum=momentum)
     kernel = compiled(normalise_pixels, x.dtype, relu=int(relu))
     _over_pixels(kernel, {"x": x, "statistics": statistics, "y": y})
     return y, statistics
@@ -211,12 +213,11 @@ def fill_gradient_statistics(
     ragged: int,
 ) -> None:
     """Gradients of weight and bias, and slope and offset of that of x, for the channels [start, stop)."""
-    registers = _registers(code)
-    with code.loop(0, pixels) as pixel, code.loop(start, stop) as c, _at_hand(registers, sums, c):
-        place = (pixel * channels + c) * batch
-        _add_gradient_row(code, grad, x, statistics, registers, c, place, batch, relu, ragged)
+    added = ChannelSums(code)
+    with added.over_pixels(sums, batch, channels, pixels, start, stop) as (c, row):
+        _add_gradient_row(code, grad, x, statistics, added, c, row, batch, relu, ragged)
     with code.loop(start, stop) as c:
-        _put_gradient_statistics(_sums_of(sums, c), statistics, grad_stats, batch * pixels, c)
+        _put_gradient_statistics(sums_of(sums, c), statistics, grad_stats, batch * pixels, c)
 
 
 def gradient_pixels(
@@ -261,11 +262,11 @@ def gradient_features(
     ragged: int,
 ) -> None:
     """Gradients of weight, bias and x, for the features [start, stop)."""
-    sums = _registers(code)
+    sums = ChannelSums(code)
     with code.loop(start, stop) as c:
-        _clear(sums)
+        sums.clear()
         _add_gradient_row(code, grad, x, statistics, sums, c, c * batch, batch, relu, ragged)
-        _put_gradient_statistics(_values(sums), statistics, grad_stats, batch, c)
+        _put_gradient_statistics(sums.values(), statistics, grad_stats, batch, c)
         _gradient_row(code, grad, x, statistics, grad_stats, grad_x, c * batch, batch, c, relu, None)
 
 
@@ -289,75 +290,24 @@ def batch_norm_gradient(
         return grad_x if other is None else grad_x.add_(other), grad_stats
     arrays = {"grad": grad, "x": x, "statistics": statistics, "grad_stats": grad_stats}
     kernel = compiled(fill_gradient_statistics, x.dtype, ragged=ragged, relu=int(relu))
-    _over_channels(kernel, arrays | {"sums": _no_sums(x)})
+    _over_channels(kernel, arrays | {"sums": no_sums(x)})
     kernel = compiled(gradient_pixels, x.dtype, relu=int(relu), adds=int(other is not None))
     other = x if other is None else other
     _over_pixels(kernel, arrays | {"other": other, "grad_x": grad_x}, other_pixel=other.stride(2))
     return grad_x, grad_stats
 
 
-def _no_sums(x: Tensor) -> Tensor:
-    return torch.zeros(len(x), x.shape[-2], 2, lanes(x.dtype), dtype=torch.double)
-
-
-def _registers(code: Code) -> tuple[Register, Register]:
-    return Register(code, wide=True), Register(code, wide=True)
-
-
-def _clear(sums: tuple[Register, Register]) -> None:
-    for register in sums:
-        register.clear()
-
-
-def _values(sums: tuple[Register, Register]) -> tuple[Vector, Vector]:
-    return sums[0].get(), sums[1].get()
-
-
-def _sums_of(sums: DoublePointer, c: Integer) -> tuple[Vector, Vector]:
-    lanes = sums.code.lanes
-    return sums.load(c * 2 * lanes), sums.load(c * 2 * lanes + lanes)
-
-
-@contextmanager
-def _at_hand(registers: tuple[Register, Register], sums: DoublePointer, c: Integer) -> Iterator[None]:
-    """Have channel c's sums in `registers` while they are added to."""
-    lanes = sums.code.lanes
-    for register, value in zip(registers, _sums_of(sums, c), strict=True):
-        register.set(value)
-    yield
-    for index, register in enumerate(registers):
-        sums.store(c * 2 * lanes + index * lanes, register.get())
-
-
-def _add_pixels(
-    code: Code,
-    x: Pointer,
-    sums: DoublePointer,
-    batch: Integer,
-    channels: Integer,
-    pixels: Integer,
-    start: Integer,
-    stop: Integer,
-    ragged: int,
-) -> None:
-    """Add each channel's deviations from its first number, and their squares, for the channels [start, stop)."""
-    registers = _registers(code)
-    with code.loop(0, pixels) as pixel, code.loop(start, stop) as c, _at_hand(registers, sums, c):
-        place = (pixel * channels + c) * batch
-        _add_row(code, x, registers, x.broadcast(c * batch), place, batch, ragged)
-
-
 def _add_row(
     code: Code,
     x: Pointer,
-    sums: tuple[Register, Register],
+    sums: ChannelSums,
     first: Vector,
     row: Integer,
     batch: Integer,
     ragged: int,
 ) -> None:
     """Add the deviations from `first`, and their squares, of the numbers of a row, which begins at `row`."""
-    total, square = sums
+    total, square = sums.registers
     first = first.widened()
     with code.loop(0, batch, code.lanes) as number:
         sample, mask_tail = vector_at(batch, number, ragged)
@@ -403,7 +353,7 @@ def _add_gradient_row(
     grad: Pointer,
     x: Pointer,
     statistics: Pointer,
-    sums: tuple[Register, Register],
+    sums: ChannelSums,
     c: Integer,
     row: Integer,
     batch: Integer,
@@ -411,7 +361,7 @@ def _add_gradient_row(
     ragged: int,
 ) -> None:
     """Add g, and g (x - mean), of the numbers of a row of channel c, which begins at `row`."""
-    total, product = sums
+    total, product = sums.registers
     centre, scale, shift = (statistics.broadcast(c * 4 + index) for index in (0, 2, 3))
     with code.loop(0, batch, code.lanes) as number:
         sample, mask_tail = vector_at(batch, number, ragged)

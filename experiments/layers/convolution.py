@@ -17,12 +17,17 @@ class Conv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor, plus: Tensor | None = None) -> Tensor:
-        """Apply the layer of one network or of each member of a stack; `plus`: see `convolution_plus`."""
+        """Apply the layer of one network or of each member of a stack, and add `plus`."""
         if self.weight.dim() == 4:
-            return super().forward(input)
-        if takes_batch_last(input):
+            y = super().forward(input)
+        elif takes_batch_last(input):
             geometry = self.stride[0], int(self.padding[0]), self.groups
             return StackedConvolution.apply(input, self.weight, plus, *geometry)  # type: ignore[return-value]
+        else:
+            y = self._convolve_folded(input)
+        return y if plus is None else y + plus
+
+    def _convolve_folded(self, input: Tensor) -> Tensor:
         # The members are the groups of one convolution.
         y = F.conv2d(
             fold_members(input),
@@ -37,7 +42,10 @@ class Conv2d(nn.Conv2d):
 
 
 def convolution_plus(layer: Conv2d, x: Tensor, other: Tensor) -> Tensor:
-    """layer(x) + other, of a stack with the batch last in one pass."""
+    """layer(x) + other, of a stack with the batch last in one pass.
+
+    Elsewhere the layer returns what it computes alone: whoever listens to a plain network hears its layers.
+    """
     if layer.weight.dim() == 5 and takes_batch_last(x):
         return layer(x, other)
     return layer(x) + other

@@ -76,10 +76,12 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     the running variance.
     """
 
-    def forward(self, input: Tensor, relu: bool = False, beside: bool = False) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, input: Tensor, relu: bool = False, beside: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Normalise by the batch (train mode) or by the stored statistics (eval mode); `relu`: max(0, y).
 
-        `beside`: of a stack in train mode return the input too, see `norm_relu_beside`.
+        `beside`: return the input too, see `norm_relu_beside`.
         """
         if self.weight.dim() == 1:
             y = super().forward(input)
@@ -88,14 +90,15 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         elif self.training:
             options = _running_statistics(self), self.momentum, self.eps, relu
             y, x = StackedBatchNorm.apply(input, self.weight, self.bias, *options)  # type: ignore[misc]
-            return (y, x) if beside else y  # type: ignore[return-value]
+            return (y, x) if beside else y
         else:
             mean, var = _running_statistics(self)
             scale = self.weight * torch.rsqrt(var + self.eps)  # [members, channels]
             shift = self.bias - mean * scale
             per_channel = (len(scale), 1, -1, *[1] * (input.dim() - 3))
             y = torch.addcmul(shift.view(per_channel), input, scale.view(per_channel))
-        return F.relu(y) if relu else y
+        y = F.relu(y) if relu else y
+        return (y, input) if beside else y
 
     def _normalise_folded(self, input: Tensor) -> Tensor:
         mean, var = _running_statistics(self)
