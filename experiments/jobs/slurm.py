@@ -37,7 +37,7 @@ OVER = {
 @contextmanager
 def submitting() -> Iterator[list[str]]:
     """Have Hydra's launcher return once Slurm has its jobs, whose numbers are gathered in what is yielded."""
-    from submitit.core.core import Job as Submitted
+    from submitit.core.core import Job as Submitted  # type: ignore[import-not-found]
 
     numbers: list[str] = []
 
