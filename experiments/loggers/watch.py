@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ FOLDER = "live"  # of a part's work folder, with the logs of its chunks
 EVERY = 2.0  # seconds between two looks at the logs, and as long until what is logged is on disk
 AXES = {"epoch": EPOCH, "layer": LAYER}
 NICENESS = 10
+LAST_WRITES = 10.0  # seconds
 
 
 @dataclass
@@ -100,8 +102,21 @@ def begin_live_run(study: Path, destination: WandbSettings) -> Any:
     )
     wandb_folder(study).mkdir(exist_ok=True)
     for folder in wandb_folder(study).glob(f"*run-*-{record.run_id}"):
-        shutil.rmtree(folder)
+        _remove(folder)
     return begin_run(study, record, destination, x_transaction_log_flush_interval=EVERY)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the run of an earlier command; of one that was killed W&B's service may write some moments longer."""
+    end = time.monotonic() + LAST_WRITES
+    while True:
+        try:
+            shutil.rmtree(folder)
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def watch(logs: Logs, begin: Callable[[], Any], ended: threading.Event, begins_after: float) -> None:

@@ -1,8 +1,10 @@
 """logger=wandb while a study trains: its curves are there before its tables are, and nothing else notices."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +17,8 @@ import pytest
 from experiments.jobs.chunk import run_chunk
 from experiments.loggers import live, watch
 from experiments.loggers.chunk_log import ChunkLog, begin_logs
+from experiments.loggers.run_record import study_run_id
+from experiments.settings.logger import wandb_settings
 from experiments.study.part import work_folder
 from tests.experiments.loggers.test_wandb import OFFLINE
 from tests.experiments.loggers.wandb_runs import (
@@ -54,8 +58,8 @@ def watching(study: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
         process.stdin.flush()
         yield process
     finally:
-        if process.poll() is None:
-            process.communicate(timeout=60)
+        _, said = process.communicate(timeout=60)  # of one that was killed it closes the pipes
+        assert process.returncode in (0, -signal.SIGKILL), said
 
 
 def waiting_for(there: Callable[[], bool]) -> None:
@@ -111,6 +115,27 @@ def test_curves_are_there_while_training_goes_on_and_a_killed_command_leaves_no_
     assert inspect(folder)["summary"]["error/no noise"] == 15.0
     header = run_header(folder)
     assert (header["display_name"], header["job_type"], header["run_group"]) == ("s: live", "live", "s")
+
+
+def test_the_run_of_a_killed_command_goes_though_its_service_still_writes(tmp_path):
+    old = tmp_path / "wandb" / f"offline-run-20261130_000000-{study_run_id('live', tmp_path)}"
+    old.mkdir(parents=True)
+    end, written = time.monotonic() + 1, 0
+
+    def write() -> None:
+        nonlocal written
+        with suppress(OSError):  # once it is gone
+            while time.monotonic() < end:
+                (old / str(written)).touch()
+                written += 1
+
+    service = threading.Thread(target=write)
+    service.start()
+    waiting_for(lambda: written > 500)
+    watch.begin_live_run(tmp_path, wandb_settings(mode="offline")).finish()
+    service.join()
+    assert not old.exists()
+    assert len(run_folders(tmp_path)) == 1
 
 
 def test_what_a_chunk_logs_is_in_its_tables(tmp_path):
