@@ -103,7 +103,7 @@ def stalls_within(row: pd.Series) -> float:
 
 
 def _averaged(row: pd.Series) -> float:
-    """Over how many batches a running average runs, see `table.stored_weight`."""
+    """Over how many batches a running average runs, see `stored.stored_weight`."""
     return (2 - row["momentum"]) / row["momentum"] if row["momentum"] else math.inf
 
 
