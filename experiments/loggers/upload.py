@@ -1,7 +1,6 @@
 """Uploading offline runs with `wandb sync`, in a process of its own that cannot harm or hold up the study."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from threading import Timer
 
 from experiments.loggers.offline import run_id, wandb_folder
+from experiments.loggers.process import wandb_environment
 
 BATCH = 200  # runs an upload process takes
 HOPELESS = 10  # lines of errors, about two a run, after which the others are not tried
@@ -55,7 +55,7 @@ def _upload_batch(folders: Sequence[Path]) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "wandb", "sync", *map(str, folders)],
         # Its logs lie beside the runs, not in a folder `wandb` wherever the command was typed.
-        env=PATIENCE | os.environ | {"WANDB_DIR": str(study)},
+        env=PATIENCE | wandb_environment() | {"WANDB_DIR": str(study)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

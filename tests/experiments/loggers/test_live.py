@@ -1,6 +1,5 @@
 """logger=wandb while a study trains: its curves are there before its tables are, and nothing else notices."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from experiments.jobs.chunk import run_chunk
 from experiments.loggers import live, watch
 from experiments.loggers.chunk_log import ChunkLog, begin_logs
+from experiments.loggers.process import wandb_environment
 from experiments.loggers.run_record import study_run_id
 from experiments.settings.logger import wandb_settings
 from experiments.study.part import work_folder
@@ -31,7 +31,6 @@ from tests.experiments.loggers.wandb_runs import (
 )
 from tests.experiments.small import small_data
 from tests.experiments.study.small_study import make
-from tests.places import ROOT
 
 SINGLE = small_data()
 WANDB = {"name": "wandb", "mode": "offline", "project": "variance-shift", "entity": None}
@@ -47,7 +46,7 @@ def watching(study: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
     """The process that shows a study, as a command starts it, but it begins at once."""
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.loggers.watch", str(study), *more],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=wandb_environment(),
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
