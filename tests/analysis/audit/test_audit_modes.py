@@ -1,5 +1,6 @@
 """Train and eval mode are what the model's own `train()` and `eval()` make of it; each difference has its name."""
 
+import itertools
 import os
 
 import numpy as np
@@ -359,6 +360,17 @@ def test_noise_from_outside_all_generators_is_noise_and_no_branch():
     assert "noise" in table.alarm["n"]
     assert "branch" not in table.alarm["n"]
     assert "noise that has no name" in diagnosis(table.reset_index())
+
+
+def test_noise_from_outside_that_repeats_itself_at_first_is_no_branch():
+    factors = itertools.cycle([2.0, 2.0, 2.0, 1.0, 4.0])
+
+    def hidden(net, x):
+        return x * next(factors) if net.training else x
+
+    table = audit(trained(Net(hidden), vectors(), passes=5), vectors()).set_index("layer_name")
+    assert "noise" in table.alarm["n"]
+    assert "branch" not in table.alarm["n"]
 
 
 class Own(nn.Module):
