@@ -8,6 +8,7 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,27 @@ class Study:
         name: the folder's name; of a part, what sets it apart.
         members: a row per member.
         layers: a row per member and BN layer.
-        epochs: a row per member and epoch; none in a study that was made before there was such a table.
         flips: a row per training image kept because its member loses it in eval mode; none where not asked for.
         looks: how often verdicts are looked at before the study stops growing: once, but with until=decided.
+        epochs_file: where `epochs` are read from, if there is such a table.
     """
 
     name: str
     members: pd.DataFrame
     layers: pd.DataFrame
-    epochs: pd.DataFrame = field(default_factory=lambda: empty_table("epochs.csv"))
     flips: pd.DataFrame = field(default_factory=lambda: empty_table("flips.csv"))
     looks: int = 1
+    epochs_file: Path | None = None
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """A row per member and epoch; none in a study that was made before there was such a table.
+
+        Read when it is first asked for: it is the longest table, and most of what is drawn does without.
+        """
+        if self.epochs_file is None:
+            return empty_table("epochs.csv")
+        return _rows_of(self.members, _read_table(self.epochs_file))
 
     def _repr_html_(self) -> str:
         finished = self.finished()
@@ -58,12 +69,10 @@ class Study:
 
     def part(self, members: pd.DataFrame) -> "Study":
         """The study of some of its members only."""
-        if len(members) == len(self.members):  # all of them; comparing millions of epochs takes long
+        if len(members) == len(self.members):  # all of them
             return replace(self, members=members)
-        names = ("layers", "epochs", "flips")
-        return replace(
-            self, members=members, **{name: _rows_of(members, getattr(self, name)) for name in names}
-        )
+        layers, flips = (_rows_of(members, table) for table in (self.layers, self.flips))
+        return replace(self, members=members, layers=layers, flips=flips)
 
     def left_out(self) -> pd.DataFrame:
         """The members that diverged or failed: no mean includes them."""
@@ -115,9 +124,11 @@ def read_study(folder: str | PathLike[str]) -> Study:
             "in something else, such as epochs, must be studies of their own"
         )
     study = Study(folder.resolve().name, members, layers, looks=_looks(folder / UNTIL))
-    for name in ("epochs", "flips"):
-        if (path := folder / f"{name}.csv").exists():
-            study = replace(study, **{name: _read_table(path)})
+    if (flips := folder / "flips.csv").exists():
+        study = replace(study, flips=_read_table(flips))
+    if (epochs := folder / "epochs.csv").exists():
+        _read_text(epochs, rows=0)  # says what is wrong with its head
+        study = replace(study, epochs_file=epochs)
     return study
 
 
@@ -187,8 +198,22 @@ def _read_table(path: Path) -> pd.DataFrame:
     """Read a CSV file, check that its columns are there and hold what they should, and give them their types."""
     if (plain := _read_plain_table(path)) is not None:
         return plain
+    table = _read_text(path)
+    for column in (COLUMNS[name] for name in table.columns if name in COLUMNS):
+        if column.kind in (WHOLE, NUMBER):
+            table[column.name] = _numbers(path, table[column.name], column)
+        elif column.words:
+            values = table[column.name]
+            _check(path, values, values.isin(column.words), ", ".join(column.words))
+    return table
+
+
+def _read_text(path: Path, rows: int | None = None) -> pd.DataFrame:
+    """Read a CSV file, or so many rows of it, as text, and check that its columns are there."""
     try:
-        table = pd.read_csv(regular_file(path), dtype=str, keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(
+            regular_file(path), nrows=rows, dtype=str, keep_default_na=False, encoding="utf-8"
+        )
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; is this a study's folder, and has a job finished?") from None
     except (OSError, ValueError) as error:  # pandas' parser errors and broken UTF-8 are ValueErrors
@@ -196,12 +221,6 @@ def _read_table(path: Path) -> pd.DataFrame:
     missing = [column for column in TABLES[path.name].required if column not in table]
     if missing:
         raise StudyError(f"{path}: no column {', '.join(missing)}")
-    for column in (COLUMNS[name] for name in table.columns if name in COLUMNS):
-        if column.kind in (WHOLE, NUMBER):
-            table[column.name] = _numbers(path, table[column.name], column)
-        elif column.words:
-            values = table[column.name]
-            _check(path, values, values.isin(column.words), ", ".join(column.words))
     return table
 
 

@@ -112,9 +112,11 @@ def paper_study(study: Study, folder: Path) -> PaperStudy:
     configs = {
         name: _settings_of(folder / "jobs" / str(name) / "config.yaml") for name in jobs.get("job", [])
     }
-    members, layers, epochs, flips = (
-        _in_the_papers_words(table, configs)
-        for table in (study.members, study.layers, study.epochs, study.flips)
+    members = _in_the_papers_words(study.members, configs)
+    if members.empty:  # other networks alone
+        study = Study(study.name, members, study.layers[:0])
+    layers, epochs, flips = (
+        _in_the_papers_words(table, configs) for table in (study.layers, study.epochs, study.flips)
     )
     setting = {}
     for dataset, network in names_in(members):
@@ -140,14 +142,13 @@ def names_in(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _in_the_papers_words(table: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    of_paper = table[table["data"].isin(list(DATASETS))]
     names = [
         _network(model, configs.get(job, {}))
-        for model, job in zip(table["model"], table.get("job", table["model"]), strict=True)
+        for model, job in zip(of_paper["model"], of_paper.get("job", of_paper["model"]), strict=True)
     ]
-    with_names = table.assign(
-        dataset=table["data"].map(DATASETS), network=pd.Series(names, table.index, dtype=object)
-    )
-    return with_names[with_names["dataset"].notna() & with_names["network"].notna()]
+    network = pd.Series(names, of_paper.index, dtype=object)
+    return of_paper.assign(dataset=of_paper["data"].map(DATASETS), network=network)[network.notna()]
 
 
 def _network(model: str, settings: Mapping[str, Any]) -> str | None:
