@@ -9,6 +9,7 @@ from itertools import permutations
 
 import numpy as np
 import pandas as pd
+from pandas.api.typing import DataFrameGroupBy
 
 from ..select import KIND
 from ..stats import PermutedEstimate, holm
@@ -34,13 +35,14 @@ def placements_shift_and_err_alike(evidence: Evidence) -> list[Part]:
     return [more("association: tau of shift and test error between placements", contrast, "", CONCORDANCE)]
 
 
-def _concordance(members: pd.DataFrame) -> float:
+def _concordance(groups: DataFrameGroupBy) -> pd.Series:
     """Mean over pairs of placements of the sign of (difference in shift) x (difference in error)."""
-    if members["placement"].nunique() < 2:
-        return np.nan
-    shift, error = (members[column].to_numpy() for column in ("shift", "test_error"))
-    first, second = np.triu_indices(len(members), 1)
-    return float(np.mean(np.sign((shift[first] - shift[second]) * (error[first] - error[second]))))
+    columns = {"group": groups.ngroup(), "place": groups.cumcount(), "shift": groups.obj["shift"]}
+    members = pd.DataFrame(columns | {"error": groups.obj["test_error"]})
+    pairs = members.merge(members, on="group", suffixes=("", "_other"))
+    pairs = pairs[pairs["place"] < pairs["place_other"]]
+    alike = np.sign((pairs["shift"] - pairs["shift_other"]) * (pairs["error"] - pairs["error_other"]))
+    return alike.groupby(pairs["group"]).mean().reindex(range(groups.ngroups))
 
 
 def seeds_shift_and_err_alike(evidence: Evidence) -> list[Part]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from pandas.api.typing import DataFrameGroupBy
 
 from ..interventions import effects
 from ..schema import IDENTITY, NETWORK, RECIPE
@@ -122,7 +123,7 @@ class Evidence:
     def of_each(
         self,
         table: pd.DataFrame,
-        statistic: Callable[[pd.DataFrame], float],
+        statistic: Callable[[DataFrameGroupBy], pd.Series],
         by: list[str],
         lacking: CannotTestError,
     ) -> Contrast:
@@ -130,16 +131,13 @@ class Evidence:
 
         Args:
             table: members or layers.
-            statistic: from the rows to a number; NaN where they have none.
+            statistic: from the grouped rows to a number of each group in order; NaN where it has none. Of all groups
+                at once, for there may be tens of thousands.
             by: the columns that name a group.
             lacking: raised where no group has such a number.
         """
-        keys = [*by, "seed"]
-        found = [
-            [*(key if isinstance(key, tuple) else (key,)), statistic(group)]
-            for key, group in table.groupby(keys, dropna=False)
-        ]
-        numbers = pd.DataFrame(found, columns=[*keys, "_value"])
+        groups = table.groupby([*by, "seed"], dropna=False)
+        numbers = groups.size().index.to_frame(index=False).assign(_value=statistic(groups).to_numpy())
         per_seed, used = balanced(numbers, "_value", by)
         if not used:
             raise lacking

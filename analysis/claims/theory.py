@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from pandas.api.typing import DataFrameGroupBy
 
 from ..closure_errors import SHIFTS, TARGETS, closure_errors
 from .evidence import MAIN_STUDY, CannotTestError, Evidence
@@ -32,8 +33,8 @@ def formula_holds(evidence: Evidence, placement: str, formula: str) -> list[Part
     return [less(name, contrast, "%", PERCENT)]
 
 
-def _ninth_decile(layers: pd.DataFrame) -> float:
-    return float(layers["_percent"].quantile(0.9))
+def _ninth_decile(groups: DataFrameGroupBy) -> pd.Series:
+    return groups["_percent"].quantile(0.9)
 
 
 def d_cos2_grows(evidence: Evidence) -> list[Part]:
@@ -51,16 +52,17 @@ def d_cos2_grows(evidence: Evidence) -> list[Part]:
     return [more("exponent a of d cos² ~ dᵃ", contrast, "", GROWTH)]
 
 
-def _exponent(layers: pd.DataFrame) -> float:
+def _exponent(groups: DataFrameGroupBy) -> pd.Series:
     """Slope of log d cos^2 against log d; NaN where d varies by less than a factor of 2."""
-    log_d, log_d_cos2 = (layers[column].astype(float).transform("log") for column in ("fan_in", "d_cos2"))
-    if layers["width"].nunique() > 1:
-        by_layer = layers["layer_index"].to_numpy()
-        log_d = log_d - log_d.groupby(by_layer).transform("mean")
-        log_d_cos2 = log_d_cos2 - log_d_cos2.groupby(by_layer).transform("mean")
-    if np.ptp(log_d) < np.log(2):
-        return np.nan
-    return float(np.polyfit(log_d, log_d_cos2, 1)[0])
+    logs = np.log(groups.obj[["fan_in", "d_cos2"]].astype(float))
+    group = groups.ngroup()
+    of_one_width = groups["width"].transform("nunique") == 1
+    layer = groups.obj["layer_index"].mask(of_one_width, -1)
+    centred = logs - logs.groupby([group, layer]).transform("mean")
+    d, d_cos2 = centred["fan_in"], centred["d_cos2"]
+    slope = (d * d_cos2).groupby(group).sum() / (d**2).groupby(group).sum()
+    spread = d.groupby(group)
+    return slope.where(spread.max() - spread.min() >= np.log(2))
 
 
 def cumulative_shift_is_predicted(evidence: Evidence) -> list[Part]:
@@ -79,9 +81,10 @@ def cumulative_shift_is_predicted(evidence: Evidence) -> list[Part]:
         raise lacking
     judged = closure_errors(evidence.layers[evidence.layers["noise"] != "none"])
     judged = judged[judged["log_ratio"].abs() > SHIFTS]
+    judged = judged.assign(_percent=100 * judged["error"].abs())
     contrast = evidence.of_each(judged, _median_error, evidence.network, lacking)
     return [less("median error of the predicted cumulative shift", contrast, "%", PREDICTABLE)]
 
 
-def _median_error(judged: pd.DataFrame) -> float:
-    return float(100 * judged["error"].abs().median())
+def _median_error(groups: DataFrameGroupBy) -> pd.Series:
+    return groups["_percent"].median()
