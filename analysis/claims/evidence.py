@@ -131,8 +131,8 @@ class Evidence:
 
         Args:
             table: members or layers.
-            statistic: from the grouped rows to a number of each group in order; NaN where it has none. Of all groups
-                at once, for there may be tens of thousands.
+            statistic: from the grouped rows to a number of each group in order, NaN where it has none. Of all
+                groups at once, for there may be tens of thousands.
             by: the columns that name a group.
             lacking: raised where no group has such a number.
         """

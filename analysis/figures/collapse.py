@@ -117,6 +117,7 @@ def draw(study: Study) -> Drawing:
 
 def _x_range(points: pd.DataFrame) -> tuple[float, float]:
     x = points[["noise_variance", "effective"]]
+    x = x.where(x > 0)  # the axis is logarithmic
     return 0.7 * x.min().min(), 4 * x.max().max()  # on the right, room for the widths
 
 

@@ -29,6 +29,8 @@ CORNERS = {  # where a placement's medians stand, off the line: place, alignment
 }
 PERCENTS = [-100, -10, -1, 0, 1, 10, 100, 1000]
 
+DOTS = 20_000  # of a formula; more hide each other, and take as long to draw as all other figures
+
 READING = (
     "Each dot is one BN layer of one member. Above: measured local ratio r against the predicted one; on the "
     "line they are equal. Below: by how many percent what noise adds to the variance, 1/r - 1, differs from "
@@ -37,6 +39,7 @@ READING = (
     "which checks the code and falls as measure.draws grows. Eq 8 and Eq 12 are predictions: they assume "
     "that all inputs share one mean, one variance and one correlation."
 )
+READING_FEWER = " Dots are of {} of {} seeds, medians of all."
 READING_CLOSURE = (
     " Right: the cumulative shift behind one large batch, against the closure, which reads weights and training "
     "data and draws no noise; BN layers behind the first that shift by more than 10 %."
@@ -67,15 +70,17 @@ def points_of(layers: pd.DataFrame) -> pd.DataFrame:
 
 def draw(study: Study) -> Drawing:
     """Draw the figure from one network's finished members."""
-    points = require(points_of(study.layers), "BN layer behind noise with a measured and a predicted shift")
-    formulas = [formula for formula in TITLES if (points["formula"] == formula).any()]
-    placements = placements_in(points)
+    measured = require(points_of(study.layers), "BN layer behind noise with a measured and a predicted shift")
+    formulas = [formula for formula in TITLES if (measured["formula"] == formula).any()]
+    placements = placements_in(measured)
+    points, reading = _few(measured)
     with style.figure_style():
         shape = {"width": 3.6, "height": 2.8, "sharex": True, "sharey": "row", "height_ratios": [3, 2]}
         title = "Measured shift against its formulas"
         figure, axes = style.panels(2, len(formulas), title, study.name, **shape)
         for column, formula in enumerate(formulas):
-            _draw_formula(axes[0, column], axes[1, column], where(points, formula=formula))
+            here = where(points, formula=formula)
+            _draw_formula(axes[0, column], axes[1, column], here, where(measured, formula=formula))
             axes[0, column].set_title(TITLES[formula])
             axes[1, column].set_xlabel(f"predicted {style.RATIO_LABEL}")
         axes[0, 0].set_ylabel(f"measured {style.RATIO_LABEL}")
@@ -88,10 +93,20 @@ def draw(study: Study) -> Drawing:
         style.legend_below(
             figure, [style.key(name, color=colours[name], ls="", marker="o") for name in placements]
         )
-    return Drawing(figure, points, READING + READING_CLOSURE * (CLOSURE in formulas), _finding(points))
+    reading = READING + reading + READING_CLOSURE * (CLOSURE in formulas)
+    return Drawing(figure, points, reading, _finding(measured))
 
 
-def _draw_formula(above: Axes, below: Axes, points: pd.DataFrame) -> None:
+def _few(points: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The points of as many seeds as can be told apart, at least one, and what is said of that."""
+    of_seed = points.groupby(["seed", "formula"]).size().unstack(fill_value=0).cumsum().max(axis=1)
+    kept = of_seed.index[of_seed <= max(DOTS, of_seed.iloc[0])]
+    if len(kept) == len(of_seed):
+        return points, ""
+    return points[points["seed"].isin(kept)], READING_FEWER.format(len(kept), len(of_seed))
+
+
+def _draw_formula(above: Axes, below: Axes, points: pd.DataFrame, measured: pd.DataFrame) -> None:
     ratios = points[["predicted", "measured"]]
     ends = [ratios.min().min(), ratios.max().max()]
     above.plot(ends, ends, color=style.GREY, lw=1)
@@ -102,8 +117,9 @@ def _draw_formula(above: Axes, below: Axes, points: pd.DataFrame) -> None:
         look |= {"ls": "", "rasterized": True}  # thousands of dots
         above.plot(here["predicted"], here["measured"], **look)
         below.plot(here["predicted"], 100 * here["error_added"], **look)
-        ratio, added = _medians(here)
-        said = f"{placement}\n{len(here)} BN layers\nmedian |error|\nratio {ratio}\nadded {added}"
+        all_of_it = where(measured, placement=placement)
+        ratio, added = _medians(all_of_it)
+        said = f"{placement}\n{len(all_of_it)} BN layers\nmedian |error|\nratio {ratio}\nadded {added}"
         (x, y), (across, along) = CORNERS[placement]
         place = {"transform": above.transAxes, "ha": across, "va": along}
         above.text(x, y, said, fontsize="small", **place)

@@ -215,8 +215,10 @@ def settle(figure: Figure) -> None:
     The solver's last digits change from run to run, and with them the bytes of an SVG: positions are rounded.
     """
     with figure_style():
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+        figure.get_layout_engine().execute(figure)
+    # With an engine, be it "none", matplotlib draws twice to write once.
+    with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
     for panel in figure.axes:
         left, bottom, width, height = (round(float(value), 6) for value in panel.get_position().bounds)
         panel.set_position((left, bottom, width, height))

@@ -281,6 +281,20 @@ def test_predicted_keeps_the_formulas_and_placements_apart(study):
         assert np.sort(drawn) == pytest.approx(np.sort(of_formula))
 
 
+def test_predicted_draws_dots_of_as_many_seeds_as_can_be_told_apart(study, monkeypatch):
+    everything = predicted.draw(study)
+    assert "Dots are of" not in everything.reading
+    seeds = everything.points["seed"].nunique()
+    of_seed = everything.points.groupby(["formula", "seed"]).size().max()
+    monkeypatch.setattr(predicted, "DOTS", int(2.5 * of_seed))
+    fewer = predicted.draw(study)
+    assert list(fewer.points["seed"].unique()) == [0, 1]
+    assert f"Dots are of 2 of {seeds} seeds, medians of all." in fewer.reading
+    assert fewer.finding == everything.finding
+    monkeypatch.setattr(predicted, "DOTS", 1)
+    assert list(predicted.draw(study).points["seed"].unique()) == [0]
+
+
 def test_predicted_has_the_cumulative_shift_of_layers_behind_the_first(study):
     drawing = predicted.draw(study)
     drawn = np.concatenate(heights(panel(drawing.figure, "closure: cumulative"), marker="o"))
