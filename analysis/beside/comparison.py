@@ -28,6 +28,7 @@ from .measured import (
     placement_contrast,
 )
 from .setting import PaperStudy
+from .shape import in_words, layer_shapes
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,15 @@ class BesideTable:
 
 def beside_tables(study: PaperStudy) -> list[BesideTable]:
     """Every table of the paper for which the study has rows, the bars of Figure 4 included."""
-    build: Sequence[Callable[[PaperStudy], BesideTable]] = (figure4, table1, table3, table4, table5, table6)
+    build: Sequence[Callable[[PaperStudy], BesideTable]] = (
+        figure4,
+        shape,
+        table1,
+        table3,
+        table4,
+        table5,
+        table6,
+    )
     return [table for table in (make(study) for make in build) if table.rows]
 
 
@@ -92,6 +101,44 @@ def figure4(study: PaperStudy) -> BesideTable:
         "Cost: test error less that without dropout, in points; ours paired by seed. ± is half the 95 % "
         "interval over seeds; the paper's shifts are of one model each.",
     )
+
+
+def shape(study: PaperStudy) -> BesideTable:
+    """Figure 4 layer by layer, of networks as deep as the paper's."""
+    shapes = layer_shapes(study)
+    rows = [
+        [
+            *(row["dataset"], row["network"], row["placement"], str(row["bn_layers"])),
+            *(f"{row['published_like']:.2f}", row["like"].with_half_width(2)),
+            *(f"{row['published_like_in_place']:.2f}", row["like_in_place"].with_half_width(2)),
+            *(f"{row['published_last_block']:+.2f}", row["last_block"].with_half_width(2, "+")),
+            *(f"{row['published_magnitude']:.2f}", row["magnitude"].with_half_width(2)),
+            *(_or_none(row["predicted"]), _or_none(row["like_predicted"])),
+        ]
+        for _, row in shapes.iterrows()
+    ]
+    return BesideTable(
+        "paper-shape",
+        "Figure 4, layer by layer: does each BN layer shift as in the paper's network of the same depth?",
+        [
+            *["data", "network", "placement", "BN layers"],
+            *["rank correlation, the paper's own", "of ours"],
+            *["within a place in the block, the paper's own", "of ours"],
+            *["last block less the others, published", "ours"],
+            *["mean shift, published", "ours", "closure", "rank correlation of ours with the closure"],
+        ],
+        rows,
+        finding=in_words(shapes),
+        reading=f"Drop rate {DISCUSSED_RATE:g}. Rank correlation: of ours, that of our shift magnitudes with the "
+        "paper's over all BN layers; the paper's own, between its curves on CIFAR-10 and on CIFAR-100. Norms of "
+        "one block differ by what noise reaches them, which any such network repeats; within a place in the block "
+        "(all norm2, say) ranks are taken among equals, about their mean. Last block: from its first BN layer on. "
+        "Closure: predicted from weights and training data alone. ± is half the 95 % interval over seeds.",
+    )
+
+
+def _or_none(interval: Interval) -> str:
+    return interval.with_half_width(2) if interval.n else "-"
 
 
 def table1(study: PaperStudy) -> BesideTable:

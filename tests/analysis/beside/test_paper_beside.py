@@ -3,17 +3,20 @@
 import base64
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.stats import spearmanr
 
 from analysis import paper
 from analysis.beside.comparison import beside_tables
 from analysis.beside.measured import depth_contrast, placement_contrast
-from analysis.beside.setting import NETWORKS, paper_study, setting_rows
+from analysis.beside.setting import NETWORKS, PaperStudy, paper_study, setting_rows
+from analysis.beside.shape import layer_shapes
 from analysis.figures import paper_charts, paper_cos2, paper_flips, paper_modes, paper_shift
 from analysis.paper.findings import statements
 from analysis.report import main, write_report
@@ -283,6 +286,64 @@ def test_contrasts_answer_what_was_put_in(study):
     here = layers[layers["placement"] == "before_weight"]
     halves = magnitude[here.index].groupby(here["layer_index"] > 2).mean()
     assert depths["ours"].iloc[0].mean == pytest.approx(halves[True] - halves[False])
+
+
+def as_deep_as_the_papers(
+    curve: Callable[[int, np.ndarray], np.ndarray], model: str, layers: int
+) -> PaperStudy:
+    """Three seeds of one of the paper's networks, all BN layers of which have `curve(seed, the paper's)`."""
+    members, table = tables_of(model, depth=layers)
+    table = table[(table["placement"] == "before_bn") & (table["strength"] == 0.5)]
+    table = table[table["noise"] == "dropout"].sort_values(["seed", "layer_index"])
+    blocks = [f"blocks.{index // 3}.norm{index % 3 + 1}" for index in range(layers - 1)]
+    curves = [curve(seed, published("CIFAR10").to_numpy()) for seed in range(3)]
+    table = table.assign(layer_name=3 * [*blocks, "norm"], shift_ratio=1 / np.concatenate(curves))
+    study = Study("deep", members, table.assign(shift_ratio_predicted=table["shift_ratio"] ** 0.5))
+    return paper_study(study, Path("nowhere"))
+
+
+def published(data: str) -> pd.Series:
+    curves = paper.figure4().query(
+        "network == 'PreResNet-110' and placement == 'before_bn' and drop_ratio == 0.5"
+    )
+    return curves[curves["dataset"] == data].sort_values("bn_layer_index")["shift_magnitude"]
+
+
+def test_shapes_of_networks_as_deep_as_the_papers_are_compared_layer_by_layer():
+    noisy = np.random.default_rng(3).normal(0, 0.2, (3, 163))
+    study = as_deep_as_the_papers(
+        lambda seed, curve: curve**2 * np.exp(np.abs(noisy[seed])), "preresnet", 163
+    )
+    (row,) = layer_shapes(study).to_dict("records")
+    theirs = published("CIFAR10").to_numpy()
+    ours = [theirs**2 * np.exp(np.abs(noise)) for noise in noisy]
+    assert row["bn_layers"] == 163
+    assert row["like"].mean == pytest.approx(np.mean([spearmanr(curve, theirs)[0] for curve in ours]))
+    assert row["published_like"] == pytest.approx(spearmanr(theirs, published("CIFAR100"))[0])
+    assert row["magnitude"].mean == pytest.approx(np.mean(ours))
+    assert row["predicted"].mean == pytest.approx(np.sqrt(ours).mean())
+    assert row["like_predicted"].mean == pytest.approx(1)
+    last = [
+        curve[159:].mean() - curve[:159].mean() for curve in ours
+    ]  # three norms and the one behind all blocks
+    assert row["last_block"].mean == pytest.approx(np.mean(last))
+    (table,) = [table for table in beside_tables(study) if table.name == "paper-shape"]
+    assert "with the paper's 163 BN layers (0.91 between the paper's own two)" in table.finding
+
+
+def test_a_curve_that_repeats_the_blocks_pattern_alone_is_not_like_the_papers_within_a_place():
+    def pattern(seed: int, curve: np.ndarray) -> np.ndarray:
+        means = np.array([curve[place::3].mean() for place in range(3)])
+        return np.tile(means, 55)[:163] * np.exp(np.random.default_rng(seed).normal(0, 0.01, 163))
+
+    (row,) = layer_shapes(as_deep_as_the_papers(pattern, "preresnet", 163)).to_dict("records")
+    assert row["like"].mean > 0.5
+    assert abs(row["like_in_place"].mean) < 0.15
+    assert row["published_like_in_place"] > 0.8
+
+
+def test_networks_of_another_depth_have_no_shape_to_compare(study):
+    assert layer_shapes(study).empty
 
 
 # --- the page
