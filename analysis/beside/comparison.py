@@ -106,17 +106,13 @@ def figure4(study: PaperStudy) -> BesideTable:
 def shape(study: PaperStudy) -> BesideTable:
     """Figure 4 layer by layer, of networks as deep as the paper's."""
     shapes = layer_shapes(study)
-    rows = [
-        [
-            *(row["dataset"], row["network"], row["placement"], str(row["bn_layers"])),
-            *(f"{row['published_like']:.2f}", row["like"].with_half_width(2)),
-            *(f"{row['published_like_in_place']:.2f}", row["like_in_place"].with_half_width(2)),
-            *(f"{row['published_last_block']:+.2f}", row["last_block"].with_half_width(2, "+")),
-            *(f"{row['published_magnitude']:.2f}", row["magnitude"].with_half_width(2)),
-            *(_or_none(row["predicted"]), _or_none(row["like_predicted"])),
-        ]
-        for _, row in shapes.iterrows()
-    ]
+    rows = []
+    for one in shapes:
+        row = [*one.name, one.placement, str(one.bn_layers)]
+        for number, sign in (("like", ""), ("in_place", ""), ("last_block", "+"), ("magnitude", "")):
+            published = getattr(one.published, number)
+            row += [f"{published:{sign}.2f}", one.ours(number).with_half_width(2, sign)]
+        rows.append([*row, *(one.ours(number).with_half_width(2) for number in ("local", "like_local"))])
     return BesideTable(
         "paper-shape",
         "Figure 4, layer by layer: does each BN layer shift as in the paper's network of the same depth?",
@@ -125,7 +121,7 @@ def shape(study: PaperStudy) -> BesideTable:
             *["rank correlation, the paper's own", "of ours"],
             *["within a place in the block, the paper's own", "of ours"],
             *["last block less the others, published", "ours"],
-            *["mean shift, published", "ours", "closure", "rank correlation of ours with the closure"],
+            *["mean shift, published", "ours", "by the local law", "rank correlation of ours with that law"],
         ],
         rows,
         finding=in_words(shapes),
@@ -133,12 +129,9 @@ def shape(study: PaperStudy) -> BesideTable:
         "paper's over all BN layers; the paper's own, between its curves on CIFAR-10 and on CIFAR-100. Norms of "
         "one block differ by what noise reaches them, which any such network repeats; within a place in the block "
         "(all norm2, say) ranks are taken among equals, about their mean. Last block: from its first BN layer on. "
-        "Closure: predicted from weights and training data alone. ± is half the 95 % interval over seeds.",
+        "Local law: the exact law of a layer's own noise, no shift where it has none; what is above it came from "
+        "layers before. ± is half the 95 % interval over seeds.",
     )
-
-
-def _or_none(interval: Interval) -> str:
-    return interval.with_half_width(2) if interval.n else "-"
 
 
 def table1(study: PaperStudy) -> BesideTable:

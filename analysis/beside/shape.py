@@ -7,65 +7,88 @@ layers of one place in their blocks (all `norm2`, say), which that pattern canno
 two curves of one network, on CIFAR-10 and on CIFAR-100, have in common.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
 from .. import paper
 from ..select import where
-from ..stats import mean_interval
+from ..stats import Interval, mean_interval
 from ..theory import shift_magnitude
-from .measured import DISCUSSED_RATE, NAME, PAPER_PLACEMENTS, measured_layers
+from .measured import DISCUSSED_RATE, PAPER_PLACEMENTS, measured_layers
 from .setting import PaperStudy, names_in
 
 OTHER_DATA = {"CIFAR10": "CIFAR100", "CIFAR100": "CIFAR10"}
-NUMBERS = ["like", "like_in_place", "last_block", "magnitude", "predicted", "like_predicted"]
 
 
-def layer_shapes(study: PaperStudy) -> pd.DataFrame:
-    """Our curves beside the paper's at drop rate 0.5, where both have as many BN layers.
+@dataclass(frozen=True)
+class Shape:
+    """A curve over BN layers in numbers, of one placement in one network.
 
-    A row per dataset, network and placement with `bn_layers`, and with numbers of ours, Intervals over seeds:
-
-        like            rank correlation with the paper's curve
-        like_in_place   the same of ranks among layers of one place in their blocks
-        last_block      mean magnitude of the layers from the last block on, less that of the others
-        magnitude       mean magnitude of all layers
-        predicted       the same by the closure, of nothing where the study has no predictions
-        like_predicted  rank correlation with the closure
-
-    The first four have a column `published_...`: what the paper's own curve has, the first two with its curve on
-    the other data set.
+    Attributes:
+        like: rank correlation with the paper's curve; of the paper's own, with that on its other data set.
+        in_place: the same of ranks among layers of one place in their blocks.
+        last_block: mean magnitude of the layers from the last block on, less that of the others.
+        magnitude: mean magnitude of all layers.
+        local: the same by the exact law of each layer's own noise, 1 where a layer has none; not of the paper's.
+        like_local: rank correlation with that law; not of the paper's.
     """
+
+    like: float
+    in_place: float
+    last_block: float
+    magnitude: float
+    local: float = np.nan
+    like_local: float = np.nan
+
+
+@dataclass(frozen=True)
+class BesideShape:
+    """Our curves, one a seed, beside the paper's.
+
+    Attributes:
+        name: dataset and network.
+        placement: of the noise.
+        bn_layers: how many both have.
+        seeds: a `Shape` of each seed of ours.
+        published: that of the paper.
+    """
+
+    name: tuple[str, str]
+    placement: str
+    bn_layers: int
+    seeds: list[Shape]
+    published: Shape
+
+    def ours(self, number: str) -> Interval:
+        """The mean over seeds of a number of `Shape`, and its interval."""
+        return mean_interval(np.array([getattr(shape, number) for shape in self.seeds]))
+
+
+def layer_shapes(study: PaperStudy) -> list[BesideShape]:
+    """Our curves of drop rate 0.5 beside the paper's Figure 4, where both have as many BN layers."""
     figure = where(paper.published_layers(paper.figure4()), strength=DISCUSSED_RATE)
     measured = where(measured_layers(study), strength=DISCUSSED_RATE)
-    rows = []
+    found = []
     for dataset, network in names_in(measured):
         for placement in PAPER_PLACEMENTS:
             layers = where(measured, dataset=dataset, network=network, placement=placement)
             theirs, others = (
                 where(figure, dataset=data, network=network, placement=placement)
-                .set_index("bn_layer_index")["shift_magnitude"]
-                .sort_index()
+                .sort_values("bn_layer_index")["shift_magnitude"]
+                .to_numpy()
                 for data in (dataset, OTHER_DATA.get(dataset, dataset))
             )
             if layers.empty or layers["layer_index"].max() != len(theirs):
                 continue
-            names = layers.drop_duplicates("layer_index").set_index("layer_index")["layer_name"].sort_index()
-            block, place = (names.str.rpartition(".")[part].to_numpy() for part in (0, 2))
-            last = _from_last_block(block)
-            found = [_numbers(one, theirs.to_numpy(), place, last) for _, one in layers.groupby("seed")]
-            row = {"dataset": dataset, "network": network, "placement": placement, "bn_layers": len(theirs)}
-            row |= {number: mean_interval(pd.DataFrame(found)[number]) for number in NUMBERS}
-            curve = theirs.to_numpy()
-            row |= {
-                "published_like": likeness(curve, others.to_numpy()),
-                "published_like_in_place": likeness(curve, others.to_numpy(), place),
-                "published_last_block": curve[last].mean() - curve[~last].mean(),
-                "published_magnitude": curve.mean(),
-            }
-            rows.append(row)
-    published = [f"published_{number}" for number in NUMBERS[:4]]
-    return pd.DataFrame(rows, columns=pd.Index([*NAME, "placement", "bn_layers", *NUMBERS, *published]))
+            curves = [one.sort_values("layer_index") for _, one in layers.groupby("seed")]
+            names = curves[0]["layer_name"].str.rpartition(".")
+            block, place = names[0].to_numpy(), names[2].to_numpy()
+            seeds = [_shape(one["shift_magnitude"].to_numpy(), theirs, block, place, one) for one in curves]
+            published = _shape(theirs, others, block, place)
+            found.append(BesideShape((dataset, network), placement, len(theirs), seeds, published))
+    return found
 
 
 def likeness(first: np.ndarray, second: np.ndarray, group: np.ndarray | None = None) -> float:
@@ -80,41 +103,41 @@ def likeness(first: np.ndarray, second: np.ndarray, group: np.ndarray | None = N
     return float((first * second).sum() / size) if size > 0 else np.nan
 
 
-def _numbers(
-    layers: pd.DataFrame, theirs: np.ndarray, place: np.ndarray, last: np.ndarray
-) -> dict[str, float]:
-    """The numbers of one seed."""
-    layers = layers.sort_values("layer_index")
-    curve = layers["shift_magnitude"].to_numpy(dtype=float)
-    numbers = {
+def _shape(
+    curve: np.ndarray,
+    theirs: np.ndarray,
+    block: np.ndarray,
+    place: np.ndarray,
+    layers: pd.DataFrame | None = None,
+) -> Shape:
+    """The numbers of a curve beside another, and beside the law of our `layers`, where they are given.
+
+    `block` and `place` are each layer's names of them; a layer outside all blocks has an empty one.
+    """
+    curve = curve.astype(float)
+    last = np.arange(len(curve)) >= list(block).index([name for name in block if name][-1])
+    shape = {
         "like": likeness(curve, theirs),
-        "like_in_place": likeness(curve, theirs, place),
+        "in_place": likeness(curve, theirs, place),
         "last_block": curve[last].mean() - curve[~last].mean(),
         "magnitude": curve.mean(),
     }
-    ratios = layers.get("shift_ratio_predicted")
-    if ratios is None or ratios.isna().any():
-        return numbers | {"predicted": np.nan, "like_predicted": np.nan}
-    predicted = shift_magnitude(ratios.to_numpy(dtype=float))
-    return numbers | {"predicted": predicted.mean(), "like_predicted": likeness(curve, predicted)}
+    if layers is not None:
+        local = shift_magnitude(layers["local_ratio_exact"].fillna(1).to_numpy(dtype=float))
+        shape |= {"local": local.mean(), "like_local": likeness(curve, local)}
+    return Shape(**shape)
 
 
-def _from_last_block(block: np.ndarray) -> np.ndarray:
-    """Which layers stand from the last block on; layers outside all blocks have an empty name of it."""
-    last = [name for name in block if name][-1]
-    return np.arange(len(block)) >= list(block).index(last)
-
-
-def in_words(shapes: pd.DataFrame) -> str:
-    """What the rows of `layer_shapes` show, in sentences."""
+def in_words(shapes: list[BesideShape]) -> str:
+    """What `layer_shapes` shows, in a sentence; empty of nothing."""
     said = [
-        f"{row.network} {row.placement}: {row.like.mean:.2f} with the paper's {row.bn_layers} BN layers "
-        f"({row.published_like:.2f} between the paper's own two), in place {row.like_in_place.mean:.2f} "
-        f"({row.published_like_in_place:.2f})"
-        for row in shapes.itertuples(index=False)
+        f"{shape.name[1]} {shape.placement} {shape.ours('like').mean:.2f} over {shape.bn_layers} BN layers (the "
+        f"paper's own two curves: {shape.published.like:.2f}), within a place in the block "
+        f"{shape.ours('in_place').mean:.2f} ({shape.published.in_place:.2f})"
+        for shape in shapes
     ]
     return (
-        f"Rank correlation of the layers' shift at drop rate {DISCUSSED_RATE:g}. {'; '.join(said)}."
+        f"Rank correlation with the paper's curve at drop rate {DISCUSSED_RATE:g}: {'; '.join(said)}."
         if said
         else ""
     )

@@ -41,7 +41,8 @@ def _concordance(groups: DataFrameGroupBy) -> pd.Series:
     members = pd.DataFrame(columns | {"error": groups.obj["test_error"]})
     pairs = members.merge(members, on="group", suffixes=("", "_other"))
     pairs = pairs[pairs["place"] < pairs["place_other"]]
-    alike = np.sign((pairs["shift"] - pairs["shift_other"]) * (pairs["error"] - pairs["error_other"]))
+    product = (pairs["shift"] - pairs["shift_other"]) * (pairs["error"] - pairs["error_other"])
+    alike = pd.Series(np.sign(product), pairs.index)
     return alike.groupby(pairs["group"]).mean().reindex(range(groups.ngroups))
 
 

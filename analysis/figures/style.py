@@ -214,8 +214,9 @@ def settle(figure: Figure) -> None:
 
     The solver's last digits change from run to run, and with them the bytes of an SVG: positions are rounded.
     """
-    with figure_style():
-        figure.get_layout_engine().execute(figure)
+    if engine := figure.get_layout_engine():
+        with figure_style():
+            engine.execute(figure)
     # With an engine, be it "none", matplotlib draws twice to write once.
     with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
         figure.set_layout_engine(None)

@@ -196,6 +196,22 @@ def batch_norm(
     return y, statistics
 
 
+def normalise(x: Tensor, scale: Tensor, shift: Tensor, relu: bool) -> Tensor:
+    """Return y = scale x + shift, scale and shift [members, channels]; `relu`: max(0, y).
+
+    x [members, ..., channels, batch], contiguous.
+    """
+    statistics = torch.stack((scale, scale, scale, shift), -1)  # of which the kernel reads the last two
+    if x.dim() == 3:  # features of all members follow one another
+        pixels, statistics = x.view(1, 1, 1, -1, x.shape[-1]), statistics.view(1, -1, 4)
+    else:
+        pixels = x
+    y = torch.empty_like(pixels)
+    kernel = compiled(normalise_pixels, x.dtype, relu=int(relu))
+    _over_pixels(kernel, {"x": pixels, "statistics": statistics, "y": y})
+    return y.view(x.shape)
+
+
 def fill_gradient_statistics(
     code: Code,
     grad: Pointer,

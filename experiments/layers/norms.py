@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from experiments.kernels.normalisation import batch_norm, batch_norm_gradient
+from experiments.kernels.normalisation import batch_norm, batch_norm_gradient, normalise
 from experiments.layers.layout import (
     batch_first,
     batch_last,
@@ -95,6 +95,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             mean, var = _running_statistics(self)
             scale = self.weight * torch.rsqrt(var + self.eps)  # [members, channels]
             shift = self.bias - mean * scale
+            if not torch.is_grad_enabled():
+                return batch_first(normalise(batch_last(input), scale, shift, relu))
             per_channel = (len(scale), 1, -1, *[1] * (input.dim() - 3))
             y = torch.addcmul(shift.view(per_channel), input, scale.view(per_channel))
         y = F.relu(y) if relu else y

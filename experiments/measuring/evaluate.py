@@ -87,12 +87,21 @@ def judge(stack: Network, members: int, inputs: Tensor, labels: Tensor) -> tuple
     Return the error in percent and the mean cross entropy in nats, each [members] in double precision.
     """
     stack.eval()
-    wrong = torch.zeros(members, dtype=torch.double, device=inputs.device)
-    loss = torch.zeros_like(wrong)
-    for x, y in zip(inputs.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
-        logits = stack(x.expand(members, *x.shape))  # [members, batch, classes]
-        wrong += wrong_answers(logits, y)
-        loss += member_losses(logits, y.expand(members, -1)).double() * len(y)
+    return _judged((stack(x.expand(members, *x.shape)) for x in inputs.split(EVALUATION_BATCH)), labels)
+
+
+def judge_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `judge` does, of logits [members, N, classes] that are there already."""
+    return _judged(logits.split(EVALUATION_BATCH, 1), labels)
+
+
+def _judged(batches: Iterable[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return errors and losses of the logits of each `EVALUATION_BATCH` of the labels."""
+    wrong: Tensor = torch.zeros((), dtype=torch.double, device=labels.device)
+    loss = wrong
+    for logits, y in zip(batches, labels.split(EVALUATION_BATCH), strict=True):
+        wrong = wrong + wrong_answers(logits, y)
+        loss = loss + member_losses(logits, y.expand(len(logits), -1)).double() * len(y)
     return 100 * wrong / len(labels), loss / len(labels)
 
 

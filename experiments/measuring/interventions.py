@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from experiments.measuring.evaluate import judge
+from experiments.measuring.evaluate import judge, judge_logits
 from experiments.measuring.moments import Moments
 from experiments.measuring.shown import (
     Prescription,
@@ -95,10 +95,15 @@ def repair(stack: Network, inputs: Tensor, judged: Mapping[str, LabelledInputs])
         "both_right": lambda name, mean, variance: (torch.ones_like(mean), torch.zeros_like(mean)),
     }
     for cell in CELLS:
+        logits = None
         if cell in prescriptions:
-            found.cut = found.cut + prescribe(stack, inputs, prescriptions[cell])
+            cut, logits = prescribe(stack, inputs, prescriptions[cell])
+            found.cut = found.cut + cut
         for what, (x, labels) in judged.items():
-            error, loss = judge(stack, member_count(stack), x, labels)
+            if logits is not None and x is inputs:
+                error, loss = judge_logits(logits, labels)
+            else:
+                error, loss = judge(stack, member_count(stack), x, labels)
             found.members |= {f"{what}_error_{cell}": error, f"{what}_loss_{cell}": loss}
     return found
 
@@ -163,7 +168,7 @@ def coarse(
     errors: dict[str, list[Tensor]] = {}
     for key, prescription in prescriptions:
         draw += key == "random"  # `along` has draw 0
-        found.cut = found.cut + prescribe(stack, inputs, prescription)
+        found.cut = found.cut + prescribe(stack, inputs, prescription)[0]
         errors.setdefault(key, []).append(judge(stack, len(seeds), *test)[0])
     found.members = {key: torch.stack(values).mean(0) for key, values in errors.items()}
     return found

@@ -36,12 +36,12 @@ def storing_norms(stack: Network) -> dict[str, nn.Module]:
 
 
 @torch.no_grad()
-def prescribe(stack: Network, inputs: Tensor, prescription: Prescription) -> Tensor:
+def prescribe(stack: Network, inputs: Tensor, prescription: Prescription) -> tuple[Tensor, Tensor]:
     """Set the stored statistics of a stack so that its BN layers show what is prescribed on inputs [N, ...].
 
     `prescription` is asked layer by layer, with the layer's name, m and v [members, channels]. A variance that
     would have to be below 0 (of a nearly constant channel, where eps rules) is stored as 0. Returns how many
-    channels of each member [members] were cut so.
+    channels of each member [members] were cut so, and the logits of the inputs [members, N, classes].
     """
     norms = storing_norms(stack)
     cut = torch.zeros(_members(norms), dtype=torch.long, device=inputs.device)
@@ -62,8 +62,8 @@ def prescribe(stack: Network, inputs: Tensor, prescription: Prescription) -> Ten
         return before
 
     with _hooked(norms, set_statistics):
-        stack.eval()(inputs.expand(len(cut), *inputs.shape))
-    return cut
+        logits = stack.eval()(inputs.expand(len(cut), *inputs.shape))
+    return cut, logits
 
 
 @torch.no_grad()
@@ -100,10 +100,10 @@ def samples_at_once(inputs: Tensor, shapes: Mapping[str, Sequence[int]], copies:
     """Return the inputs over which moments are taken: all, or as many as a layer of these `shapes` can hold.
 
     `shapes` are those of one sample at each noise site, `copies` how often a sample is to be there. Taken evenly:
-    a folder's first images may be of one class.
+    a folder's first images may be of one class. All are the very same tensor.
     """
     count = min(len(inputs), max(2, int(WIDEST_BYTES // (4 * _widest(shapes) * copies))))
-    return inputs[torch.arange(count) * len(inputs) // count]
+    return inputs if count == len(inputs) else inputs[torch.arange(count) * len(inputs) // count]
 
 
 def parts(

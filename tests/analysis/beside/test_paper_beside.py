@@ -298,8 +298,9 @@ def as_deep_as_the_papers(
     blocks = [f"blocks.{index // 3}.norm{index % 3 + 1}" for index in range(layers - 1)]
     curves = [curve(seed, published("CIFAR10").to_numpy()) for seed in range(3)]
     table = table.assign(layer_name=3 * [*blocks, "norm"], shift_ratio=1 / np.concatenate(curves))
-    study = Study("deep", members, table.assign(shift_ratio_predicted=table["shift_ratio"] ** 0.5))
-    return paper_study(study, Path("nowhere"))
+    has_noise = table["layer_index"] % 3 == 0
+    law = (table["shift_ratio"] ** 0.5).where(has_noise)
+    return paper_study(Study("deep", members, table.assign(local_ratio_exact=law)), Path("nowhere"))
 
 
 def published(data: str) -> pd.Series:
@@ -314,21 +315,23 @@ def test_shapes_of_networks_as_deep_as_the_papers_are_compared_layer_by_layer():
     study = as_deep_as_the_papers(
         lambda seed, curve: curve**2 * np.exp(np.abs(noisy[seed])), "preresnet", 163
     )
-    (row,) = layer_shapes(study).to_dict("records")
+    (shape,) = layer_shapes(study)
     theirs = published("CIFAR10").to_numpy()
     ours = [theirs**2 * np.exp(np.abs(noise)) for noise in noisy]
-    assert row["bn_layers"] == 163
-    assert row["like"].mean == pytest.approx(np.mean([spearmanr(curve, theirs)[0] for curve in ours]))
-    assert row["published_like"] == pytest.approx(spearmanr(theirs, published("CIFAR100"))[0])
-    assert row["magnitude"].mean == pytest.approx(np.mean(ours))
-    assert row["predicted"].mean == pytest.approx(np.sqrt(ours).mean())
-    assert row["like_predicted"].mean == pytest.approx(1)
+    assert shape.bn_layers == 163
+    assert shape.ours("like").mean == pytest.approx(np.mean([spearmanr(curve, theirs)[0] for curve in ours]))
+    assert shape.published.like == pytest.approx(spearmanr(theirs, published("CIFAR100"))[0])
+    assert shape.ours("magnitude").mean == pytest.approx(np.mean(ours))
+    laws = [np.where(np.arange(1, 164) % 3 == 0, curve**0.5, 1) for curve in ours]
+    assert shape.ours("local").mean == pytest.approx(np.mean(laws))
+    likes = [spearmanr(curve, law)[0] for curve, law in zip(ours, laws, strict=True)]
+    assert shape.ours("like_local").mean == pytest.approx(np.mean(likes))
     last = [
         curve[159:].mean() - curve[:159].mean() for curve in ours
     ]  # three norms and the one behind all blocks
-    assert row["last_block"].mean == pytest.approx(np.mean(last))
+    assert shape.ours("last_block").mean == pytest.approx(np.mean(last))
     (table,) = [table for table in beside_tables(study) if table.name == "paper-shape"]
-    assert "with the paper's 163 BN layers (0.91 between the paper's own two)" in table.finding
+    assert "over 163 BN layers (the paper's own two curves: 0.91)" in table.finding
 
 
 def test_a_curve_that_repeats_the_blocks_pattern_alone_is_not_like_the_papers_within_a_place():
@@ -336,14 +339,14 @@ def test_a_curve_that_repeats_the_blocks_pattern_alone_is_not_like_the_papers_wi
         means = np.array([curve[place::3].mean() for place in range(3)])
         return np.tile(means, 55)[:163] * np.exp(np.random.default_rng(seed).normal(0, 0.01, 163))
 
-    (row,) = layer_shapes(as_deep_as_the_papers(pattern, "preresnet", 163)).to_dict("records")
-    assert row["like"].mean > 0.5
-    assert abs(row["like_in_place"].mean) < 0.15
-    assert row["published_like_in_place"] > 0.8
+    (shape,) = layer_shapes(as_deep_as_the_papers(pattern, "preresnet", 163))
+    assert shape.ours("like").mean > 0.5
+    assert abs(shape.ours("in_place").mean) < 0.15
+    assert shape.published.in_place > 0.8
 
 
 def test_networks_of_another_depth_have_no_shape_to_compare(study):
-    assert layer_shapes(study).empty
+    assert layer_shapes(study) == []
 
 
 # --- the page

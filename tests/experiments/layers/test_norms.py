@@ -50,6 +50,26 @@ def assert_batch_normalisation_is_torch_s(members, batch, channels, space, dtype
     assert_equal(list(running), list(expected))
 
 
+@pytest.mark.parametrize("relu", [False, True], ids=["", "ReLU"])
+@pytest.mark.parametrize(("members", "batch", "channels"), [(1, 128, 12), (3, 33, 5), (2, 16, 1)])
+@pytest.mark.parametrize("space", [(5, 6), ()], ids=["images", "features"])
+def test_batch_normalisation_by_what_is_stored_is_torch_s_with_and_without_gradients(
+    members, batch, channels, space, relu
+):
+    x, weight, bias = norm_arguments(members, batch, channels, torch.float32, space)
+    norm = BatchNorm2d(channels) if space else BatchNorm(channels)
+    norm.weight, norm.bias = nn.Parameter(weight), nn.Parameter(bias)
+    norm.running_mean, norm.running_var = randn(members, channels), randn(members, channels, seed=3).exp()
+    each = zip(*(a.double() for a in (x, norm.running_mean, norm.running_var, weight, bias)), strict=True)
+    expected = torch.stack([F.batch_norm(*parts, False, 0.1, 1e-5) for parts in each])
+    expected = F.relu(expected) if relu else expected
+    norm.eval()
+    with torch.no_grad():
+        y = norm(x, relu=relu)
+    assert y.shape == x.shape
+    assert_equal([y, norm(x, relu=relu).detach()], [expected, expected])
+
+
 @pytest.mark.parametrize("joined", [False, True], ids=["a sum's", "a concatenation's"])
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("space", [(5, 6), ()], ids=["images", "features"])

@@ -55,7 +55,9 @@ def test_every_layer_shows_what_is_prescribed_in_any_network(key):
         )
         for name, norm in storing_norms(stack).items()
     }
-    assert prescribe(stack, INPUTS, lambda name, mean, variance: wanted[name]).tolist() == [0, 0]
+    cut, of_inputs = prescribe(stack, INPUTS, lambda name, mean, variance: wanted[name])
+    assert cut.tolist() == [0, 0]
+    torch.testing.assert_close(of_inputs, logits(stack, INPUTS), **EXACT)
     for name, found in shown(stack, INPUTS).items():
         torch.testing.assert_close(found, wanted[name], **EXACT)
 
@@ -88,7 +90,7 @@ def test_of_a_constant_channel_the_variance_is_cut_at_0_and_counted():
     with torch.no_grad():
         layer.weight[0, :3] = 0
     ratios = dict.fromkeys(storing_norms(stack), 2.0)
-    cut = prescribe(stack, INPUTS, lambda name, mean, variance: (ratios[name] + 0 * mean, 0 * mean))
+    cut, _ = prescribe(stack, INPUTS, lambda name, mean, variance: (ratios[name] + 0 * mean, 0 * mean))
     assert cut.tolist() == [3, 0]
     assert norm.running_var[0, :3].tolist() == [0, 0, 0]
 
