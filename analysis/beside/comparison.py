@@ -4,6 +4,7 @@ Test errors of networks of another size do not compare, but what noise and adjus
 tables give both errors, and the difference of the changes. Where a study has nothing for a table, it has no rows.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -106,23 +107,25 @@ def figure4(study: PaperStudy) -> BesideTable:
 def shape(study: PaperStudy) -> BesideTable:
     """Figure 4 layer by layer, of networks as deep as the paper's."""
     shapes = layer_shapes(study)
+    numbers = {  # of a shape: in words, and the sign with which it is written
+        "like": ("rank correlation with the paper's curve, of the paper's with its other", ""),
+        "in_place": ("the same within a place in the block", ""),
+        "last_block": ("shift of the last block less that of the others", "+"),
+        "magnitude": ("mean shift", ""),
+        "local": ("mean shift by the local law", ""),
+        "like_local": ("rank correlation with the local law", ""),
+    }
     rows = []
     for one in shapes:
-        row = [*one.name, one.placement, str(one.bn_layers)]
-        for number, sign in (("like", ""), ("in_place", ""), ("last_block", "+"), ("magnitude", "")):
+        for number, (said, sign) in numbers.items():
             published = getattr(one.published, number)
-            row += [f"{published:{sign}.2f}", one.ours(number).with_half_width(2, sign)]
-        rows.append([*row, *(one.ours(number).with_half_width(2) for number in ("local", "like_local"))])
+            ours = one.ours(number).with_half_width(2, sign)
+            theirs = "" if math.isnan(published) else f"{published:{sign}.2f}"
+            rows.append([*one.name, one.placement, str(one.bn_layers), said, theirs, ours])
     return BesideTable(
         "paper-shape",
         "Figure 4, layer by layer: does each BN layer shift as in the paper's network of the same depth?",
-        [
-            *["data", "network", "placement", "BN layers"],
-            *["rank correlation, the paper's own", "of ours"],
-            *["within a place in the block, the paper's own", "of ours"],
-            *["last block less the others, published", "ours"],
-            *["mean shift, published", "ours", "by the local law", "rank correlation of ours with that law"],
-        ],
+        ["data", "network", "placement", "BN layers", "number", "published", "ours"],
         rows,
         finding=in_words(shapes),
         reading=f"Drop rate {DISCUSSED_RATE:g}. Rank correlation: of ours, that of our shift magnitudes with the "

@@ -13,6 +13,8 @@ from ..stats import mean_interval, over_seeds, per_seed
 from . import style
 from .drawing import Drawing
 
+FEW = 40  # BN layers of which each can be a dot
+
 READING = (
     "Bold: our networks, the mean over seeds with its 95 % interval. Thin: the paper's published curves "
     "of the same "
@@ -54,9 +56,11 @@ def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
     published = published[published["strength"].isin(list(colours))]
     rows = sorted(rows)
     shown = points[["dataset", "network"]].drop_duplicates()
+    is_deep = points.groupby(CELL).size().max() > FEW
+    width = 6.5 if is_deep else 2.5
     with style.figure_style():
         figure, axes = style.panels(
-            len(rows), len(networks), title, study.scale, width=2.5, sharex=True, sharey="row"
+            len(rows), len(networks), title, study.scale, width=width, sharex=True, sharey="row"
         )
         for row, (dataset, placement) in enumerate(rows):
             for column, network in enumerate(networks):
@@ -73,7 +77,9 @@ def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
         for panel in axes[-1]:
             panel.set(xlabel="relative depth of BN layer", xticks=[0, 0.5, 1])
         style.legend_below(
-            figure, _legend(colours, clipped=bool(published.merge(shown)["clipped"].any())), columns=5
+            figure,
+            _legend(colours, bool(published.merge(shown)["clipped"].any()), "" if is_deep else "o"),
+            columns=5,
         )
     panels = pd.DataFrame([(*row, network) for row in rows for network in networks])
     beside = published.merge(panels.set_axis(["dataset", "placement", "network"], axis=1))
@@ -90,14 +96,23 @@ def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
 def _draw_panel(panel: Axes, ours: pd.DataFrame, theirs: pd.DataFrame, colours: dict) -> None:
     if ours.empty:
         style.note(panel, "not in this study")
+    is_deep = ours.groupby("strength").size().max() > FEW
     for strength, colour in colours.items():
         curve = where(theirs, strength=strength).sort_values("depth")
-        panel.plot(curve["depth"], curve["shift_magnitude"], color=colour, lw=0.8, alpha=0.55)
+        # Of a deep network the paper's lies on top, or what is alike would hide it.
+        look = (
+            {"color": style.DARK, "alpha": 0.9, "zorder": 6} if is_deep else {"color": colour, "alpha": 0.55}
+        )
+        panel.plot(curve["depth"], curve["shift_magnitude"], lw=0.8, **look)
         clipped = curve[curve["clipped"]]
         panel.plot(clipped["depth"], clipped["shift_magnitude"], "^", color=colour, ms=3.5, mew=0, alpha=0.8)
         here = where(ours, strength=strength).sort_values("depth")
-        look = {"color": colour, "ms": 4.5, "lw": 2, "mec": "white", "mew": 0.5, "zorder": 5}
-        style.error_bars(panel, here["depth"], here, fmt="o-", **look)
+        if is_deep:
+            panel.fill_between(here["depth"], here["low"], here["high"], color=colour, alpha=0.25, lw=0)
+            panel.plot(here["depth"], here["mean"], color=colour, lw=1.6, zorder=5)
+        else:
+            look = {"color": colour, "ms": 4.5, "lw": 2, "mec": "white", "mew": 0.5, "zorder": 5}
+            style.error_bars(panel, here["depth"], here, fmt="o-", **look)
 
 
 def _scale(panel: Axes, magnitudes: pd.Series) -> None:
@@ -111,10 +126,10 @@ def _scale(panel: Axes, magnitudes: pd.Series) -> None:
     panel.set_ylim(1 - 0.05 * (top - 1) / 1.5, top)
 
 
-def _legend(colours: dict, clipped: bool) -> list:
+def _legend(colours: dict, clipped: bool, marker: str) -> list:
     entries = [
         *(style.key(f"drop rate {strength:g}", color=colour, lw=3) for strength, colour in colours.items()),
-        style.key("ours", color=style.DARK, marker="o", lw=2),
+        style.key("ours", color=style.DARK, marker=marker, lw=2),
         style.key("the paper's", color=style.DARK, lw=0.8),
     ]
     lower_bound = style.key("the paper's, at least this", color=style.DARK, marker="^", ls="", ms=4)

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy.stats import spearmanr
 
 from analysis import paper
 from analysis.beside.comparison import beside_tables
@@ -303,6 +302,10 @@ def as_deep_as_the_papers(
     return paper_study(Study("deep", members, table.assign(local_ratio_exact=law)), Path("nowhere"))
 
 
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    return pd.Series(first).corr(pd.Series(second), method="spearman")
+
+
 def published(data: str) -> pd.Series:
     curves = paper.figure4().query(
         "network == 'PreResNet-110' and placement == 'before_bn' and drop_ratio == 0.5"
@@ -319,12 +322,12 @@ def test_shapes_of_networks_as_deep_as_the_papers_are_compared_layer_by_layer():
     theirs = published("CIFAR10").to_numpy()
     ours = [theirs**2 * np.exp(np.abs(noise)) for noise in noisy]
     assert shape.bn_layers == 163
-    assert shape.ours("like").mean == pytest.approx(np.mean([spearmanr(curve, theirs)[0] for curve in ours]))
-    assert shape.published.like == pytest.approx(spearmanr(theirs, published("CIFAR100"))[0])
+    assert shape.ours("like").mean == pytest.approx(np.mean([spearman(curve, theirs) for curve in ours]))
+    assert shape.published.like == pytest.approx(spearman(theirs, published("CIFAR100").to_numpy()))
     assert shape.ours("magnitude").mean == pytest.approx(np.mean(ours))
     laws = [np.where(np.arange(1, 164) % 3 == 0, curve**0.5, 1) for curve in ours]
     assert shape.ours("local").mean == pytest.approx(np.mean(laws))
-    likes = [spearmanr(curve, law)[0] for curve, law in zip(ours, laws, strict=True)]
+    likes = [spearman(curve, law) for curve, law in zip(ours, laws, strict=True)]
     assert shape.ours("like_local").mean == pytest.approx(np.mean(likes))
     last = [
         curve[159:].mean() - curve[:159].mean() for curve in ours
@@ -332,6 +335,19 @@ def test_shapes_of_networks_as_deep_as_the_papers_are_compared_layer_by_layer():
     assert shape.ours("last_block").mean == pytest.approx(np.mean(last))
     (table,) = [table for table in beside_tables(study) if table.name == "paper-shape"]
     assert "over 163 BN layers (the paper's own two curves: 0.91)" in table.finding
+
+
+def test_of_a_deep_network_the_papers_curve_lies_on_ours():
+    study = as_deep_as_the_papers(lambda seed, curve: curve + seed, "preresnet", 163)
+    (axes,) = [axes for axes in paper_shift.draw_figure4(study).figure.axes if axes.get_title()]
+    theirs, ours = sorted(
+        (line for line in axes.lines if np.size(line.get_xdata()) == 163),
+        key=lambda line: line.get_linewidth(),
+    )
+    curve = published("CIFAR10").to_numpy()
+    assert theirs.get_ydata() == pytest.approx(curve)
+    assert ours.get_ydata() == pytest.approx(curve + 1)
+    assert theirs.get_zorder() > ours.get_zorder()
 
 
 def test_a_curve_that_repeats_the_blocks_pattern_alone_is_not_like_the_papers_within_a_place():
