@@ -2,10 +2,12 @@
 
 The whole job (every member, training and measuring, over all cores, to written tables) stands against a few of
 its members trained and measured one after the other by plain PyTorch with its default threads, and against
-training alone in JAX (`jax_peer`). GFLOP/s count the matrix products alone: 2 operations a multiplication and
+training alone in JAX (`jax_peer`), once it is compiled: as a whole, and without the start of its processes and
+measuring. GFLOP/s count the matrix products alone: 2 operations a multiplication and
 addition; forward, and backward twice that but for the input's gradient of the first layer.
 """
 
+import os
 from importlib.util import find_spec
 from itertools import pairwise
 
@@ -64,10 +66,16 @@ def loop_seconds(job: Job, data: Data, count: int) -> tuple[float, float]:
     return training / count, measuring / count
 
 
+def busy_seconds(members: list[dict]) -> tuple[float, float]:
+    """Return the seconds of training and of measuring, of all processes together, of rows of members.csv."""
+    busy, measuring = (sum(float(row[key]) for row in members) for key in ("seconds", "seconds_measuring"))
+    return busy - measuring, measuring
+
+
 def measuring_share(members: list[dict]) -> float:
     """Return the seconds that measuring took by those of training, of rows of members.csv."""
-    busy, measuring = (sum(float(row[key]) for row in members) for key in ("seconds", "seconds_measuring"))
-    return measuring / (busy - measuring)
+    training, measuring = busy_seconds(members)
+    return measuring / training
 
 
 def bench_width(width: int, extra: list[str], loop_members: int, folder: str) -> dict:
@@ -80,6 +88,7 @@ def bench_width(width: int, extra: list[str], loop_members: int, folder: str) ->
     wall = seconds_of(lambda: run_job(job))
     rows = [row for file in job.folder.glob("jobs/*/members.csv") for row in read_table(file)]
     member_steps = steps * len(job.members)
+    training = busy_seconds(rows)[0] / (os.cpu_count() or 1)  # the processes, one a core, end together
     peer = {}
     if find_spec("jax"):
         from scripts.benchmark.jax_peer import jax_seconds
@@ -89,6 +98,7 @@ def bench_width(width: int, extra: list[str], loop_members: int, folder: str) ->
             "jax_ms_per_member_step": 1e3 * seconds / member_steps,
             "jax_compiling_seconds": compiling,
             "speed_up_over_jax": seconds / wall,
+            "training_over_jax": seconds / training,
         }
     return {
         "width": width,
@@ -97,6 +107,7 @@ def bench_width(width: int, extra: list[str], loop_members: int, folder: str) ->
         "loop_ms_per_member_step": 1e3 * loop_training / steps,
         "loop_measuring_share": loop_measuring / loop_training,
         "sweep_ms_per_member_step": 1e3 * wall / member_steps,
+        "training_ms_per_member_step": 1e3 * training / member_steps,
         "speed_up": loop_training * len(job.members) / wall,
         "speed_up_with_measuring": (loop_training + loop_measuring) * len(job.members) / wall,
         **peer,
