@@ -221,6 +221,13 @@ def test_where_bn_shows_no_harm_there_is_nothing_to_be_immune_to():
     assert verdict.missing[0].startswith("nothing to be immune to: BN itself shows no harm in eval mode here")
 
 
+def test_where_harm_under_bn_is_open_so_is_what_is_immune_to_it():
+    verdict = by_name(normalisers(harm=0.5))["Q2"]  # 0.2 points, what matters, with an error of 0.02
+    assert verdict.word == "undecided"
+    (decision,) = verdict.decisions
+    assert decision.part.name.endswith("batch norm: is there harm to be immune to?")
+
+
 def test_what_the_noise_costs_in_train_mode_does_not_hide_what_stored_statistics_cost():
     """Eval mode planted 3.9 points better, for the noise is off; stored statistics cost 1.5 points even so."""
     study = planted.study(planted.Plan(seeds=6), np.random.default_rng(5))
