@@ -104,7 +104,7 @@ def read_study(folder: str | PathLike[str]) -> Study:
 
     Raises:
         StudyError: no such folder; a table that is missing, unreadable or lacks a column; a value that cannot be;
-            no member, or one that appears twice.
+            no member, or one that appears twice. Values of epochs.csv are read, and refused, when first asked for.
     """
     folder = Path(folder)
     if not folder.is_dir():

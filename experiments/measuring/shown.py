@@ -100,12 +100,11 @@ def samples_at_once(inputs: Tensor, shapes: Mapping[str, Sequence[int]], copies:
     """Return the inputs over which moments are taken: all, or as many as a layer of these `shapes` can hold.
 
     `shapes` are those of one sample at each noise site, `copies` how often a sample is to be there. Taken evenly:
-    a folder's first images may be of one class. All are the very tensor.
+    a folder's first images may be of one class. All of a tensor are that tensor.
     """
     count = min(len(inputs), max(2, int(WIDEST_BYTES // (4 * _widest(shapes) * copies))))
-    if count == len(inputs) and isinstance(
-        inputs, Tensor
-    ):  # and not files, which are read where they are asked for
+    # Not files of images, which are read where they are asked for.
+    if count == len(inputs) and isinstance(inputs, Tensor):
         return inputs
     return inputs[torch.arange(count) * len(inputs) // count]
 

@@ -208,6 +208,17 @@ def test_coarse_prescriptions_show_one_ratio_and_the_size_of_the_mean_shift(key,
     assert not torch.allclose(seen[3][name][1], seen[4][name][1], atol=0.01)  # random ones are drawn anew
 
 
+def test_what_the_inputs_themselves_are_judged_by_is_what_a_pass_over_them_finds():
+    labels = TEST_LABELS[torch.arange(40) % 30]
+    judged = {"there": (INPUTS, labels), "anew": (INPUTS.clone(), labels)}
+    found = repair(stacked("mlp"), INPUTS, judged).members
+    for cell in ("frozen", "means_right", "variances_right", "both_right"):
+        for what in ("error", "loss"):
+            there, anew = (found[f"{where}_{what}_{cell}"] for where in judged)
+            torch.testing.assert_close(there, anew, **EXACT)
+    assert len({tuple(found[f"there_loss_{cell}"].tolist()) for cell in ("frozen", "means_right")}) == 2
+
+
 # --- whole stacks
 
 
