@@ -1,12 +1,14 @@
-"""Checkpoints: where the training of a chunk stands, on disk, so that a killed job goes on from there.
+"""Checkpoints: how far a chunk has come, on disk, so that a killed job goes on from there.
 
-A file holds the members that were trained side by side, each as a row of every tensor. It is read member by
+A file holds the members that were trained side by side: each as a row of every tensor while they are in training,
+then, once they are measured too, their rows of the tables (experiments/jobs/measured.py). It is read member by
 member, whichever command of the study wrote it: one that cuts its members into other chunks or shards, or trains
 them among others, finds them too.
 
     one line of JSON: the sha256 of all that follows
-    one line of JSON: setting, version of the numbers, data, number of training samples, members, finished epochs
-    what torch.save makes of the state; read with weights_only
+    one line of JSON: setting, version of the numbers, data, number of training samples, members, finished epochs,
+        whether they are measured
+    what torch.save makes of the state, or of what was measured; read with weights_only
 """
 
 import hashlib
@@ -39,22 +41,30 @@ FOLDER = "checkpoints"  # in that where a part is made
 
 @dataclass(frozen=True)
 class Place:
-    """Where a member's state lies: which row of which file, and after how many epochs."""
+    """Where a member's state lies: which row of which file, and after how many epochs; or what was measured."""
 
     file: Path
     row: int
     epoch: int
+    measured: bool = False
 
 
 def save_checkpoint(job: Job, data: Data, members: Sequence[Member], state: TrainingState) -> None:
     """Write the state of `members`, in place of an earlier one of the same members, all or nothing."""
+    write_checkpoint(job, data, members, state.epoch, vars(state), measured=False)
+
+
+def write_checkpoint(
+    job: Job, data: Data, members: Sequence[Member], epoch: int, state: Mapping[str, Any], measured: bool
+) -> None:
+    """Write what torch.load reads with weights_only as the checkpoint of `members`."""
     names = [list(astuple(member)) for member in members]
     content = io.BytesIO()
     wanted = set(job.members)
     asked_for = [member in wanted for member in members]  # other than noise-free twins that only serve them
-    header = _origin(job, data) | {"members": names, "asked_for": asked_for, "epoch": state.epoch}
-    content.write(json.dumps(header).encode() + b"\n")
-    torch.save(vars(state), content)
+    header = {"members": names, "asked_for": asked_for, "epoch": epoch, "measured": measured}
+    content.write(json.dumps(_origin(job, data) | header).encode() + b"\n")
+    torch.save(dict(state), content)
     name = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
     folder = work_folder(job) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +84,7 @@ def _origin(job: Job, data: Data) -> dict[str, Any]:
 
 
 def find_checkpoints(job: Job, data: Data) -> dict[Member, Place]:
-    """Return where the state of each member of the job's setting lies that has one; of several, the latest.
+    """Return where each member of the job's setting stands that has a checkpoint; of several, the latest.
 
     Files that are damaged, or of other settings or data, are not used. Those where this job's own part is made are
     removed, and a line says so. Raises OSError for a file that cannot be read: that is no damage.
@@ -95,9 +105,15 @@ def find_checkpoints(job: Job, data: Data) -> dict[Member, Place]:
                     path.unlink()
                 continue
             for row, member in enumerate(found):
-                if member not in places or places[member].epoch < header["epoch"]:
-                    places[member] = Place(path, row, header["epoch"])
+                # Those of a version that kept no measured members do not say.
+                place = Place(path, row, header["epoch"], header.get("measured", False))
+                if member not in places or _stage(places[member]) < _stage(place):
+                    places[member] = place
     return places
+
+
+def _stage(place: Place) -> tuple[bool, int]:
+    return place.measured, place.epoch
 
 
 def split_by_epoch(chunks: Sequence[list[Member]], places: Mapping[Member, Place]) -> list[list[Member]]:
@@ -119,10 +135,10 @@ def load_state(members: Sequence[Member], places: Mapping[Member, Place]) -> Tra
         return None
     mine = [places[member] for member in members]
     try:
-        states = {file: _read_state(file) for file in {place.file for place in mine}}
+        states = {file: read_checkpoint(file) for file in {place.file for place in mine}}
     except FileNotFoundError:
         return None
-    if any(states[place.file]["epoch"] != place.epoch for place in mine):
+    if any(states[place.file].get("epoch") != place.epoch for place in mine):
         return None
 
     def rows(*path: Any) -> list[Any]:
@@ -193,6 +209,7 @@ def _content(file: Path) -> bytes:
     return content
 
 
-def _read_state(file: Path) -> dict[str, Any]:
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Return the state that `write_checkpoint` wrote. Raises FileNotFoundError when its part is whole by now."""
     state = _content(file).partition(b"\n")[2]
     return torch.load(io.BytesIO(state), weights_only=True, map_location="cpu")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.jobs.checkpoint import Place, load_state, save_checkpoint
+from experiments.jobs.measured import keep_measured
 from experiments.loggers.chunk_log import ChunkLog
 from experiments.measuring.adjust import adjust_stack
 from experiments.measuring.evaluate import evaluate
@@ -123,6 +124,20 @@ def run_chunk(
     if job.measure.flips:
         tables["flips.csv"] = flip_rows(job, members, outcome, flips)
     log.add_results(recipe.epochs, tables)
+    return tables
+
+
+def run_and_keep(
+    job: Job,
+    members: list[Member],
+    data: Data,
+    report_steps: Callable[[int], None],
+    twins: Twins,
+    places: Mapping[Member, Place],
+) -> dict[str, list[Row]]:
+    """`run_chunk`, whose rows are on the disk before those of the job's other chunks are there."""
+    tables = run_chunk(job, members, data, report_steps, twins, places)
+    keep_measured(job, data, members, tables, twins)
     return tables
 
 

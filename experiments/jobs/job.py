@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 import torch
@@ -11,6 +11,7 @@ from experiments.data import Data
 from experiments.jobs.checkpoint import find_checkpoints, split_by_epoch
 from experiments.jobs.chunk_plan import choose_chunks, plan_chunks
 from experiments.jobs.job_data import cached_data, job_site_shapes
+from experiments.jobs.measured import take_measured
 from experiments.jobs.memory import keep_freed_memory
 from experiments.jobs.progress import JobProgress, Report
 from experiments.jobs.workers import run_chunks
@@ -50,14 +51,20 @@ def run_job(job: Job, cores: int | None = None, report: Report = lambda share: N
     of the job that is done.
 
     An error takes down the members of its chunk, which become rows that say so; all others go on. The same command
-    then trains those that did not finish.
+    then trains those that did not finish. What a killed one has measured is not measured again.
     """
     keep_freed_memory()
     start_part(job)
     begin_logs(job)
     rows: dict[str, list[Row]] = {name: [] for name in job_tables(job)}
+    # Another part reports them, or nobody asked for them: a member's numbers do not depend on that.
+    extra = missing_twins(job)
     errors: list[str] = []
     train_samples = fingerprint = None  # not known when the data cannot be read
+
+    def add(tables: Mapping[str, Sequence[Row]]) -> None:
+        for name, of_members in tables.items():
+            rows[name] += [row for row in of_members if member_of(row) not in extra]
 
     def fail(members: Sequence[Member], error: Exception) -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -69,14 +76,18 @@ def run_job(job: Job, cores: int | None = None, report: Report = lambda share: N
         processes = choose_processes(job.processes, device.type, cores)
         data = cached_data(job.data).to(device)
         train_samples, fingerprint = len(data.train_labels), data.fingerprint
-        # Another part reports them, or nobody asked for them: a member's numbers do not depend on that.
-        extra = missing_twins(job)
+        members = [*job.members, *extra]
         places = find_checkpoints(job, data)
-        chunks = job_chunks(job, [*job.members, *extra], data, device, processes)
-        chunks = split_by_epoch(chunks, places)
-        steps = job.recipe.epochs * (len(data.train_inputs) // job.recipe.batch_size)
         twins: Twins = {}
-        progress = JobProgress(report, len(job.members) + len(extra), steps, job.recipe.epochs)
+        measured = take_measured(job, members, places, twins)
+        add(measured)
+        there = {member_of(row) for row in measured.get("members.csv", [])}
+        left = [member for member in members if member not in there]
+        chunks = split_by_epoch(job_chunks(job, left, data, device, processes), places)
+        steps = job.recipe.epochs * (len(data.train_inputs) // job.recipe.batch_size)
+        progress = JobProgress(report, len(members), steps, job.recipe.epochs)
+        progress.add_steps(len(there) * steps)
+        progress.add_members(len(there))
         with (
             threads(processes if device.type == "cpu" else None),
             closing(run_chunks(job, chunks, data, processes, progress.add_steps, twins, places)) as results,
@@ -85,8 +96,7 @@ def run_job(job: Job, cores: int | None = None, report: Report = lambda share: N
                 if isinstance(result, Exception):
                     fail([member for member in chunk if member not in extra], result)
                 else:
-                    for name, chunk_rows in result.items():
-                        rows[name] += [row for row in chunk_rows if member_of(row) not in extra]
+                    add(result)
                 progress.add_members(len(chunk))
             add_transplanted_errors(job, data, twins, rows, job_site_shapes(job, data))
         if not errors and (lost := shifts_to_transplant(rows)):

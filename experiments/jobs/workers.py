@@ -112,11 +112,11 @@ def run_chunks(
             reason = f"which need shared memory, /dev/shm ({error})"
             print(f"{job.name}: one process instead of {processes}, {reason}", file=sys.stderr)
     if steps is None:
-        from experiments.jobs.chunk import run_chunk
+        from experiments.jobs.chunk import run_and_keep
 
         for chunk in chunks:
             try:
-                yield chunk, run_chunk(job, chunk, data, report_steps, twins, places)
+                yield chunk, run_and_keep(job, chunk, data, report_steps, twins, places)
             except Exception as error:
                 yield chunk, error
         return
@@ -252,7 +252,7 @@ def _to_tensors(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_chunk(number: int, chunk: list["Member"]) -> tuple[Rows, dict]:
-    from experiments.jobs.chunk import run_chunk
+    from experiments.jobs.chunk import run_and_keep
 
     _steps[number] = 0
 
@@ -260,7 +260,7 @@ def _run_chunk(number: int, chunk: list["Member"]) -> tuple[Rows, dict]:
         _steps[number] += steps
 
     twins: Twins = {}
-    rows = run_chunk(_job, chunk, _data, report, twins, _places)
+    rows = run_and_keep(_job, chunk, _data, report, twins, _places)
     # Plain bytes again.
     arrays = {m: {name: value.cpu().numpy() for name, value in state.items()} for m, state in twins.items()}
     return rows, arrays

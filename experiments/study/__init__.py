@@ -9,7 +9,8 @@ outputs/STUDY/jobs/PART/done.json        its record: members, data, version of t
 outputs/STUDY/jobs/PART/failed.json      the same of a part some of whose members did not finish
 outputs/STUDY/jobs/PART/errors.txt       tracebacks of these members
 outputs/STUDY/.work/PART/new/            a part that is not whole yet
-outputs/STUDY/.work/PART/checkpoints/    where training of its members stands (recipe.checkpoint_every)
+outputs/STUDY/.work/PART/checkpoints/    rows of its chunks that are measured, and where training of the others
+                                         stands (recipe.checkpoint_every)
 
 part       one part on disk;  inventory  which members there are, and which are missing
 admission  what may join;  versions, environment  by what it was made

@@ -53,6 +53,13 @@ def read_weights(folder: Path, member: Member, recorded: Recorded) -> dict[str, 
     return load(content)
 
 
+def written_weights(folder: Path, member: Member) -> dict[str, Tensor]:
+    """Return what `save_weights` has written for a part that is not whole yet."""
+    from safetensors.torch import load
+
+    return load(weights_file(folder, member).read_bytes())
+
+
 def weights_there(folder: Path) -> Recorded:
     """Return what a part's record says of the files of weights in its folder."""
     found: Recorded = {}

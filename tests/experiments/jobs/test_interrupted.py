@@ -123,19 +123,23 @@ def test_what_a_killed_command_left_is_removed_by_the_next_one_unless_a_missing_
     run, tmp_path, tiny, monkeypatch
 ):
     """Checkpoints are kept while their members are missing, whatever else is asked for; nothing else is."""
-    from experiments.jobs import job
+    from experiments.jobs import chunk, job
 
     def killed(*arguments):
         raise KeyboardInterrupt
 
     study = tmp_path / "out" / "first_look"
-    for arguments in ([], ["recipe.checkpoint_every=1"]):
+    for where, step, arguments, kept in (
+        (chunk, "measure_train_mode", [], False),
+        (chunk, "measure_train_mode", ["recipe.checkpoint_every=1"], True),
+        (job, "finish_part", [], True),
+    ):
         with monkeypatch.context() as patch:
-            patch.setattr(job, "finish_part", killed)
+            patch.setattr(where, step, killed)
             assert run(*tiny, *arguments).status == 130
         assert run(*tiny, "model.width=4").status == 0
         assert bool(list(study.glob(".work/*"))) == bool(list(study.glob(".work/*/checkpoints/*")))
-        assert bool(arguments) == (study / ".work").exists()
+        assert (study / ".work").exists() == kept
     assert run(*tiny).status == 0
     assert not (study / ".work").exists()
     assert len(list(study.glob("jobs/*/done.json"))) == 2
