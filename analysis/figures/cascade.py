@@ -33,6 +33,10 @@ READING = (
     "noise of its own has local 1. A row a network, nothing pooled but seeds: means of the layer over these, "
     "on a logarithmic axis, where factors add up as distances from 1."
 )
+READING_DEEP = (
+    f" With more than {style.FEW_LAYERS} layers, local is drawn for those with noise of their own, and intervals "
+    f"are bands, from {style.LEAST_SEEDS} seeds on."
+)
 
 
 def with_cascade(layers: pd.DataFrame) -> pd.DataFrame:
@@ -70,27 +74,37 @@ def draw(study: Study) -> Drawing:
     points = means(logarithms, [*QUANTITIES], ["placement", "network", "layer_index"])
     points[["mean", "low", "high"]] = np.exp(points[["mean", "low", "high"]])
     placements, networks = placements_in(points), layers["network"].unique().tolist()
+    deep = points["layer_index"].nunique() > style.FEW_LAYERS
+    if deep:  # up and down between noise and none, 50 times, nothing else would be seen
+        points = points[(points["quantity"] != "local_ratio") | (points["mean"] != 1)]
     label = style.STRENGTH_LABEL[noise]
     with style.figure_style():
         title = f"Local shift and cascade, layer by layer, {label} {strength:g}"
         figure, axes = style.panels(
-            len(networks), len(placements), title, study.name, width=3.8, sharey="col", sharex="row"
+            len(networks),
+            len(placements),
+            title,
+            study.name,
+            width=6 if deep else 3.8,
+            sharey="col",
+            sharex="row",
         )
         for row, network in enumerate(networks):
             for column, placement in enumerate(placements):
                 panel = axes[row, column]
                 panel.set_title(f"{placement}, {network}")
-                _draw_panel(panel, where(points, placement=placement, network=network), placement)
+                _draw_panel(panel, where(points, placement=placement, network=network), placement, deep)
             axes[row, 0].set_ylabel(style.RATIO_LABEL)
         for panel in axes[-1]:
             panel.set_xlabel("BN layer, 1 = shallowest")
         for panel, placement in zip(axes[0], placements, strict=True):
             _scale(panel, where(points, placement=placement)["mean"])
         entries = [
-            style.key(text, color=style.DARK, **_legend_look(look)) for text, look in QUANTITIES.values()
+            style.key(text, color=style.DARK, **_legend_look(look, deep))
+            for text, look in QUANTITIES.values()
         ]
         style.legend_below(figure, entries)
-    return Drawing(figure, points, READING, _finding(layers, networks, label, strength))
+    return Drawing(figure, points, READING + READING_DEEP * deep, _finding(layers, networks, label, strength))
 
 
 def _scale(panel: Axes, ratios: pd.Series) -> None:
@@ -102,12 +116,12 @@ def _scale(panel: Axes, ratios: pd.Series) -> None:
     style.ticks_at(panel.yaxis, ticks)
 
 
-def _legend_look(look: dict) -> dict:
-    marker, line = look["fmt"][0], look["fmt"][1:]
+def _legend_look(look: dict, deep: bool) -> dict:
+    marker, line = "" if deep else look["fmt"][0], look["fmt"][1:]
     return {"marker": marker, "ls": line} | {name: value for name, value in look.items() if name != "fmt"}
 
 
-def _draw_panel(panel: Axes, here: pd.DataFrame, placement: str) -> None:
+def _draw_panel(panel: Axes, here: pd.DataFrame, placement: str, deep: bool) -> None:
     if here.empty:
         style.note(panel, "not in this study")
         return
@@ -115,9 +129,8 @@ def _draw_panel(panel: Axes, here: pd.DataFrame, placement: str) -> None:
     panel.axhline(1, color=style.GREY, lw=0.9)
     for quantity, (_, look) in QUANTITIES.items():
         points = where(here, quantity=quantity)
-        style.error_bars(
-            panel, points["layer_index"], points, color=style.PLACEMENT_COLOUR[placement], ms=4, **look
-        )
+        look = {"color": style.PLACEMENT_COLOUR[placement], "ms": 4, **look}
+        style.error_bars(panel, points["layer_index"], points, deep, **look)
 
 
 def _finding(layers: pd.DataFrame, networks: list[str], label: str, strength: float) -> str:

@@ -13,8 +13,6 @@ from ..stats import mean_interval, over_seeds, per_seed
 from . import style
 from .drawing import Drawing
 
-FEW = 40  # BN layers of which each can be a dot
-
 READING = (
     "Bold: our networks, the mean over seeds with its 95 % interval. Thin: the paper's published curves "
     "of the same "
@@ -23,6 +21,7 @@ READING = (
     "lower bounds. Both against relative depth: 0 is the first BN layer, 1 the last. A magnitude of 1 is "
     "no shift. Setting: {}."
 )
+READING_DEEP = f" Of a network as deep as this the interval is a band, from {style.LEAST_SEEDS} seeds on."
 
 
 def draw_figure4(study: PaperStudy) -> Drawing:
@@ -56,7 +55,7 @@ def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
     published = published[published["strength"].isin(list(colours))]
     rows = sorted(rows)
     shown = points[["dataset", "network"]].drop_duplicates()
-    is_deep = points.groupby(CELL).size().max() > FEW
+    is_deep = bool(points.groupby(CELL).size().max() > style.FEW_LAYERS)
     width = 6.5 if is_deep else 2.5
     with style.figure_style():
         figure, axes = style.panels(
@@ -88,7 +87,7 @@ def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
     return Drawing(
         figure,
         pd.concat(drawn, ignore_index=True),
-        READING.format(study.scale),
+        READING.format(study.scale) + READING_DEEP * is_deep,
         _finding(layers, published.merge(shown)),
     )
 
@@ -96,7 +95,7 @@ def _draw(study: PaperStudy, published: pd.DataFrame, title: str) -> Drawing:
 def _draw_panel(panel: Axes, ours: pd.DataFrame, theirs: pd.DataFrame, colours: dict) -> None:
     if ours.empty:
         style.note(panel, "not in this study")
-    is_deep = ours.groupby("strength").size().max() > FEW
+    is_deep = bool(ours.groupby("strength").size().max() > style.FEW_LAYERS)
     for strength, colour in colours.items():
         curve = where(theirs, strength=strength).sort_values("depth")
         # Of a deep network the paper's lies on top, or what is alike would hide it.
@@ -107,12 +106,8 @@ def _draw_panel(panel: Axes, ours: pd.DataFrame, theirs: pd.DataFrame, colours: 
         clipped = curve[curve["clipped"]]
         panel.plot(clipped["depth"], clipped["shift_magnitude"], "^", color=colour, ms=3.5, mew=0, alpha=0.8)
         here = where(ours, strength=strength).sort_values("depth")
-        if is_deep:
-            panel.fill_between(here["depth"], here["low"], here["high"], color=colour, alpha=0.25, lw=0)
-            panel.plot(here["depth"], here["mean"], color=colour, lw=1.6, zorder=5)
-        else:
-            look = {"color": colour, "ms": 4.5, "lw": 2, "mec": "white", "mew": 0.5, "zorder": 5}
-            style.error_bars(panel, here["depth"], here, fmt="o-", **look)
+        look = {"color": colour, "ms": 4.5, "lw": 2, "mec": "white", "mew": 0.5, "zorder": 5}
+        style.error_bars(panel, here["depth"], here, is_deep, fmt="o-", **look)
 
 
 def _scale(panel: Axes, magnitudes: pd.Series) -> None:

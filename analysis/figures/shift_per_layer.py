@@ -1,5 +1,7 @@
 """Figure 3: shift of every BN layer, shallow to deep: of variances beside the paper's Figure 4, and of means."""
 
+from collections.abc import Collection
+
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -30,6 +32,11 @@ READING = (
     "Filled: cumulative, from train to test mode. Open: local, only this layer's own noise switched off; the "
     "cross inside it is the exact law. What lies between filled and open is the cascade from the layers "
     "before."
+)
+READING_DEEP = (
+    f" With more than {style.FEW_LAYERS} layers marks would hide each other: the full line is the cumulative "
+    "shift, the dotted one the local one, and crosses are the exact law; bands are the intervals, from "
+    f"{style.LEAST_SEEDS} seeds on."
 )
 READING_PREDICTED = (
     " Dashed: the cumulative shift that the closure predicts from weights and training data, for a large batch "
@@ -67,12 +74,15 @@ def draw(study: Study) -> Drawing:
     published = published[published["strength"].isin(list(colours) if noise == "dropout" else [])]
     published = published[PUBLISHED].assign(quantity="published")
     beside = not published.empty
-    has_means = bool(points["quantity"].isin(MEAN_SHIFTS).any())
-    has_predicted = bool((points["quantity"] == PREDICTED).any())
+    quantities = set(points["quantity"])
+    has_means, has_predicted = not quantities.isdisjoint(MEAN_SHIFTS), PREDICTED in quantities
     rows = 1 + has_means  # of a placement
+    deep = points["layer_index"].nunique() > style.FEW_LAYERS
+    has_end = (points["n"] >= style.LEAST_SEEDS) | (not deep)
+    room = points.assign(high=points["high"].where(has_end))  # for the intervals that are drawn
     label = style.STRENGTH_LABEL[noise]
     with style.figure_style():
-        shape = {"width": 2.5, "height": 2 if has_means else 2.3, "sharey": "row"}
+        shape = {"width": 5.5 if deep else 2.5, "height": 2 if has_means else 2.3, "sharey": "row"}
         shape |= {"height_ratios": [3, 2][:rows] * len(placements)}
         figure, axes = style.panels(
             rows * len(placements),
@@ -85,25 +95,26 @@ def draw(study: Study) -> Drawing:
             here = where(points, placement=placement)
             for column, width in enumerate(widths):
                 above[column].set_title(f"{placement}, width {width}")
-                _draw_measured(above[column], where(here, width=width), colours)
+                _draw_measured(above[column], where(here, width=width), colours, deep)
                 for panels in below:
                     panels[column].set_title(f"{placement}, width {width}: means")
-                    _draw_means(
-                        panels[column], where(here, width=width), where(without_noise, width=width), colours
-                    )
+                    clean = where(without_noise, width=width)
+                    _draw_means(panels[column], where(here, width=width), clean, colours, deep)
             if beside:
                 above[-1].set_title(f"{placement}, the paper")
                 _draw_published(above[-1], where(published, placement=placement), colours)
-            _scale(above[0], points)
+            _scale(above[0], room)
             above[0].set_ylabel("shift magnitude\nmax(r, 1/r)")
             for panels in below:
-                panels[0].set(ylabel="mean shift\n(stored std)", ylim=(0, _highest_mean_shift(points)))
+                panels[0].set(ylabel="mean shift\n(stored std)", ylim=(0, _highest_mean_shift(room)))
                 if beside:
                     panels[-1].set_axis_off()
         for panel in axes[-1, : len(widths)]:
             panel.set_xlabel("BN layer, 1 = shallowest")
-        style.legend_below(figure, _legend(colours, label, beside, has_predicted, has_means), columns=4)
-    reading = READING + READING_PREDICTED * has_predicted + READING_MEANS * has_means + READING_PAPER * beside
+        entries = _legend(colours, label, quantities, beside, not without_noise.empty, deep)
+        style.legend_below(figure, entries, columns=4)
+    reading = READING + READING_DEEP * deep + READING_PREDICTED * has_predicted
+    reading += READING_MEANS * has_means + READING_PAPER * beside
     drawn = [points, *[without_noise] * has_means]
     if beside:
         shown = published[published["placement"].isin(placements)]
@@ -128,7 +139,7 @@ def _scale(axes: Axes, points: pd.DataFrame) -> None:
     axes.set_ylim(0.95, top)
 
 
-def _draw_measured(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
+def _draw_measured(panel: Axes, here: pd.DataFrame, colours: dict, deep: bool) -> None:
     if here.empty:
         style.note(panel, "not in this study")
         return
@@ -136,10 +147,10 @@ def _draw_measured(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
     for strength in values_in(here, "strength"):
         colour = colours[strength]
         cumulative, local, exact = (where(here, strength=strength, quantity=name) for name in QUANTITIES)
-        style.error_bars(panel, cumulative["layer_index"], cumulative, fmt="o-", color=colour)
+        style.error_bars(panel, cumulative["layer_index"], cumulative, deep, fmt="o-", color=colour)
         look = {"fmt": "o:", "color": colour, "mfc": "white", "ms": 7, "mew": 1.1, "lw": 1.1}
-        style.error_bars(panel, local["layer_index"], local, **look)
-        panel.plot(exact["layer_index"], exact["mean"], "x", color=colour, ms=4, zorder=5)
+        style.error_bars(panel, local["layer_index"], local, deep, **look)
+        panel.plot(exact["layer_index"], exact["mean"], "x", color=colour, ms=2.5 if deep else 4, zorder=5)
         predicted = where(here, strength=strength, quantity=PREDICTED)
         panel.plot(
             predicted["layer_index"], predicted["mean"], "+--", color=style.DARK, lw=0.9, ms=5, zorder=6
@@ -153,17 +164,20 @@ def _highest_mean_shift(points: pd.DataFrame) -> float:
     return 1.1 * min(max(highest, here["high"].fillna(0).max()), 1.5 * highest) or 1.0
 
 
-def _draw_means(panel: Axes, here: pd.DataFrame, without_noise: pd.DataFrame, colours: dict) -> None:
+def _draw_means(
+    panel: Axes, here: pd.DataFrame, without_noise: pd.DataFrame, colours: dict, deep: bool
+) -> None:
     if here.empty:
         style.note(panel, "not in this study")
         return
     style.layer_ticks(panel, values_in(here, "layer_index"))
-    style.error_bars(panel, without_noise["layer_index"], without_noise, fmt="o-", color=style.GREY, ms=4)
+    clean = {"fmt": "o-", "color": style.GREY, "ms": 4}
+    style.error_bars(panel, without_noise["layer_index"], without_noise, deep, **clean)
     for strength in values_in(here, "strength"):
         stored, frozen = (where(here, strength=strength, quantity=name) for name in MEAN_SHIFTS)
-        style.error_bars(panel, stored["layer_index"], stored, fmt="o-", color=colours[strength], ms=4)
+        style.error_bars(panel, stored["layer_index"], stored, deep, fmt="o-", color=colours[strength], ms=4)
         look = {"fmt": "o:", "color": colours[strength], "mfc": "white", "ms": 6, "mew": 1.1, "lw": 1.1}
-        style.error_bars(panel, frozen["layer_index"], frozen, **look)
+        style.error_bars(panel, frozen["layer_index"], frozen, deep, **look)
 
 
 def _draw_published(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
@@ -182,23 +196,28 @@ def _draw_published(panel: Axes, here: pd.DataFrame, colours: dict) -> None:
         panel.plot(mean["depth"], mean["shift_magnitude"], lw=2.2, color=colours[strength])
 
 
-def _legend(colours: dict, label: str, beside: bool, has_predicted: bool, has_means: bool) -> list:
+def _legend(
+    colours: dict, label: str, quantities: Collection[str], beside: bool, without_noise: bool, deep: bool
+) -> list:
+    dot = "" if deep else "o"
     entries = [
         *(style.key(f"{label} {strength:g}", color=colour, lw=3) for strength, colour in colours.items()),
-        style.key("cumulative", color=style.DARK, marker="o"),
-        style.key("local", color=style.DARK, marker="o", mfc="white", ls=":", ms=7, mew=1.1),
+        style.key("cumulative", color=style.DARK, marker=dot),
+        style.key("local", color=style.DARK, marker=dot, mfc="white", ls=":", ms=7, mew=1.1),
         style.key("local, exact law", color=style.DARK, marker="x", ls="", ms=4),
     ]
-    entries += [
-        style.key("cumulative, predicted", color=style.DARK, marker="+", ls="--", ms=5)
-    ] * has_predicted
-    entries += [style.key("paper: at least this", color=style.DARK, marker="^", ls="", ms=4)] * beside
-    if has_means:
-        entries += [
-            style.key("means: stored", color=style.DARK, marker="o", ms=4),
-            style.key("means: frozen", color=style.DARK, marker="o", mfc="white", ls=":", ms=6, mew=1.1),
-            style.key("means: no noise", color=style.GREY, marker="o", ms=4),
-        ]
+    if PREDICTED in quantities:
+        entries.append(style.key("cumulative, predicted", color=style.DARK, marker="+", ls="--", ms=5))
+    if beside:
+        entries.append(style.key("paper: at least this", color=style.DARK, marker="^", ls="", ms=4))
+    stored, frozen = (name in quantities for name in MEAN_SHIFTS)
+    if stored:
+        entries.append(style.key("means: stored", color=style.DARK, marker=dot, ms=4))
+    if frozen:
+        look = {"marker": dot, "mfc": "white", "ls": ":", "ms": 6, "mew": 1.1}
+        entries.append(style.key("means: frozen", color=style.DARK, **look))
+    if stored and without_noise:
+        entries.append(style.key("means: no noise", color=style.GREY, marker=dot, ms=4))
     return entries
 
 

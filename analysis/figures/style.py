@@ -30,6 +30,8 @@ PLACEMENT_COLOUR = {"before_bn": "#d55e00", "before_weight": "#0072b2", "after_l
 NOISE_COLOUR = {name: family.colour for name, family in FAMILIES.items()}
 DARK = "#333333"
 GREY = "#777777"
+FEW_LAYERS = 40  # of a network each of which can be a mark with a bar of its own
+LEAST_SEEDS = 3  # of a band: the interval of two is 9 times as wide as half their distance
 NOMINAL_LINE = {"color": GREY, "ls": (0, (4, 2)), "lw": 1.2}
 
 STRENGTH_LABEL = {name: family.strength_label for name, family in FAMILIES.items()}
@@ -133,8 +135,18 @@ def strength_colours(strengths: Iterable[float]) -> dict[float, tuple]:
     return dict(zip(ordered, sns.color_palette("flare", len(ordered)), strict=True))
 
 
-def error_bars(axes: Axes, x: pd.Series, points: pd.DataFrame, **look) -> None:
-    """Draw `points` (columns mean, low, high) at `x`; a single seed has no interval and gets no bar."""
+def error_bars(axes: Axes, x: pd.Series, points: pd.DataFrame, deep: bool = False, /, **look) -> None:
+    """Draw `points` (columns mean, low, high, n) at `x`; a single seed has no interval and gets no bar.
+
+    Of a `deep` network, with more than `FEW_LAYERS`, marks and bars would hide each other: there is a line, and
+    from `LEAST_SEEDS` on a band.
+    """
+    if deep:
+        line = {"color": look["color"], "ls": look["fmt"].lstrip("o^s"), "zorder": look.get("zorder", 3)}
+        axes.plot(x, points["mean"], lw=1.3, **line)
+        if not points.empty and points["n"].min() >= LEAST_SEEDS:
+            axes.fill_between(x, points["low"], points["high"], color=look["color"], alpha=0.25, lw=0)
+        return
     below = (points["mean"] - points["low"]).fillna(0).to_numpy()
     above = (points["high"] - points["mean"]).fillna(0).to_numpy()
     axes.errorbar(x.to_numpy(), points["mean"].to_numpy(), yerr=[below, above], elinewidth=1.2, **look)

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import FillBetweenPolyCollection, LineCollection
 from matplotlib.figure import Figure
 
 from analysis import paper
 from analysis.figures import (
+    cascade,
     collapse,
     error_vs_rate,
     paper_error,
@@ -233,6 +235,38 @@ def test_shift_per_layer_has_a_panel_of_mean_shifts(study):
     titles = [axes.get_title() for axes in shift_per_layer.draw(old).figure.axes]
     assert titles
     assert not [title for title in titles if title.endswith("means")]
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_of_a_deep_network_there_are_lines_and_from_three_seeds_on_bands(seeds):
+    """Marks and bars of so many layers hide each other, and so does the interval of two seeds."""
+    tables = synthetic.tables(
+        widths=(16,), seeds=range(seeds), noises=("dropout",), depth=style.FEW_LAYERS + 1
+    )
+    study = Study("deep", *tables)
+    drawing = shift_per_layer.draw(study)
+    axes = panel(drawing.figure, "before_weight, width 16")
+    points = rows(drawing.points, placement="before_weight", width=16)
+    assert not heights(axes, marker="o")
+    for name, line in (("shift_ratio", "-"), ("local_ratio", ":")):
+        of_strength = rows(points, quantity=name).groupby("strength")["mean"]
+        drawn = heights(axes, marker="None", line=line)
+        for (_, means), heights_drawn in zip(of_strength, drawn, strict=True):
+            assert heights_drawn == pytest.approx(means.to_numpy())
+    assert not [one for one in axes.collections if isinstance(one, LineCollection)]
+    bands = [one for one in axes.collections if isinstance(one, FillBetweenPolyCollection)]
+    assert len(bands) == (8 if seeds == 3 else 0)
+    assert "bands are the intervals" in drawing.reading
+    product = cascade.draw(study)
+    (axes,) = [
+        axes for axes in product.figure.axes if axes.get_title() == "before_weight, depth 41, width 16"
+    ]
+    (local,) = [line for line in axes.get_lines() if line.get_linestyle() == ":"]
+    assert max(np.asarray(local.get_ydata(), dtype=float)) < 1
+    assert len(axes.collections) == (3 if seeds == 3 else 0)
+    few = shift_per_layer.draw(Study("few", *synthetic.tables(widths=(16,), seeds=[0, 1], depth=3)))
+    assert len(bars(panel(few.figure, "before_weight, width 16")))
+    assert "bands are" not in few.reading
 
 
 def test_shift_per_layer_shows_every_published_layer_and_marks_the_clipped(study):
