@@ -31,7 +31,7 @@ NOISE_COLOUR = {name: family.colour for name, family in FAMILIES.items()}
 DARK = "#333333"
 GREY = "#777777"
 FEW_LAYERS = 40  # of a network each of which can be a mark with a bar of its own
-LEAST_SEEDS = 3  # of a band: the interval of two is 9 times as wide as half their distance
+LEAST_SEEDS = 3  # of a band: the interval of two is 13 times as wide as what lies between them
 NOMINAL_LINE = {"color": GREY, "ls": (0, (4, 2)), "lw": 1.2}
 
 STRENGTH_LABEL = {name: family.strength_label for name, family in FAMILIES.items()}
