@@ -1,5 +1,7 @@
 """The core picture: theory, what was measured, and what the paper published, in one, for each placement."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -65,7 +67,7 @@ def draw(study: Study) -> Drawing:
         top = pd.concat([points["mean"], where(points, quantity=PUBLISHED)["high"]]).max()
         _scale(axes[0, 0], top)
         axes[0, 0].set_ylabel("shift magnitude max(r, 1/r)")
-        style.legend_below(figure, _legend(), columns=3, title=SCALE)
+        style.legend_below(figure, _legend(set(points["quantity"])), columns=3, title=SCALE)
     reading = READING.format(network=network, seeds=seeds)
     return Drawing(figure, points, reading, _finding(noisy, published))
 
@@ -147,22 +149,24 @@ def _curve(predicted: pd.DataFrame, noise: str) -> pd.DataFrame:
 
 
 def _scale(panel: Axes, top: float) -> None:
-    ticks = [1, 1.1, 1.2, 1.5, 2, 3, 5] if top < 8 else [10**power for power in range(12)]
+    ticks = [1, 1.2, 1.5, 2, 3, 5] if top < 8 else [10**power for power in range(12)]
+    ticks += [1.1] if top < 3 else []  # or it would touch the next
     panel.set_yscale("log")
     panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     panel.set_yticks([], minor=True)
     panel.set_ylim(0.97, 1.12 * top)
 
 
-def _legend() -> list:
+def _legend(quantities: Collection[str]) -> list:
     point = {"color": style.DARK, "ls": "", "marker": "o", "mew": 1.2}
     theirs = {"color": style.GREY, "ls": "", "mfc": "none", "ms": 4.5}
+    closure = style.key("closure, all noise", color=style.DARK, ls="-.")
     return [
         style.key("measured, own noise (local)", **point),
         style.key("measured, all noise (cumulative)", mfc="white", **point),
         style.key("the paper's Eq 8 or 12, own noise", color=style.DARK, ls=":"),
         style.key("exact law, own noise", color=style.DARK),
-        style.key("closure, all noise", color=style.DARK, ls="-."),
+        *[closure] * ("shift_ratio_predicted" in quantities),  # there is none of deep networks of images
         *(
             style.key(f"the paper's {name}", marker=marker, **theirs)
             for name, marker in NETWORK_MARKER.items()
