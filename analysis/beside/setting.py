@@ -105,13 +105,12 @@ class PaperStudy:
 def paper_study(study: Study, folder: Path) -> PaperStudy:
     """Return the part of a study that the paper has too; its tables are empty where there is none.
 
-    What a job's settings were is read from `folder`/jobs/JOB/config.yaml; where that is gone, from the tables. An
-    image folder counts as ImageNet, whatever is in it: how many images it held is among the settings.
+    What a job's settings were is read from the config.yaml of one of its parts, `folder`/jobs/JOB-PART; where
+    these are gone, from the tables. An image folder counts as ImageNet, whatever is in it: how many images it held
+    is among the settings.
     """
     jobs = study.members.drop_duplicates("job") if "job" in study.members else study.members[:0]
-    configs = {
-        name: _settings_of(folder / "jobs" / str(name) / "config.yaml") for name in jobs.get("job", [])
-    }
+    configs = {name: _settings_of(folder, str(name)) for name in jobs.get("job", [])}
     members = _in_the_papers_words(study.members, configs)
     if members.empty:  # other networks alone
         study = Study(study.name, members, study.layers[:0])
@@ -165,9 +164,12 @@ def _network(model: str, settings: Mapping[str, Any]) -> str | None:
     )
 
 
-def _settings_of(path: Path) -> dict[str, Any]:
-    """The dotted settings of a job's data, model and recipe, as far as they are known."""
-    if not path.is_file():
+def _settings_of(folder: Path, job: str) -> dict[str, Any]:
+    """The dotted settings of a job's data, model and recipe, as far as they are known: all its parts have them."""
+    files = sorted(folder.glob("jobs/*/config.yaml"))
+    # Of an earlier version the job itself was the part.
+    path = next((file for file in files if job in (name := file.parent.name, name.rpartition("-")[0])), None)
+    if path is None:
         return {}
     here = {
         f"{section}.{key}": value

@@ -23,6 +23,7 @@ from analysis.select import CannotAnswerError
 from analysis.stats import mean_interval
 from analysis.tables import Study, read_study
 from tests.analysis import synthetic
+from tests.experiments.data.image_files import write_cifar
 
 SETTING = """
 data: {name: cifar10, train_size: 5000, image_size: 16}
@@ -31,6 +32,9 @@ recipe:
   {epochs: 10, batch_size: 128, lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0001, augment: none,
     schedule: one_cycle}
 """
+
+
+PART = "job-preresnet-0123abcd"
 
 
 def tables_of(model: str, depth: int = 4) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -51,8 +55,8 @@ def folder(tmp_path_factory):
     layers["d_cos2"] = layers["cos2"] * 9
     layers["fan_in"] = 9
     path = synthetic.write(tmp_path_factory.mktemp("outputs") / "small", members, layers)
-    (path / "jobs" / "job-preresnet").mkdir(parents=True)
-    (path / "jobs" / "job-preresnet" / "config.yaml").write_text(SETTING)
+    (path / "jobs" / PART).mkdir(parents=True)
+    (path / "jobs" / PART / "config.yaml").write_text(SETTING)
     return path
 
 
@@ -92,6 +96,27 @@ def test_the_setting_is_read_from_the_job_and_compared_with_the_paper(study):
     assert "4-5 of 25-163 BN layers, 5,000 of 50,000 images, 16 of 32 pixels, 10 of 164 epochs" in study.scale
 
 
+def test_the_setting_of_a_study_that_was_trained_is_found(run, tmp_path):
+    """What the harness names its folders, and not what this file says that it does."""
+    write_cifar(tmp_path / "images" / "cifar-10-batches-bin", "cifar10")
+    small = [
+        "+sweep=full_depth",
+        "model=preresnet",
+        "model.width=4",
+        "model.depth=1",
+        "study=s",
+        "output=out",
+    ]
+    small += ["recipe.epochs=4", "recipe.drops=[2,3]", "recipe.schedule_scale=1", "recipe.batch_size=16"]
+    small += ["data.root=images", "data.image_size=8", "members.seed=[0]", "members.dropout.rate=[0.5]"]
+    assert run("-m", *small).status == 0
+    folder = tmp_path / "out" / "s"
+    (differences,) = paper_study(read_study(folder), folder).setting.values()
+    assert differences["recipe.epochs"] == (4, 164)
+    assert differences["recipe.batch_size"] == (16, 128)
+    assert differences["data.image_size"] == (8, 32)
+
+
 def test_the_paper_s_own_setting_differs_in_nothing(tmp_path):
     members, layers = tables_of("preresnet", depth=163)
     members, layers = (table.assign(width=16, depth=18) for table in (members, layers))
@@ -121,10 +146,10 @@ def test_a_configuration_that_cannot_be_read_is_one_line_before_anything_is_writ
     folder, tmp_path, content, capsys
 ):
     broken = Path(shutil.copytree(folder, tmp_path / "broken"))
-    (broken / "jobs" / "job-preresnet" / "config.yaml").write_bytes(content)
+    (broken / "jobs" / PART / "config.yaml").write_bytes(content)
     assert main([str(broken)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"report: {broken / 'jobs' / 'job-preresnet' / 'config.yaml'}: ")
+    assert line.startswith(f"report: {broken / 'jobs' / PART / 'config.yaml'}: ")
     assert line.endswith("; remove the job's folder and run the study's command again")
     assert not (broken / "report").exists()
 
