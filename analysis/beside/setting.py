@@ -110,7 +110,8 @@ def paper_study(study: Study, folder: Path) -> PaperStudy:
     is among the settings.
     """
     jobs = study.members.drop_duplicates("job") if "job" in study.members else study.members[:0]
-    configs = {name: _settings_of(folder, str(name)) for name in jobs.get("job", [])}
+    files = _config_files(folder)
+    configs = {name: _settings_of(files[name]) for name in jobs.get("job", []) if name in files}
     members = _in_the_papers_words(study.members, configs)
     if members.empty:  # other networks alone
         study = Study(study.name, members, study.layers[:0])
@@ -164,13 +165,18 @@ def _network(model: str, settings: Mapping[str, Any]) -> str | None:
     )
 
 
-def _settings_of(folder: Path, job: str) -> dict[str, Any]:
-    """The dotted settings of a job's data, model and recipe, as far as they are known: all its parts have them."""
-    files = sorted(folder.glob("jobs/*/config.yaml"))
-    # Of an earlier version the job itself was the part.
-    path = next((file for file in files if job in (name := file.parent.name, name.rpartition("-")[0])), None)
-    if path is None:
-        return {}
+def _config_files(folder: Path) -> dict[str, Path]:
+    """The configuration of each job of a study: that of one of its parts, which agree in these settings."""
+    files: dict[str, Path] = {}
+    for file in sorted(folder.glob("jobs/*/config.yaml")):
+        name = file.parent.name
+        for job in (name, name.rpartition("-")[0]):  # of an earlier version the job itself was the part
+            files.setdefault(job, file)
+    return files
+
+
+def _settings_of(path: Path) -> dict[str, Any]:
+    """The dotted settings of a job's data, model and recipe, as far as they are known."""
     here = {
         f"{section}.{key}": value
         for section, settings in read_config(path, ("data", "model", "recipe")).items()
