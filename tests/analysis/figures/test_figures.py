@@ -11,6 +11,7 @@ from analysis import paper
 from analysis.figures import (
     cascade,
     collapse,
+    core,
     error_vs_rate,
     paper_error,
     predicted,
@@ -56,6 +57,21 @@ def heights(axes: Axes, *, marker: str, face: str | None = None, line: str | Non
 def bars(axes: Axes) -> np.ndarray:
     """Low and high end of every drawn interval, [bars, 2]."""
     return np.array([segment[:, 1] for bundle in axes.collections for segment in bundle.get_segments()])
+
+
+# --- the core picture
+
+
+def test_the_core_picture_names_the_closure_where_it_is_drawn(study):
+    without = Study("no closure", study.members, study.layers.drop(columns="shift_ratio_predicted"))
+    for of_study, named in ((study, True), (without, False)):
+        figure = core.draw(of_study).figure
+        (legend,) = figure.legends
+        assert ("closure, all noise" in [text.get_text() for text in legend.get_texts()]) == named
+        dash_dotted = [
+            line for axes in figure.axes for line in axes.get_lines() if line.get_linestyle() == "-."
+        ]
+        assert any(len(np.asarray(line.get_ydata())) for line in dash_dotted) == named
 
 
 # --- figure 1
