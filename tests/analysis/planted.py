@@ -45,8 +45,10 @@ def no_effect(plan: Plan) -> Plan:
     return replace(plan, shift=(0, 0, 0), cost=(0, 0, 0), cost_of_shift=0, of_width=0)
 
 
-def study(plan: Plan, random: np.random.Generator, **columns: object) -> Study:
-    """Draw a study; `columns` replace those that name its network."""
+def members_and_ratios(
+    plan: Plan, random: np.random.Generator, **columns: object
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Draw a study's members, and the shift ratio of each; `columns` replace those that name its network."""
     placements = ["before_bn", "before_weight", "after_last_bn"]
     rows = [(width, *kind, seed) for width, kind, seed in product(plan.widths, KINDS, range(plan.seeds))]
     members = pd.DataFrame(rows, columns=["width", "placement", "noise", "strength", "seed"])
@@ -77,6 +79,13 @@ def study(plan: Plan, random: np.random.Generator, **columns: object) -> Study:
         - plan.won_back * cost * (place == 0)
         + random.normal(0, plan.spread, n)
     )
+    return members, ratio
+
+
+def study(plan: Plan, random: np.random.Generator, **columns: object) -> Study:
+    """Draw a study; `columns` replace those that name its network."""
+    members, ratio = members_and_ratios(plan, random, **columns)
+    n = len(members)
     layers = pd.concat([members.assign(layer_index=index) for index in (1, 2)], ignore_index=True)
     noise = np.exp(random.normal(0, 0.05 * plan.spread, 2 * n))
     layers["shift_ratio"] = np.tile(ratio, 2) * noise

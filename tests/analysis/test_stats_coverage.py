@@ -23,7 +23,7 @@ def studies() -> list[Evidence]:
     """1,000 studies of five seeds and two widths, with effects."""
     random = np.random.default_rng(20260)
     plan = planted.Plan(widths=(16, 64), spread=0.5)
-    tables = [planted.study(plan, random, data=f"{index}").members for index in range(STUDIES)]
+    tables = [planted.members_and_ratios(plan, random, data=f"{index}")[0] for index in range(STUDIES)]
     members = pd.concat(tables, ignore_index=True)
     members["shift"] = 1 + 0.3 * members["strength"] + random.normal(0, 0.05, len(members))
     network = ["data", "model", "depth", "norm", "width"]
