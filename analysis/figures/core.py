@@ -160,13 +160,15 @@ def _scale(panel: Axes, top: float) -> None:
 def _legend(quantities: Collection[str]) -> list:
     point = {"color": style.DARK, "ls": "", "marker": "o", "mew": 1.2}
     theirs = {"color": style.GREY, "ls": "", "mfc": "none", "ms": 4.5}
+    # Where a shortcut joins in, the paper has no equation; of deep networks of images there is no closure.
+    equation = style.key("the paper's Eq 8 or 12, own noise", color=style.DARK, ls=":")
     closure = style.key("closure, all noise", color=style.DARK, ls="-.")
     return [
         style.key("measured, own noise (local)", **point),
         style.key("measured, all noise (cumulative)", mfc="white", **point),
-        style.key("the paper's Eq 8 or 12, own noise", color=style.DARK, ls=":"),
+        *[equation] * ("ratio_paper" in quantities),
         style.key("exact law, own noise", color=style.DARK),
-        *[closure] * ("shift_ratio_predicted" in quantities),  # there is none of deep networks of images
+        *[closure] * ("shift_ratio_predicted" in quantities),
         *(
             style.key(f"the paper's {name}", marker=marker, **theirs)
             for name, marker in NETWORK_MARKER.items()

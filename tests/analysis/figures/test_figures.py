@@ -62,16 +62,21 @@ def bars(axes: Axes) -> np.ndarray:
 # --- the core picture
 
 
-def test_the_core_picture_names_the_closure_where_it_is_drawn(study):
-    without = Study("no closure", study.members, study.layers.drop(columns="shift_ratio_predicted"))
-    for of_study, named in ((study, True), (without, False)):
+@pytest.mark.parametrize(
+    ("column", "name", "style"),
+    [
+        ("shift_ratio_predicted", "closure, all noise", "-."),
+        ("ratio_paper", "the paper's Eq 8 or 12, own noise", ":"),
+    ],
+)
+def test_the_core_picture_names_a_theory_where_it_is_drawn(study, column, name, style):
+    without = Study("without", study.members, study.layers.assign(**{column: np.nan}))
+    for of_study, is_there in ((study, True), (without, False)):
         figure = core.draw(of_study).figure
         (legend,) = figure.legends
-        assert ("closure, all noise" in [text.get_text() for text in legend.get_texts()]) == named
-        dash_dotted = [
-            line for axes in figure.axes for line in axes.get_lines() if line.get_linestyle() == "-."
-        ]
-        assert any(len(np.asarray(line.get_ydata())) for line in dash_dotted) == named
+        assert (name in [text.get_text() for text in legend.get_texts()]) == is_there
+        lines = [line for axes in figure.axes for line in axes.get_lines() if line.get_linestyle() == style]
+        assert any(len(np.asarray(line.get_ydata())) for line in lines) == is_there
 
 
 # --- figure 1
