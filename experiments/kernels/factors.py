@@ -1,4 +1,4 @@
-"""Factors of multiplicative noise, made of random draws."""
+"""Factors of multiplicative noise, made of random draws, and their product with activations."""
 
 import torch
 from torch import Tensor
@@ -56,3 +56,34 @@ def factors_by_kernel(draws: Tensor, which: Tensor, parameters: Tensor) -> Tenso
     )
     over_threads(len(factors) * pieces, work, PIECE / NUMBERS)
     return factors
+
+
+def multiply_numbers(
+    code: Code,
+    x: Pointer,
+    factor: Pointer,
+    y: Pointer,
+    size: Integer,
+    pieces: Integer,
+    piece: Integer,
+    start: Integer,
+    stop: Integer,
+) -> None:
+    """y = m x, for the pieces [start, stop); each member has `pieces`."""
+    with code.loop(start, stop) as number:
+        member = number // pieces
+        begin = (number - member * pieces) * piece
+        with code.loop(begin, (begin + piece).at_most(size), code.lanes) as number:
+            place = member * size + number.at_most(size - code.lanes)
+            y.store(place, x.load(place) * factor.load(place))
+
+
+def times(x: Tensor, factor: Tensor) -> Tensor:
+    """Return m x, of activations and factors [members, batch, *sample_shape] that lie alike, without gaps."""
+    y = torch.empty_like(x)
+    size = x[0].numel()
+    pieces = -(-size // PIECE)
+    multiply = compiled(multiply_numbers, x.dtype, largest_vector(size, x.dtype))
+    work = multiply(x=x, factor=factor, y=y, size=size, pieces=pieces, piece=PIECE)
+    over_threads(len(x) * pieces, work, PIECE / NUMBERS)
+    return y

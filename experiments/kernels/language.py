@@ -116,6 +116,9 @@ class Vector:
     def __sub__(self, other: Vector) -> Vector:
         return Vector(self.code, self.code.builder.fsub(self.value, other.value))
 
+    def __mul__(self, other: Vector) -> Vector:
+        return Vector(self.code, self.code.builder.fmul(self.value, other.value))
+
     def times_plus(self, factor: Vector, summand: Vector) -> Vector:
         """Return self * factor + summand, rounded once where the processor has an instruction for it."""
         name = "wide_multiply_add" if self.value.type == self.code.wide else "multiply_add"
@@ -358,6 +361,13 @@ class Code:
         blank = self.constant(vector, self.undefined)
         first = self.builder.insert_element(blank, value, self.i32(0))
         return self.builder.shuffle_vector(first, blank, self.lanes_of(self.i32)([0] * self.lanes))
+
+    def call(self, address: Integer, arguments: Integer, start: Integer, stop: Integer) -> None:
+        """Do the part [start, stop) of another kernel's work; its entry and arguments lie at these addresses."""
+        kind = self.entry.function_type
+        entry = self.builder.inttoptr(address.value, kind.as_pointer())
+        memory = self.builder.inttoptr(arguments.value, kind.args[0])
+        self.builder.call(entry, [memory, start.value, stop.value])
 
     @contextmanager
     def loop(self, start: Integer | int, stop: Integer | int, step: int | Integer = 1) -> Iterator[Integer]:

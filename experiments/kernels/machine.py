@@ -8,10 +8,11 @@ import ctypes
 import functools
 import inspect
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +23,19 @@ from experiments.kernels.language import Code, Pointer, Real
 THREAD_NANOSECONDS = 120_000
 # What a thread does in a nanosecond: multiplications with an addition, and numbers read and written, about.
 PRODUCTS, NUMBERS = 100, 8
+
+
+class Work(NamedTuple):
+    """A kernel with its arguments."""
+
+    machine_code: Callable[[bytes, int, int], None]
+    address: int  # of it
+    arguments: bytes
+    tensors: tuple[Tensor, ...]  # that live as long as their addresses in `arguments` are in use
+
+    def __call__(self, start: int, stop: int) -> None:
+        """Do the part [start, stop)."""
+        self.machine_code(self.arguments, start, stop)
 
 
 def has_kernels(x: Tensor) -> bool:
@@ -71,7 +85,7 @@ def _features() -> dict[str, bool]:
 @functools.cache
 def compiled(
     kernel: Callable[..., None], dtype: torch.dtype, vector: int | None = None, **constants: float
-) -> Callable[..., Callable[[int, int], None]]:
+) -> Callable[..., Work]:
     """Return a kernel's machine code, as a function of its arguments that returns one of its part of the work.
 
         add = compiled(add_shifted, x.dtype, by=1)    # compiled when first asked for, then looked up
@@ -91,16 +105,11 @@ def compiled(
     code = Code(_llvm().ir, kernel.__name__, list(kinds.values()), vector or lanes(dtype), 8 * dtype.itemsize)
     kernel(code, *code.arguments, **constants)
     code.builder.ret_void()
-    machine_code = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)(
-        _compiler().address(code)
-    )
-    return _binder(kernel.__name__, dict(list(kinds.items())[:-2]), machine_code)
+    return _binder(kernel.__name__, dict(list(kinds.items())[:-2]), _compiler().address(code))
 
 
-def _binder(
-    name: str, kinds: Mapping[str, type], machine_code: Callable[[bytes, int, int], None]
-) -> Callable[..., Callable[[int, int], None]]:
-    """Return a function of arguments by name that returns one of `start` and `stop`.
+def _binder(name: str, kinds: Mapping[str, type], address: int) -> Callable[..., Work]:
+    """Return a function of arguments by name that returns the `Work` of the kernel whose entry is at `address`.
 
     Kernels of small networks are called many thousand times a second. The function is therefore written out with
     the kernel's own names, of which Python itself finds the missing and the unknown, as fast as for any function.
@@ -108,17 +117,30 @@ def _binder(
     tensors = [argument for argument, kind in kinds.items() if issubclass(kind, Pointer)]
     formats = "".join("d" if kind is Real else "q" for kind in kinds.values())
     values = [f"{argument}.data_ptr()" if argument in tensors else argument for argument in kinds]
-
-    # The tensors come along to live as long as the addresses in `arguments` are in use.
-    def run(arguments: bytes, tensors: tuple[Tensor, ...], start: int, stop: int) -> None:
-        machine_code(arguments, start, stop)
-
     bind = eval(
-        f"lambda *, {', '.join(kinds)}: partial(run, pack({', '.join(values)}), ({', '.join(tensors)},))",
-        {"partial": functools.partial, "run": run, "pack": struct.Struct(f"={formats}").pack},
+        f"lambda *, {', '.join(kinds)}: Work(code, address, pack({', '.join(values)}), ({', '.join(tensors)},))",
+        {
+            "Work": Work,
+            "code": ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)(address),
+            "address": address,
+            "pack": struct.Struct(f"={formats}").pack,
+        },
     )
     bind.__name__ = bind.__qualname__ = name
     return bind
+
+
+_listeners: list[Callable[[int, Callable[[int, int], None]], None]] = []
+
+
+@contextmanager
+def heard_by(listener: Callable[[int, Callable[[int, int], None]], None]) -> Iterator[None]:
+    """Tell `listener` of the count and the work of each call of `over_threads` meanwhile."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 def over_threads(count: int, work: Callable[[int, int], None], nanoseconds: float) -> None:
@@ -127,6 +149,8 @@ def over_threads(count: int, work: Callable[[int, int], None], nanoseconds: floa
     Or as are worth their start, where each of range(count) takes about so many `nanoseconds`. Machine code lets
     other threads of Python run beside it.
     """
+    for listener in _listeners:
+        listener(count, work)
     threads = min(torch.get_num_threads(), count, int(count * nanoseconds / THREAD_NANOSECONDS))
     if threads <= 1:
         work(0, count)

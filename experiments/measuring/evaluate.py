@@ -11,8 +11,9 @@ from experiments.data import Data
 from experiments.measuring.moments import Moments
 from experiments.members import Member
 from experiments.networks.network import Network
+from experiments.training.gradients import member_losses
 from experiments.training.stack import ChunkNoise
-from experiments.training.train import member_losses, stacked_batches
+from experiments.training.train import stacked_batches
 
 EVALUATION_BATCH = 256  # in eval mode the batch changes nothing but the memory
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from experiments.checks import Rule
+from experiments.layers.scaling import scaled
 
 
 class NoiseSite(nn.Module):
@@ -24,7 +25,7 @@ class NoiseSite(nn.Module):
         """Return m * x, shaped as x."""
         if self.factor is None:
             return x
-        y = x * self.factor
+        y = scaled(x, self.factor)
         return (
             y if y.dim() == x.dim() else y.squeeze(0)
         )  # of one member, in a network without a members dimension

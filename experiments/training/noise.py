@@ -66,15 +66,23 @@ class SiteNoise:
         variances = [noise.noise_variance(strength) for noise, strength in noises]
         self.noise_variance = torch.tensor(variances, device=device)  # [members]
 
-    def factor(self, step: int | str, batch: int) -> Tensor:
-        """Return m of every member at `step`, [members, batch, *sample_shape]; 1 where a member has no noise."""
+    def draw(self, step: int | str, batch: int, into: Tensor | None = None) -> Tensor:
+        """Return the draws d of `step`, [draws, batch, *sample_shape], `into` those of another if given."""
         keys = [(seed, "noise", step, self.site) for seed in self.seeds]
         count = (1 + len(self.inverse_cdfs)) * len(keys)
-        draws = empty_activations(count, batch, self.sample_shape, self.device)
+        draws = empty_activations(count, batch, self.sample_shape, self.device) if into is None else into
         uniform, *others = draws.split(len(keys))
         fill_uniform(uniform, keys)
         for draw, inverse_cdf in zip(others, self.inverse_cdfs, strict=True):
             draw.copy_(inverse_cdf(uniform))
+        return draws
+
+    def factor(self, step: int | str, batch: int) -> Tensor:
+        """Return m of every member at `step`, [members, batch, *sample_shape]; 1 where a member has no noise."""
+        return self.factor_of(self.draw(step, batch))
+
+    def factor_of(self, draws: Tensor) -> Tensor:
+        """Return m of every member, made of these draws."""
         make = factors_by_kernel if has_kernels(draws) else factors_by_torch
         return make(draws, self.which, self.parameters)
 

@@ -1,7 +1,7 @@
 """Stacks: one network whose parameters and statistics hold those of many members side by side."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 
 import torch
@@ -79,11 +79,22 @@ class ChunkNoise:
         }
         self.active = {name: noise for name, noise in noises.items() if noise.is_active}
 
-    @contextmanager
-    def on(self, step: int | str, batch: int) -> Iterator[None]:
+    def on(self, step: int | str, batch: int) -> AbstractContextManager[None]:
         """Switch the noise of `step` on for a batch of that many samples, and off again at the end."""
+        return self.acting(self.draw(step, batch))
+
+    def draw(
+        self, step: int | str, batch: int, into: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the draws of each active site at `step`, written over those of another step if they are given."""
+        into = into or {}
+        return {name: noise.draw(step, batch, into.get(name)) for name, noise in self.active.items()}
+
+    @contextmanager
+    def acting(self, draws: Mapping[str, Tensor]) -> Iterator[None]:
+        """Switch on the noise that is made of these draws, and off again at the end."""
         for name, noise in self.active.items():
-            self.sites[name].factor = noise.factor(step, batch)
+            self.sites[name].factor = noise.factor_of(draws[name])
         try:
             yield
         finally:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.sgd import sgd
 
@@ -15,7 +14,7 @@ from experiments.networks.network import Network
 from experiments.seeds import generator
 from experiments.settings.recipe import Recipe
 from experiments.training.augment import augmented_batches
-from experiments.training.precision import products_in
+from experiments.training.gradients import Gradients
 from experiments.training.schedule import learning_rate_factor
 from experiments.training.stack import ChunkNoise
 
@@ -159,11 +158,6 @@ def _take(samples: Tensor, index: Tensor) -> Tensor:
     return samples[index]
 
 
-def member_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return each member's mean cross entropy [members] of logits [members, batch, classes]."""
-    return F.cross_entropy(logits.mT, labels, reduction="none").mean(1)
-
-
 def train_stack(
     stack: Network,
     members: Sequence[Member],
@@ -183,8 +177,8 @@ def train_stack(
     continues from there, to the same end as without the break.
     A member whose loss is not finite has diverged; members share no arithmetic, so its neighbours do not notice.
     """
-    params = list(stack.parameters())
-    optimizer = StackedSGD(params, members, recipe.momentum, recipe.nesterov)
+    optimizer = StackedSGD(list(stack.parameters()), members, recipe.momentum, recipe.nesterov)
+    gradients = Gradients(stack, noise, recipe.precision)
     batch, epochs = recipe.batch_size, recipe.epochs
     steps_per_epoch = len(data.train_inputs) // batch
     total_steps = epochs * steps_per_epoch
@@ -209,14 +203,9 @@ def train_stack(
         if recipe.augment != "none":
             batches = augmented_batches(batches, data, members, epoch)
         for inputs, labels in batches:
-            with noise.on(step, batch), products_in(recipe.precision, inputs.device):
-                logits = stack(inputs)
-            losses = member_losses(logits, labels)
-            # A sum, so that each member's gradient is that of its own loss alone.
-            optimizer.step(
-                torch.autograd.grad(losses.sum(), params), learning_rate_factor(recipe, step, total_steps)
-            )
-            loss_sum += losses.detach()
+            losses, grads = gradients(step, inputs, labels)
+            optimizer.step(grads, learning_rate_factor(recipe, step, total_steps))
+            loss_sum += losses
             step += 1
         still_finite &= loss_sum.isfinite()
         finite_epochs += still_finite

@@ -7,9 +7,10 @@ import torch
 
 from experiments.checks import ConfigError
 from experiments.settings.config import make_job
+from experiments.training.gradients import member_losses
 from experiments.training.precision import products_in
 from experiments.training.stack import ChunkNoise, site_shapes, stack_members
-from experiments.training.train import member_losses, train_stack
+from experiments.training.train import train_stack
 from tests.experiments.data.raw_images import DATA
 from tests.experiments.networks.small_networks import CPU, SMALL, member
 from tests.experiments.small import RECIPE, built, small_job
