@@ -12,9 +12,9 @@ Shapes = Mapping[str, tuple[int, ...]]  # of one sample at each noise site
 
 # A chunk's activations at all noise sites, in bytes, measured on the default sweep: up to here more members dilute
 # the cost of calling torch; beyond, a core's cache holds too little of them.
-CACHE_BYTES = 10_000_000
+CACHE_BYTES = 3_000_000
 # That cost of a step, as the bytes of activations that take as long.
-CALLS_BYTES = 600_000
+CALLS_BYTES = 300_000
 # On a GPU memory is the bound: the share of it for those activations, of which autograd keeps several copies.
 GPU_SHARE = 0.05
 
