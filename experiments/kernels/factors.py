@@ -59,31 +59,18 @@ def factors_by_kernel(draws: Tensor, which: Tensor, parameters: Tensor) -> Tenso
 
 
 def multiply_numbers(
-    code: Code,
-    x: Pointer,
-    factor: Pointer,
-    y: Pointer,
-    size: Integer,
-    pieces: Integer,
-    piece: Integer,
-    start: Integer,
-    stop: Integer,
+    code: Code, x: Pointer, factor: Pointer, y: Pointer, size: Integer, start: Integer, stop: Integer
 ) -> None:
-    """y = m x, for the pieces [start, stop); each member has `pieces`."""
-    with code.loop(start, stop) as number:
-        member = number // pieces
-        begin = (number - member * pieces) * piece
-        with code.loop(begin, (begin + piece).at_most(size), code.lanes) as number:
-            place = member * size + number.at_most(size - code.lanes)
-            y.store(place, x.load(place) * factor.load(place))
+    """y = m x, for the members [start, stop), each of `size` numbers."""
+    with code.loop(start, stop) as member, code.loop(0, size, code.lanes) as number:
+        place = member * size + number.at_most(size - code.lanes)
+        y.store(place, x.load(place) * factor.load(place))
 
 
 def times(x: Tensor, factor: Tensor) -> Tensor:
     """Return m x, of activations and factors [members, batch, *sample_shape] that lie alike, without gaps."""
     y = torch.empty_like(x)
     size = x[0].numel()
-    pieces = -(-size // PIECE)
     multiply = compiled(multiply_numbers, x.dtype, largest_vector(size, x.dtype))
-    work = multiply(x=x, factor=factor, y=y, size=size, pieces=pieces, piece=PIECE)
-    over_threads(len(x) * pieces, work, PIECE / NUMBERS)
+    over_threads(len(x), multiply(x=x, factor=factor, y=y, size=size), size / NUMBERS)
     return y

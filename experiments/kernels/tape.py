@@ -69,8 +69,8 @@ class Tape:
             return
         again = _again(operation, arguments, options, made)
         # Counters are whole numbers, which kernels do not touch: they need not stand between two.
-        is_counter = operation._schema.is_mutable and not made.is_floating_point()
-        (self._counters if is_counter else self._steps).append(again)
+        in_place = operation._schema.is_mutable and isinstance(made, Tensor)
+        (self._counters if in_place and not made.is_floating_point() else self._steps).append(again)
 
     def _is_shared(self, step: object) -> bool:
         return isinstance(step, _Kernel) and isinstance(step.work, Work) and step.count % self.members == 0
@@ -142,6 +142,7 @@ def _again(operation: Any, arguments: tuple, options: dict, made: Any) -> Callab
 
     def run() -> None:
         for place, result in zip(made, operation(*arguments, **options), strict=True):
-            place.copy_(result)
+            if place is not None:  # a gradient that nobody wants
+                place.copy_(result)
 
     return run

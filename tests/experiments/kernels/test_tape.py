@@ -102,18 +102,19 @@ def test_kernels_that_follow_one_another_are_one_call():
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "layer", "none"])
-@pytest.mark.parametrize("seeds", [(0, 0, 0), (0, 1, 1)])
-def test_training_by_a_tape_is_training_without_it(norm, seeds, threads, monkeypatch):
+@pytest.mark.parametrize("seeds", [(0, 0, 0), (0, 1, 1), (1,)])
+@pytest.mark.parametrize("batch", [BATCH, 3])  # 3 are too few for a vector: torch's operations normalise
+def test_training_by_a_tape_is_training_without_it(norm, seeds, batch, threads, monkeypatch):
     """To the bit: losses, gradients and statistics of several steps, in all noises and placements."""
     kinds = [
         ("before_bn", "dropout", 0.5),
         ("before_weight", "gaussian", 0.7),
         ("after_last_bn", "uout", 0.3),
     ]
-    members = [member(*kind, seed=seed) for kind, seed in zip(kinds, seeds, strict=True)]
+    members = [member(*kind, seed=seed) for kind, seed in zip(kinds, seeds, strict=False)]
     random = torch.Generator().manual_seed(3)
     batches = [
-        (torch.randn(BATCH, 9, generator=random), torch.randint(4, (BATCH,), generator=random))
+        (torch.randn(batch, 9, generator=random), torch.randint(4, (batch,), generator=random))
         for _ in range(3)
     ]
 
@@ -125,7 +126,7 @@ def test_training_by_a_tape_is_training_without_it(norm, seeds, threads, monkeyp
         compute = Gradients(stack, ChunkNoise(stack, shapes, members, CPU), "float32")
         found = []
         for step, (x, y) in enumerate(batches):
-            losses, grads = compute(step, x.expand(3, -1, -1), y.expand(3, -1))
+            losses, grads = compute(step, x.expand(len(members), -1, -1), y.expand(len(members), -1))
             found += [losses.clone(), *(grad.clone() for grad in grads)]
         return [*found, *(buffer.clone() for buffer in stack.buffers())]
 
